@@ -1,0 +1,3 @@
+"""lorapipe builds LoRA weights as a build system builds software."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,172 @@
+"""Every error lorapipe raises, with its exit status.
+
+    LorapipeError                1   an internal fault, or the base of all below
+     ├── UsageError              2   the command line asks for something impossible
+     ├── RecipeError             3   the recipe's text or the inputs' headers are wrong
+     ├── InputError              4   an input is missing, unreadable, malformed or another file
+     ├── BuildError              5   something failed while building
+     ├── LockError               6   the lock file does not describe this build
+     ├── WorkPending             7   ``plan --check`` found work to do
+     ├── CheckFailed             8   a check or a verification failed
+     ├── Interrupted           130   the user asked to stop
+     └── ManyErrors                  several at once; the lowest status of its members
+
+An error is raised where the fault is seen, with a short message and no place;
+the borders it crosses (module, step, recipe) add what they know with
+:meth:`LorapipeError.located`, so that the algebra never carries line numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "BuildError",
+    "CheckFailed",
+    "InputError",
+    "Interrupted",
+    "LockError",
+    "LorapipeError",
+    "ManyErrors",
+    "Place",
+    "RecipeError",
+    "UsageError",
+    "WorkPending",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A span in a text file: ``line`` and ``column`` count from 1.
+
+    ``text`` is the source line itself and ``width`` the length of the span in
+    it, both for the caret that a view draws under the line.
+    """
+
+    file: str
+    line: int
+    column: int
+    width: int = 1
+    text: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class LorapipeError(Exception):
+    """Base of all errors: a kebab-case ``code``, a message, and a remedy.
+
+    ``where`` is a place in a recipe, or the name of a file; ``hint`` says what to
+    do ("did you mean 'rank'?"); ``option`` names the recipe option at fault, from
+    which the plan finds the place; ``step`` and ``module`` say in which step and in
+    which module of an adapter or checkpoint it happened.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        where: Place | str | None = None,
+        step: str | None = None,
+        module: str | None = None,
+        option: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.where = where
+        self.step = step
+        self.module = module
+        self.option = option
+
+    def located(
+        self,
+        *,
+        where: Place | str | None = None,
+        step: str | None = None,
+        module: str | None = None,
+    ) -> Self:
+        """Fill in what is not known yet; what an inner border said stays."""
+        self.where = self.where if self.where is not None else where
+        self.step = self.step if self.step is not None else step
+        self.module = self.module if self.module is not None else module
+        return self
+
+    def __str__(self) -> str:
+        prefix = f"{self.where}: " if self.where is not None else ""
+        inside = f"{self.module}: " if self.module is not None else ""
+        suffix = f" - {self.hint}" if self.hint is not None else ""
+        return f"{prefix}error: {inside}{self.message}{suffix}"
+
+
+class UsageError(LorapipeError):
+    """The command line or an API call asks for something impossible."""
+
+    exit_status = 2
+
+
+class RecipeError(LorapipeError):
+    """The recipe's text, or what the inputs' headers show, is wrong."""
+
+    exit_status = 3
+
+
+class InputError(LorapipeError):
+    """An input is missing, unreadable, malformed, or not the pinned file."""
+
+    exit_status = 4
+
+
+class BuildError(LorapipeError):
+    """A step failed while building: NaN, overflow, a foreign file, a full disk."""
+
+    exit_status = 5
+
+
+class LockError(LorapipeError):
+    """The lock file is missing, malformed, or describes another build."""
+
+    exit_status = 6
+
+
+class WorkPending(LorapipeError):
+    """``plan --check`` found steps that would run."""
+
+    exit_status = 7
+
+
+class CheckFailed(LorapipeError):
+    """A check step or a verification did not hold."""
+
+    exit_status = 8
+
+
+class Interrupted(LorapipeError):
+    """The user, or a signal, asked the build to stop."""
+
+    exit_status = 130
+
+
+class ManyErrors(LorapipeError):
+    """Several errors found in one pass, in the order of their places."""
+
+    def __init__(self, errors: Iterable[LorapipeError]) -> None:
+        self.errors: tuple[LorapipeError, ...] = tuple(errors)
+        if not self.errors:
+            raise ValueError("ManyErrors needs at least one error")
+        super().__init__("many", f"{len(self.errors)} errors")
+        # An earlier phase of the build explains the later ones.
+        self.exit_status = min(e.exit_status for e in self.errors)  # type: ignore[misc]  # per group, not per class
+
+    def __str__(self) -> str:
+        return "\n".join(str(e) for e in self.errors)

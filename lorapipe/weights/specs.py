@@ -1,0 +1,181 @@
+"""What is known of weights from headers alone: dtypes, shapes, ranks, names.
+
+Torch-free on purpose: ``lorapipe plan`` infers every step's result from these
+values and never touches tensor data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+__all__ = [
+    "DTYPES",
+    "FLOATING",
+    "AdapterSpec",
+    "CheckpointSpec",
+    "FileSpec",
+    "ModuleId",
+    "ModuleSpec",
+    "Spec",
+    "Spelling",
+    "TensorSpec",
+    "canonical_shape",
+]
+
+DTYPES: Mapping[str, int] = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Bytes per element, by safetensors' name of the dtype."""
+
+FLOATING = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a file: a safetensors dtype name and a shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * DTYPES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModuleId:
+    """Where a module's delta belongs, whatever a file calls it.
+
+    ``key`` is the weight's key in the family's reference layout (for Stable
+    Diffusion: the LDM single file) and ``rows`` the half-open range of its first
+    axis, or ``None`` for all of it. Of an unknown family, ``component`` is empty
+    and ``key`` is the verbatim name that the file uses.
+    """
+
+    component: str
+    key: str
+    rows: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.key if self.rows is None else f"{self.key}[{self.rows[0]}:{self.rows[1]}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a file writes a module, so that ``layout: keep`` can write it again.
+
+    ``stem`` is the name before ``.lora_up.weight``. ``transposed`` says that the
+    file's delta is the transpose of what the reference key takes (OpenCLIP's
+    ``text_projection``).
+    """
+
+    stem: str
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """A low-rank module: its delta's shape and stacked rank.
+
+    ``shape`` is ``[O, I, *k]`` in the reference key's orientation, as the file's
+    factors have it: 2-D factors give ``[O, I]``, 4-D ones ``[O, I, kh, kw]`` (a 1x1
+    kernel included), and the two are the same module when they differ by a 1x1
+    kernel only.
+    """
+
+    shape: tuple[int, ...]
+    rank: int
+    spelling: Spelling
+
+    @property
+    def columns(self) -> int:
+        """``I * prod(k)``: the width of ``down``."""
+        return prod(self.shape[1:])
+
+    @property
+    def full_rank(self) -> int:
+        """The highest rank that a delta of this shape can have."""
+        return min(self.shape[0], self.columns)
+
+    @property
+    def elements(self) -> int:
+        """Elements of both factors together."""
+        return self.rank * (self.shape[0] + self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """A LoRA: module by module what is known of it before its data is read.
+
+    ``family`` is an architecture's name or ``None`` when unknown. ``dtype`` is the
+    one dtype common to all factors (``F32`` when they differ): what ``dtype: keep``
+    writes. ``metadata`` is the file's own; ``extras`` are tensors which are not
+    weights (``bundle_emb.*``) and pass through. ``hidden`` is set by ``shuffle``:
+    nothing of the sources may be written with what follows.
+    """
+
+    family: str | None
+    modules: Mapping[ModuleId, ModuleSpec]
+    dtype: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[str, TensorSpec] = field(default_factory=dict)
+    hidden: bool = False
+
+    @property
+    def elements(self) -> int:
+        return sum(m.elements for m in self.modules.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSpec:
+    """A checkpoint: its tensors in file order, and where the reference keys live.
+
+    ``keys`` maps a key of the family's reference layout to the file's own key.
+    ``touched`` holds the file keys that a merge changes. ``hidden``: see
+    :class:`AdapterSpec`.
+    """
+
+    family: str | None
+    tensors: Mapping[str, TensorSpec]
+    keys: Mapping[str, str]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    touched: frozenset[str] = frozenset()
+    hidden: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in self.tensors.values())
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """What ``save`` will write: the tensors in file order."""
+
+    tensors: Mapping[str, TensorSpec]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in self.tensors.values())
+
+
+Spec = AdapterSpec | CheckpointSpec | FileSpec
+
+
+def canonical_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Drop a 1x1 kernel: ``[O, I, 1, 1]`` and ``[O, I]`` are one module.
+
+    >>> canonical_shape((320, 640, 1, 1))
+    (320, 640)
+    >>> canonical_shape((320, 640, 3, 3))
+    (320, 640, 3, 3)
+    """
+    kernel = shape[2:]
+    return shape[:2] if kernel and prod(kernel) == 1 else shape

@@ -1,0 +1,23 @@
+"""Fixtures that several test packages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Path of a file of the reference data beside the checkout; skips where it is absent."""
+
+    def find(relative: str) -> Path:
+        path = ROOT.parent / "shared" / relative
+        if not path.exists():
+            pytest.skip(f"reference data {relative} is not beside this checkout")
+        return path
+
+    return find

@@ -1,0 +1,136 @@
+"""What one module's weight gains: a sum of terms that stays factored.
+
+A delta is ``sum_i c_i * up_i @ down_i``. Scaling touches the coefficients and joining
+puts lists end to end, so both are free and exact; arithmetic happens where a delta is
+used (a merge, an SVD, a save), once. A further structure (a Kronecker product, say) is
+a sibling of :class:`LowRank` that a :class:`Term` may hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from lorapipe.errors import RecipeError
+from lorapipe.weights.specs import canonical_shape
+
+__all__ = ["Delta", "LowRank", "Term"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRank:
+    """Two factors as a file holds them, both 2-D and of any floating dtype.
+
+    ``up: [O, r]`` and ``down: [r, I*k]``; the product ``up @ down`` is ``[O, I*k]``.
+    """
+
+    up: Tensor
+    down: Tensor
+
+    def __post_init__(self) -> None:
+        if self.up.ndim != 2 or self.down.ndim != 2 or self.up.shape[1] != self.down.shape[0]:
+            raise ValueError(f"factors {list(self.up.shape)} and {list(self.down.shape)} have no product")
+
+    @property
+    def rank(self) -> int:
+        return self.up.shape[1]
+
+    def rows(self, start: int, stop: int) -> LowRank:
+        """Rows ``[start, stop)`` of the product: ``down`` is shared, ``up`` is a view."""
+        return LowRank(self.up[start:stop], self.down)
+
+    def transposed(self) -> LowRank:
+        """The factors of the product's transpose, as views."""
+        return LowRank(self.down.T, self.up.T)
+
+    def to(self, device: str | torch.device) -> LowRank:
+        """The same factors on ``device``."""
+        return LowRank(self.up.to(device), self.down.to(device))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
+    """``coefficient * up @ down``; the coefficient holds weight times alpha/rank."""
+
+    coefficient: float
+    factors: LowRank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delta:
+    """The sum of ``terms``, in their order, for a weight of ``shape`` ``[O, I, *k]``.
+
+    >>> import torch
+    >>> eye = LowRank(torch.eye(2), torch.eye(2))
+    >>> half = Delta((2, 2), (Term(0.5, eye),))
+    >>> half.joined(half.scaled(-3.0)).dense(torch.float64).tolist()
+    [[-1.0, 0.0], [0.0, -1.0]]
+    """
+
+    shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ValueError("a delta needs at least one term")
+        for term in self.terms:
+            product = (term.factors.up.shape[0], term.factors.down.shape[1])
+            if product != (self.shape[0], self.columns):
+                raise ValueError(f"a product {list(product)} is no delta of shape {list(self.shape)}")
+
+    @property
+    def columns(self) -> int:
+        """``I * prod(k)``: the width of every ``down``."""
+        return prod(self.shape[1:])
+
+    @property
+    def rank(self) -> int:
+        """The stacked rank ``R``: the sum of the terms' ranks."""
+        return sum(term.factors.rank for term in self.terms)
+
+    def scaled(self, by: float) -> Delta:
+        """``by`` times this delta; the factors are shared, not copied."""
+        if by == 1.0:
+            return self
+        return Delta(self.shape, tuple(Term(t.coefficient * by, t.factors) for t in self.terms))
+
+    def joined(self, *others: Delta) -> Delta:
+        """The sum of this delta and ``others``, of this one's shape: term lists end to end.
+
+        Raises :class:`RecipeError` ``shapes-disagree`` unless all shapes are equal up to
+        a 1x1 kernel.
+        """
+        for other in others:
+            if canonical_shape(other.shape) != canonical_shape(self.shape):
+                raise RecipeError(
+                    "shapes-disagree",
+                    f"deltas of shape {list(self.shape)} and {list(other.shape)} cannot be added",
+                    hint="the LoRAs were trained on different models",
+                )
+        return Delta(self.shape, tuple(term for delta in (self, *others) for term in delta.terms))
+
+    def rows(self, start: int, stop: int) -> Delta:
+        """The delta of rows ``[start, stop)`` of the weight: lossless, nothing is copied."""
+        terms = tuple(Term(t.coefficient, t.factors.rows(start, stop)) for t in self.terms)
+        return Delta((stop - start, *self.shape[1:]), terms)
+
+    def stacked(self, dtype: torch.dtype) -> LowRank:
+        """All terms as one product in ``dtype``, coefficients folded into ``up``.
+
+        ``up = [c_1 up_1, c_2 up_2, ...]: [O, R]``, ``down: [R, I*k]`` in term order.
+        """
+        ups = [t.factors.up.to(dtype) * t.coefficient for t in self.terms]
+        downs = [t.factors.down.to(dtype) for t in self.terms]
+        return LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
+
+    def dense(self, dtype: torch.dtype, start: int = 0, stop: int | None = None) -> Tensor:
+        """Rows ``[start, stop)`` of ``sum c * up @ down`` as ``[rows, I*k]`` in ``dtype``.
+
+        One product of the stacked factors: no term's dense matrix is ever formed.
+        """
+        part = self.rows(start, self.shape[0] if stop is None else stop)
+        factors = part.stacked(dtype)
+        return factors.up @ factors.down

@@ -1,0 +1,163 @@
+"""What a step makes of specs: the torch-free twins of the algebra.
+
+``plan`` infers results from these functions, and the algebra builds the specs of its
+results with the same functions, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from math import isfinite, prod
+
+from lorapipe.errors import RecipeError
+from lorapipe.weights.binding import Binding
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+
+__all__ = [
+    "LOADER_METADATA",
+    "hidden_spec",
+    "merge_spec",
+    "module_factors",
+    "resize_spec",
+    "scale_spec",
+    "shuffle_spec",
+    "target_rank",
+]
+
+LOADER_METADATA = frozenset({"ss_base_model_version", "ss_v2"})
+"""Metadata that a loader needs and that says nothing of the sources."""
+
+
+def hidden_spec(spec: AdapterSpec) -> AdapterSpec:
+    """The spec of an adapter that must not tell its sources: no extras, bare metadata."""
+    kept = {key: value for key, value in spec.metadata.items() if key in LOADER_METADATA}
+    return replace(spec, metadata=kept, extras={}, hidden=True)
+
+
+def module_factors(
+    spec: AdapterSpec, by: float = 1.0, components: Mapping[str, float] | None = None
+) -> dict[ModuleId, float]:
+    """What ``scale`` multiplies each module with; a module scaled to 0 is not in it.
+
+    ``te`` means every component whose name begins so, unless that one is named itself.
+
+    Raises :class:`RecipeError` ``unknown-component``, ``not-a-number``, or
+    ``nothing-left`` when every module is scaled to 0.
+    """
+    components = components or {}
+    present = sorted({module.component for module in spec.modules})
+    for value in (by, *components.values()):
+        if not isfinite(value):
+            raise RecipeError("not-a-number", f"a LoRA cannot be scaled by {value}")
+    for name in components:
+        if not any(_covers(name, component) for component in present):
+            raise _unknown_component(name, present)
+    factors: dict[ModuleId, float] = {}
+    for module in spec.modules:
+        named = [name for name in components if _covers(name, module.component)]
+        factor = by * components[max(named, key=len)] if named else by
+        if factor != 0.0:
+            factors[module] = factor
+    if not factors:
+        raise RecipeError("nothing-left", "every module is scaled to 0: nothing is left")
+    return factors
+
+
+def _covers(name: str, component: str) -> bool:
+    return component == name or (name == "te" and component.startswith("te"))
+
+
+def _unknown_component(name: str, present: Sequence[str]) -> RecipeError:
+    known = [component for component in present if component]
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        hint = f"did you mean '{near[0]}'?"
+    elif known:
+        hint = f"it has {', '.join(known)}"
+    else:
+        hint = "its family is not known: say `family:` on the step that loads it"
+    return RecipeError(
+        "unknown-component", f"the LoRA has no component '{name}'", hint=hint, option="components"
+    )
+
+
+def scale_spec(
+    spec: AdapterSpec, by: float = 1.0, components: Mapping[str, float] | None = None
+) -> AdapterSpec:
+    """The spec after ``scale``: as it was, less the modules that are scaled to 0."""
+    factors = module_factors(spec, by, components)
+    if len(factors) == len(spec.modules):
+        return spec
+    return replace(spec, modules={module: spec.modules[module] for module in factors})
+
+
+def shuffle_spec(spec: AdapterSpec, mode: str = "rotate") -> AdapterSpec:
+    """The spec after ``shuffle``: hidden; ``rotate`` leaves no rank above the full one."""
+    if mode == "permute":
+        return hidden_spec(spec)
+    modules = {
+        module: replace(known, rank=min(known.rank, known.full_rank))
+        for module, known in spec.modules.items()
+    }
+    return hidden_spec(replace(spec, modules=modules))
+
+
+def resize_spec(
+    spec: AdapterSpec, rank: int, conv_rank: int | None = None, conv1x1_rank: int | None = None
+) -> AdapterSpec:
+    """The spec after ``svd-resize``; see :func:`target_rank`."""
+    modules = {
+        module: replace(known, rank=min(known.rank, target_rank(known, rank, conv_rank, conv1x1_rank)))
+        for module, known in spec.modules.items()
+    }
+    return replace(spec, modules=modules)
+
+
+def target_rank(
+    module: ModuleSpec, rank: int, conv_rank: int | None = None, conv1x1_rank: int | None = None
+) -> int:
+    """The rank that a module may have: by its kernel, and no more than its full rank.
+
+    ``rank`` for linear modules; for 1x1 kernels ``conv1x1_rank`` and for larger ones
+    ``conv_rank``, both ``rank`` by default.
+
+    >>> from lorapipe.weights.specs import Spelling
+    >>> target_rank(ModuleSpec((320, 4, 3, 3), 64, Spelling("x")), 16, conv_rank=48)
+    36
+    """
+    kernel = module.shape[2:]
+    by_kernel = (conv_rank if prod(kernel) > 1 else conv1x1_rank) if kernel else None
+    wanted = rank if by_kernel is None else by_kernel
+    if wanted < 1:
+        raise RecipeError("rank-below-one", f"a rank is a whole number from 1, not {wanted}")
+    return min(wanted, module.full_rank)
+
+
+def merge_spec(
+    checkpoint: CheckpointSpec, terms: Sequence[tuple[float, AdapterSpec, Binding]]
+) -> CheckpointSpec:
+    """The spec after ``merge-into-checkpoint``: which of the file's tensors are touched.
+
+    Raises :class:`RecipeError` ``nothing-left`` when no term adds anything.
+    """
+    live = list(_live(terms))
+    touched = {bound.key for _, binding in live for bound in binding.bound}
+    if not touched:
+        raise RecipeError("nothing-left", "no LoRA adds anything to the checkpoint", option="loras")
+    return replace(
+        checkpoint,
+        touched=checkpoint.touched | touched,
+        hidden=checkpoint.hidden or any(adapter.hidden for adapter, _ in live),
+    )
+
+
+def _live(
+    terms: Sequence[tuple[float, AdapterSpec, Binding]],
+) -> Iterator[tuple[AdapterSpec, Binding]]:
+    for weight, adapter, binding in terms:
+        if not isfinite(weight):
+            raise RecipeError("not-a-number", f"a LoRA cannot have the weight {weight}")
+        if weight != 0.0:
+            yield adapter, binding

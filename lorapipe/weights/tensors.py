@@ -1,0 +1,143 @@
+"""Bytes to tensors and back, and the one rounding that a computed value gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lorapipe.errors import BuildError
+from lorapipe.weights.specs import TensorSpec
+
+__all__ = ["TORCH_DTYPES", "Rounded", "from_bytes", "round_to", "to_bytes", "torch_dtype"]
+
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Torch's dtype by safetensors' name."""
+
+_TIE_BITS: Mapping[torch.dtype, int] = {
+    torch.float16: (1 << 12) - 1,
+    torch.bfloat16: (1 << 15) - 1,
+    torch.float8_e4m3fn: (1 << 19) - 1,
+    torch.float8_e5m2: (1 << 20) - 1,
+}
+"""Low bits of a float32 that are all zero when it lies halfway between two target values."""
+
+
+def torch_dtype(compute: str) -> torch.dtype:
+    """The dtype of arithmetic by the recipe's word: ``float64`` or ``float32``."""
+    return {"float64": torch.float64, "float32": torch.float32}[compute]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounded:
+    """A tensor in its target dtype, and how many non-zero values became zero."""
+
+    tensor: Tensor
+    underflowed: int
+
+
+def from_bytes(buffer: bytearray, spec: TensorSpec, device: str = "cpu") -> Tensor:
+    """The tensor whose little-endian bytes ``buffer`` holds; on the CPU it shares them."""
+    if len(buffer) != spec.nbytes:
+        raise ValueError(f"{len(buffer)} bytes do not make {spec}")
+    dtype = TORCH_DTYPES[spec.dtype]
+    if not spec.size:
+        return torch.empty(spec.shape, dtype=dtype, device=device)
+    return torch.frombuffer(buffer, dtype=dtype).reshape(spec.shape).to(device)
+
+
+def to_bytes(tensor: Tensor) -> memoryview:
+    """The tensor's little-endian bytes in row-major order, as a flat view of bytes."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def round_to(values: Tensor, dtype: str, *, pass_non_finite: bool = False) -> Rounded:
+    """Round every value once, to the nearest value of ``dtype``, ties to even.
+
+    ``values`` are float64 or float32 where computed; a narrower tensor is taken as it is.
+    NaN and Inf are an error unless ``pass_non_finite`` (a cast of a tensor on which
+    nothing was computed keeps them).
+
+    Raises :class:`BuildError` ``not-finite``, or ``overflow`` when a finite value has no
+    finite neighbour in ``dtype``.
+
+    *Numerics*: torch converts float64 to the half types by way of float32: two roundings,
+    wrong for one value in some 2**29 / 2**12. Here those values are found and rounded again.
+    """
+    target = TORCH_DTYPES[dtype]
+    if not values.numel():
+        return Rounded(values.to(target), 0)
+    wide = values if values.dtype in (torch.float64, torch.float32) else values.to(torch.float32)
+    extremes = torch.stack(torch.aminmax(wide))
+    finite = bool(torch.isfinite(extremes).all())
+    if not finite and not pass_non_finite:
+        raise BuildError("not-finite", "NaN or Inf in what is computed")
+    rounded = values if values.dtype == target else _nearest(wide, target)
+    if _overflows(extremes, target) if finite else _any_overflow(wide, rounded):
+        raise BuildError(
+            "overflow",
+            f"{float(extremes.abs().max()):.4g} is beyond the range of {dtype}",
+            hint="save with dtype: bf16, whose range is that of fp32",
+        )
+    return Rounded(rounded, _zeros(rounded) - _zeros(wide) if rounded.dtype != values.dtype else 0)
+
+
+def _nearest(wide: Tensor, target: torch.dtype) -> Tensor:
+    """``wide`` (float64 or float32) in ``target``, rounded once."""
+    if wide.dtype != torch.float64 or target not in _TIE_BITS:
+        return wide.to(target)
+    single = wide.to(torch.float32).reshape(-1)
+    rounded = single.to(target)
+    # Going through float32 errs only where it lands on a tie that the value itself is not.
+    tied = ((single.view(torch.int32) & _TIE_BITS[target]) == 0).nonzero().reshape(-1)
+    exact = wide.reshape(-1)[tied]
+    inexact = single[tied].to(torch.float64) != exact
+    tied, exact = tied[inexact], exact[inexact]
+    if tied.numel():
+        rounded[tied] = _to_odd(exact).to(target)
+    return rounded.reshape(wide.shape)
+
+
+def _to_odd(exact: Tensor) -> Tensor:
+    """Inexact float64 values as float32, cut towards zero with the last bit set.
+
+    *Source*: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved
+    algorithms using rounding to odd", IEEE Trans. Computers 57(4), 2008, theorem 1:
+    rounding to odd first makes the second rounding correct.
+    """
+    single = exact.to(torch.float32)
+    beyond = single.to(torch.float64).abs() > exact.abs()
+    bits = single.view(torch.int32) - beyond.to(torch.int32)
+    return (bits | 1).view(torch.float32)
+
+
+def _overflows(extremes: Tensor, target: torch.dtype) -> bool:
+    return not bool(torch.isfinite(_nearest(extremes, target).to(torch.float64)).all())
+
+
+def _any_overflow(wide: Tensor, rounded: Tensor) -> bool:
+    return bool((torch.isfinite(wide) & ~torch.isfinite(rounded.to(torch.float32))).any())
+
+
+def _zeros(tensor: Tensor) -> int:
+    counted = tensor.to(torch.float32) if tensor.element_size() == 1 else tensor
+    return tensor.numel() - int(torch.count_nonzero(counted))

@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""Plan -> files: the executor, its engines, the outputs and the events it tells of."""

@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""Recipe -> Plan: what would be done, from headers and the stat memo alone."""

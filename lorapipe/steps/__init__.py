@@ -1,1 +1,44 @@
-"""TODO: one line."""
+"""The step kinds: one module each, loaded when a recipe uses it.
+
+To add a kind: a row here, a module beside this one with a ``KIND``, a schema in
+``schemas/steps/``, a function in ``lorapipe/api.py``, and a test of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from lorapipe.errors import RecipeError
+
+if TYPE_CHECKING:
+    from lorapipe.steps.kind import Kind
+
+__all__ = ["KINDS", "kind"]
+
+KINDS: Mapping[str, str] = {
+    "concat": "lorapipe.steps.concat",
+    "load": "lorapipe.steps.load",
+    "merge-into-checkpoint": "lorapipe.steps.merge_into_checkpoint",
+    "save": "lorapipe.steps.save",
+    "scale": "lorapipe.steps.scale",
+    "shuffle": "lorapipe.steps.shuffle",
+    "svd-resize": "lorapipe.steps.svd_resize",
+}
+
+
+def kind(name: str) -> Kind:
+    """The kind of that name; a dotted name is a third party's entry point.
+
+    Raises :class:`~lorapipe.errors.RecipeError` when nothing installed has it.
+    """
+    if name in KINDS:
+        core: Kind = import_module(KINDS[name]).KIND
+        return core
+    found = entry_points(group="lorapipe.steps", name=name)
+    for point in found:
+        plugin: Kind = point.load()
+        return plugin
+    raise RecipeError("unknown-kind", f"no step kind '{name}' is installed")

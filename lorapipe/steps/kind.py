@@ -11,18 +11,26 @@ says which options it takes and which of them are ports; this value says what it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from lorapipe.recipe.model import JSON
 from lorapipe.weights.specs import Spec
 
-__all__ = ["Context", "Cost", "Inputs", "Kind", "Materialise", "Weighted"]
+__all__ = ["Context", "Cost", "Each", "Inputs", "Kind", "Materialise", "Params", "Weighted"]
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
+
+
+class Each(Protocol):
+    """``map`` with workers: see :class:`Context`."""
+
+    def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
 
 
 class Materialise(Enum):
@@ -75,7 +83,11 @@ class Cost:
     peak: int = 0
 
 
-def _ignore(done: int, total: int, label: str) -> None:
+def _serial(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    return map(function, items)
+
+
+def _forget(fact: str, value: object) -> None:
     pass
 
 
@@ -84,28 +96,38 @@ class Context:
     """What ``work`` may know of the machine; none of it changes a result's bytes.
 
     ``device`` is a torch device name, ``compute`` the dtype of arithmetic
-    (``float64`` or ``float32``; this one is part of the key). ``progress(done, total,
-    label)`` reports modules or bytes; ``checkpoint()`` raises
-    :class:`~lorapipe.errors.Interrupted` when the user asked to stop and is called
-    between modules. ``scratch`` is where a kind may write: for an output it is the
-    temporary file that becomes the output by a rename.
+    (``float64`` or ``float32``; this one is part of the key). ``each(function, items)``
+    is ``map`` on all workers: results in the order of the items, a few items ahead of
+    the consumer, progress reported and a request to stop heeded between items.
+    ``note(fact, value)`` tells the user something about the result ("energy").
+    ``output`` is the stream that an output kind writes, a temporary
+    file that becomes the output by a rename; ``provenance`` are the metadata keys
+    which say how the output came to be.
     """
 
     device: str = "cpu"
     compute: str = "float64"
-    workers: int = 1
-    progress: Callable[[int, int, str], None] = _ignore
-    checkpoint: Callable[[], None] = lambda: None
-    scratch: Path | None = None
+    each: Each = _serial
+    note: Callable[[str, object], None] = _forget
+    output: BinaryIO | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 Params = Mapping[str, JSON]
 
 
+def _nothing_to_say(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A step kind. ``version`` rises when the same inputs give other bytes."""
+    """A step kind. ``version`` rises when the same inputs give other bytes.
+
+    ``keyless`` names the options that never change the result (a pin, a policy), so
+    that they stay out of its key. ``warn`` says what a user should know before a build
+    although nothing is wrong.
+    """
 
     name: str
     version: int
@@ -113,3 +135,5 @@ class Kind:
     infer: Callable[[Inputs[Spec], Params], Spec]
     work: Callable[[Inputs[Any], Params, Context], Any]
     cost: Callable[[Inputs[Spec], Params], Cost]
+    keyless: frozenset[str] = frozenset()
+    warn: Callable[[Inputs[Spec], Params], tuple[str, ...]] = _nothing_to_say

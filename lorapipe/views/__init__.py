@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""Plans, results and errors as text: views draw, they do not compute."""

@@ -1,0 +1,1 @@
+"""Engines run a step's independent items; they decide speed, never bytes."""

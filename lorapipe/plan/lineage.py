@@ -1,0 +1,122 @@
+"""How a value came to be, and the key that stands for it.
+
+A lineage holds everything that decides a result's bytes and nothing else: kinds and
+their versions, canonical parameters, input files by sha256, weights and their order.
+Not in it: step ids, folders, the recipe's name, comments, workers, time. So equal
+lineages give equal bytes, and two recipes that spell one build differently share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from lorapipe.recipe.model import JSON
+
+__all__ = ["KEY_SCHEMA", "Lineage", "Profile", "Source", "canonical", "content_key"]
+
+KEY_SCHEMA = 1
+"""Rises when the encoding of keys changes; every key then changes with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The numeric profile: what besides a lineage can decide the last bits."""
+
+    torch: str
+    device: str
+    compute: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"torch": self.torch, "device": self.device, "compute": self.compute}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input file: its sha256 decides bytes, its bare name only is shown."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One step and, through ``inputs``, all its ancestors.
+
+    ``params`` are canonical (see :func:`canonical`), without those options that a
+    kind declares not to change its result.
+    """
+
+    kind: str
+    version: int
+    params: Mapping[str, JSON]
+    inputs: Mapping[str, tuple[tuple[float, Lineage], ...]] = MappingProxyType({})
+    source: Source | None = None
+    digest: str = field(init=False)
+    """sha256 of the lineage: equal for equal results, whatever steps are called."""
+
+    def __post_init__(self) -> None:
+        # Once and for all: hashed on demand, a chain of n diamonds would take 2^n hashes.
+        object.__setattr__(self, "digest", _sha256(canonical(self.preimage())))
+
+    def preimage(self) -> dict[str, Any]:
+        """What :attr:`digest` hashes: inputs by their digests."""
+        return {
+            "kind": self.kind,
+            "version": self.version,
+            "params": dict(self.params),
+            "inputs": {
+                port: [[weight, lineage.digest] for weight, lineage in terms]
+                for port, terms in self.inputs.items()
+            },
+            "sha256": self.source.sha256 if self.source else None,
+        }
+
+    def ancestors(self) -> Iterator[Lineage]:
+        """Every lineage above this one, inputs first, this one last, each once."""
+        seen: set[str] = set()
+        yield from _walk(self, seen)
+
+
+def _walk(lineage: Lineage, seen: set[str]) -> Iterator[Lineage]:
+    if lineage.digest in seen:
+        return
+    seen.add(lineage.digest)
+    for port in sorted(lineage.inputs):
+        for _, parent in lineage.inputs[port]:
+            yield from _walk(parent, seen)
+    yield lineage
+
+
+def content_key(lineage: Lineage, profile: Profile, extra: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """The key of a stored or written result, and the text whose sha256 it is.
+
+    ``extra`` adds what decides the bytes of a file but not of a value: its format and
+    the metadata written with it.
+    """
+    preimage = canonical(
+        {
+            "key-schema": KEY_SCHEMA,
+            "result": lineage.preimage(),
+            "profile": profile.as_json(),
+            "file": dict(extra or {}),
+        }
+    )
+    return _sha256(preimage), preimage
+
+
+def canonical(value: object) -> str:
+    """JSON in exactly one way: sorted keys, no spaces, ASCII; 1, 1.0 and true differ.
+
+    >>> canonical({"b": 1.0, "a": [1, True, None]})
+    '{"a":[1,true,null],"b":1.0}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

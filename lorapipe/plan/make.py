@@ -1,0 +1,187 @@
+"""Recipe -> Plan: resolve the steps, then decide from keys what a run would do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from lorapipe.plan.device import profile as numeric_profile
+from lorapipe.plan.files import Digests, Folders
+from lorapipe.plan.graph import order, schedule, step_graph
+from lorapipe.plan.lineage import Profile, content_key
+from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.plan.provenance import provenance
+from lorapipe.plan.resolve import Resolved, resolve
+from lorapipe.recipe.model import Recipe
+from lorapipe.steps.kind import Materialise
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec
+
+__all__ = ["Locked", "Past", "make_plan"]
+
+
+class Past(Protocol):
+    """What a plan may ask of earlier builds; asking never writes."""
+
+    @property
+    def digests(self) -> Digests: ...
+
+    def stored(self, key: str) -> bool:
+        """Whether the store holds the result with this key."""
+
+    def built(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """(sha256, key) of what lorapipe wrote to this path, latest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What the lock file says, as far as a plan uses it.
+
+    ``inputs`` maps load steps to sha256, ``outputs`` paths to (sha256, key); ``device``
+    is the device type of the locked profile.
+    """
+
+    inputs: Mapping[str, str] = MappingProxyType({})
+    outputs: Mapping[Path, tuple[str, str]] = MappingProxyType({})
+    device: str | None = None
+
+
+def make_plan(
+    recipe: Recipe,
+    folders: Folders,
+    past: Past,
+    locked: Locked,
+    *,
+    device: str | None = None,
+    read: bool = False,
+) -> Plan:
+    """Plan a build from headers and the memo; ``read`` hashes what the memo lacks.
+
+    ``device`` overrides the recipe's. Raises :class:`~lorapipe.errors.ManyErrors` with
+    all that can be wrong before any arithmetic.
+    """
+    graph = step_graph(recipe)
+    sequence = order(graph)
+    wanted_device = device or str(recipe.defaults["device"])
+    device, profile = numeric_profile(wanted_device, str(recipe.defaults["compute"]), locked.device)
+    resolved = resolve(recipe, sequence, folders, past.digests, locked=locked.inputs, read=read)
+    view = _View(profile, past, locked, read)
+    steps = {name: _decide(resolved[name], resolved, view) for name in sequence}
+    ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}
+    wanted = [name for name, p in steps.items() if p.output and p.status is not Status.UP_TO_DATE]
+    positions = schedule(graph, wanted, ready)
+    used = {position.step for position in positions}
+    steps = {name: step if name in used or step.output else _unused(step) for name, step in steps.items()}
+    return Plan(recipe, device, profile, steps, positions, tuple(_warnings(steps, resolved)))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What decides a status, besides the step itself."""
+
+    profile: Profile
+    past: Past
+    locked: Locked
+    read: bool
+
+
+def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> PlannedStep:
+    said: Mapping[str, str] = MappingProxyType({})
+    key = preimage = None
+    if resolved.lineage is not None and resolved.kind.materialise is not Materialise.LAZY:
+        extra = None
+        if isinstance(resolved.spec, FileSpec):
+            said = _provenance(resolved, all_of, view.profile)
+            extra = {"format": _format(resolved.files["to"]), **said}
+        key, preimage = content_key(resolved.lineage, view.profile, extra)
+    status, reason = _status(resolved, key, view)
+    return PlannedStep(
+        step=resolved.step,
+        kind=resolved.kind,
+        spec=resolved.spec,
+        cost=resolved.cost,
+        files=resolved.files,
+        source=resolved.source,
+        lineage=resolved.lineage,
+        key=key,
+        preimage=preimage,
+        provenance=said,
+        status=status,
+        reason=reason,
+    )
+
+
+def _provenance(resolved: Resolved, all_of: Mapping[str, Resolved], profile: Profile) -> Mapping[str, str]:
+    assert resolved.lineage is not None
+    (term,) = resolved.step.inputs["save"]
+    above = all_of[term.step].spec
+    hidden = isinstance(above, AdapterSpec | CheckpointSpec) and above.hidden
+    (_, value) = resolved.lineage.inputs["save"][0]
+    return provenance(value, profile, str(resolved.step.params["provenance"]), hidden)
+
+
+def _format(path: Path) -> str:
+    """The three suffixes of pickles give one file's bytes."""
+    return "safetensors" if path.suffix == ".safetensors" else "pickle"
+
+
+def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, str]:
+    if resolved.kind.materialise is Materialise.LAZY:
+        return Status.RUN, "fused into what uses it"
+    if key is None:
+        return Status.UNDECIDED, "an input is not hashed yet"
+    if isinstance(resolved.spec, FileSpec):
+        return _output_status(resolved.files["to"], key, view)
+    if view.past.stored(key):
+        return Status.IN_STORE, f"key {key[:12]}"
+    return Status.RUN, "no result with this key in the store"
+
+
+def _output_status(path: Path, key: str, view: _View) -> tuple[Status, str]:
+    if not path.exists():
+        return Status.RUN, "the file is not there yet"
+    known = list(view.past.built(path))
+    if path in view.locked.outputs:
+        known.append(view.locked.outputs[path])
+    if not known:
+        return Status.RUN, "a file is there that lorapipe did not write"
+    mine = {sha256 for sha256, made in known if made == key}
+    if not mine:
+        return Status.RUN, "the recipe or an input changed"
+    digests = view.past.digests
+    present = digests.hash(path) if view.read else digests.known(path)
+    if present is None:
+        return Status.UNDECIDED, "the file is not hashed yet"
+    if present in mine:
+        return Status.UP_TO_DATE, f"key {key[:12]}"
+    return Status.RUN, "the file was changed since it was built"
+
+
+def _unused(step: PlannedStep) -> PlannedStep:
+    if step.status is Status.IN_STORE:
+        return step
+    return replace(step, status=Status.UNUSED, reason="nothing that will run uses it")
+
+
+def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]) -> list[str]:
+    warnings = [f"step '{name}': {text}" for name, r in resolved.items() for text in r.warnings]
+    needed: dict[Path, int] = {}
+    for step in steps.values():
+        if step.output is not None and step.status is not Status.UP_TO_DATE:
+            assert isinstance(step.spec, FileSpec)
+            folder = _existing(step.output.parent)
+            needed[folder] = needed.get(folder, 0) + step.spec.nbytes
+    for folder, size in needed.items():
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            warnings.append(f"{folder} has {free} bytes free, the outputs take {size}")
+    return warnings
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

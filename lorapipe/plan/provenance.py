@@ -1,0 +1,55 @@
+"""What an output's metadata says of how it was made: canonical, so equal keys give equal bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from lorapipe.plan.lineage import Lineage, Profile, canonical
+
+__all__ = ["KEY", "provenance", "steps_of"]
+
+KEY = "lorapipe.provenance"
+"""The metadata key under which provenance is written."""
+
+
+def provenance(lineage: Lineage, profile: Profile, detail: str, hidden: bool) -> Mapping[str, str]:
+    """Metadata for an output: ``detail`` is full, minimal (a digest only) or none.
+
+    After a shuffle (``hidden``) nothing is said, whatever the detail: hashes, names,
+    weights and seeds of the sources would undo what the shuffle is for.
+    """
+    if hidden or detail == "none":
+        return MappingProxyType({})
+    told: dict[str, Any] = {"version": 1, "profile": profile.as_json(), "result": lineage.digest}
+    if detail == "full":
+        told["steps"] = steps_of(lineage)
+    return MappingProxyType({KEY: canonical(told)})
+
+
+def steps_of(lineage: Lineage) -> dict[str, Any]:
+    """The lineage as steps named by kind and topological order: ``load-1``, ``concat-1``."""
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    steps: dict[str, Any] = {}
+    for ancestor in lineage.ancestors():
+        counts[ancestor.kind] += 1
+        name = names[ancestor.digest] = f"{ancestor.kind}-{counts[ancestor.kind]}"
+        steps[name] = _step(ancestor, names)
+    return steps
+
+
+def _step(lineage: Lineage, names: Mapping[str, str]) -> dict[str, Any]:
+    step: dict[str, Any] = {"kind": lineage.kind, "version": lineage.version}
+    if lineage.params:
+        step["params"] = dict(lineage.params)
+    if lineage.inputs:
+        step["inputs"] = {
+            port: [[names[parent.digest], weight] for weight, parent in terms]
+            for port, terms in lineage.inputs.items()
+        }
+    if lineage.source is not None:
+        step["file"] = {"name": lineage.source.name, "sha256": lineage.source.sha256}
+    return step

@@ -1,0 +1,165 @@
+"""From steps to specs: files found, results inferred, lineages made, all errors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from lorapipe import steps as kinds
+from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
+from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output, same_file
+from lorapipe.plan.lineage import Lineage, Source
+from lorapipe.recipe.model import Recipe, Step
+from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
+from lorapipe.weights.specs import Spec
+
+__all__ = ["Resolved", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A step with its kind, its files, and what its result will be."""
+
+    step: Step
+    kind: Kind
+    spec: Spec
+    cost: Cost
+    files: Mapping[str, Path]
+    source: InputFile | None
+    lineage: Lineage | None
+    warnings: tuple[str, ...]
+
+
+def resolve(
+    recipe: Recipe,
+    order: Iterable[str],
+    folders: Folders,
+    digests: Digests,
+    *,
+    locked: Mapping[str, str],
+    read: bool,
+) -> dict[str, Resolved]:
+    """Resolve every step, inputs before those that use them.
+
+    ``locked`` maps load steps to the sha256 that the lock file holds; ``read`` hashes
+    inputs that the memo does not know. A step above which something failed is passed
+    over, so that one mistake is one message. Raises
+    :class:`~lorapipe.errors.ManyErrors` with all errors of all steps.
+    """
+    done: dict[str, Resolved] = {}
+    errors: list[LorapipeError] = []
+    for name in order:
+        step = recipe.steps[name]
+        if any(term.step not in done for term in step.terms()):
+            continue
+        try:
+            done[name] = _resolve_step(step, done, folders, digests, locked.get(name), read)
+        except LorapipeError as error:
+            errors.extend(_placed(error, step))
+    errors.extend(_clashes(done))
+    if errors:
+        raise ManyErrors(sorted(errors, key=_by_place))
+    return done
+
+
+def _resolve_step(
+    step: Step,
+    done: Mapping[str, Resolved],
+    folders: Folders,
+    digests: Digests,
+    locked: str | None,
+    read: bool,
+) -> Resolved:
+    kind = kinds.kind(step.kind)
+    files, source = _files(step, folders, digests, locked, read)
+    ports = {
+        port: tuple(Weighted(t.step, t.weight, done[t.step].spec) for t in terms)
+        for port, terms in step.inputs.items()
+    }
+    inputs: Inputs[Spec] = Inputs(ports, files)
+    return Resolved(
+        step=step,
+        kind=kind,
+        spec=kind.infer(inputs, step.params),
+        cost=kind.cost(inputs, step.params),
+        files=files,
+        source=source,
+        lineage=_lineage(step, kind, done, source),
+        warnings=kind.warn(inputs, step.params),
+    )
+
+
+def _files(
+    step: Step, folders: Folders, digests: Digests, locked: str | None, read: bool
+) -> tuple[dict[str, Path], InputFile | None]:
+    files: dict[str, Path] = {}
+    source = None
+    if step.kind == "load":
+        pin = cast("str | None", step.params.get("sha256"))
+        files["load"] = find_input(str(step.params["load"]), pin, folders, digests)
+        source = identify(files["load"], pin, locked, digests, read)
+    if "to" in step.params:
+        files["to"] = place_output(str(step.params["to"]), folders)
+    return files, source
+
+
+def _lineage(
+    step: Step, kind: Kind, done: Mapping[str, Resolved], source: InputFile | None
+) -> Lineage | None:
+    if source is not None and source.sha256 is None:
+        return None
+    inputs: dict[str, tuple[tuple[float, Lineage], ...]] = {}
+    for port, terms in step.inputs.items():
+        above = [(t.weight, done[t.step].lineage) for t in terms]
+        known = tuple((weight, lineage) for weight, lineage in above if lineage is not None)
+        if len(known) < len(above):
+            return None
+        inputs[port] = known
+    params = {name: value for name, value in step.params.items() if name not in kind.keyless}
+    origin = Source(source.path.name, source.sha256) if source and source.sha256 else None
+    return Lineage(step.kind, kind.version, params, inputs, origin)
+
+
+def _placed(error: LorapipeError, step: Step) -> Iterable[LorapipeError]:
+    if isinstance(error, ManyErrors):
+        for inner in error.errors:
+            yield from _placed(inner, step)
+        return
+    place = step.places.get(error.option or step.kind, step.place)
+    yield error.located(where=place, step=step.id)
+
+
+def _by_place(error: LorapipeError) -> tuple[int, int]:
+    return (error.where.line, error.where.column) if isinstance(error.where, Place) else (0, 0)
+
+
+def _clashes(done: Mapping[str, Resolved]) -> Iterable[LorapipeError]:
+    """Two steps that write one file, and outputs that are also inputs."""
+    inputs = {name: r.files["load"] for name, r in done.items() if "load" in r.files}
+    writers: dict[Path, str] = {}
+    for name, resolved in done.items():
+        target = resolved.files.get("to")
+        if target is None:
+            continue
+        step = resolved.step
+        place = step.places.get("to", step.place)
+        if target in writers:
+            yield RecipeError(
+                "output-collision",
+                f"'{name}' and '{writers[target]}' write the same file",
+                hint="give each its own 'to'",
+                where=place,
+                step=name,
+            )
+        writers.setdefault(target, name)
+        clash = same_file(target, inputs)
+        if clash is not None:
+            yield RecipeError(
+                "output-is-input",
+                f"'{name}' would overwrite the file that '{clash}' loads",
+                hint="write to another name",
+                where=place,
+                step=name,
+            )

@@ -1,0 +1,62 @@
+"""``load``: a LoRA or a checkpoint from a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from lorapipe.errors import RecipeError
+from lorapipe.formats.adapters import detect, read_adapter, read_adapter_spec
+from lorapipe.formats.checkpoints import read_checkpoint, read_checkpoint_spec
+from lorapipe.formats.files import open_tensors
+from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
+
+if TYPE_CHECKING:
+    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.checkpoint import Checkpoint
+
+__all__ = ["KIND"]
+
+
+def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec | CheckpointSpec:
+    family = cast("str | None", params.get("family"))
+    path = inputs.files["load"]
+    with open_tensors(path) as source:
+        found = detect(source)
+        wanted = params.get("as", found)
+        if wanted == "checkpoint":
+            return read_checkpoint_spec(source, family)
+        if found == "checkpoint":
+            raise RecipeError(
+                "not-a-lora",
+                f"'{path.name}' holds no LoRA: none of its names is a LoRA's",
+                hint="leave 'as: lora' out",
+                option="as",
+            )
+        return read_adapter_spec(source, family)
+
+
+def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter | Checkpoint:
+    spec = _infer(inputs, params)
+    path = inputs.files["load"]
+    if isinstance(spec, CheckpointSpec):
+        return read_checkpoint(open_tensors(path), spec)  # the checkpoint reads on, so it owns the file
+    with open_tensors(path) as source:
+        return read_adapter(source, spec, device=context.device)
+
+
+def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
+    spec = _infer(inputs, params)
+    size = inputs.files["load"].stat().st_size
+    return Cost(read=size, peak=size if isinstance(spec, AdapterSpec) else 0)
+
+
+KIND = Kind(
+    name="load",
+    version=1,
+    materialise=Materialise.LAZY,
+    infer=_infer,
+    work=_work,
+    cost=_cost,
+    keyless=frozenset({"load", "sha256"}),
+)

@@ -1,0 +1,42 @@
+"""``shuffle``: the same deltas in factors that no longer show their sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.types import adapter_spec, factor_bytes
+from lorapipe.weights.inference import shuffle_spec
+from lorapipe.weights.specs import AdapterSpec, Spec
+
+if TYPE_CHECKING:
+    from lorapipe.weights.adapter import Adapter
+
+__all__ = ["KIND"]
+
+
+def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
+    return shuffle_spec(adapter_spec(inputs.one("shuffle"), "shuffle"), str(params["mode"]))
+
+
+def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
+    from lorapipe.weights.shuffle import shuffle
+
+    return shuffle(
+        inputs.one("shuffle"),
+        seed=cast("int", params["seed"]),
+        mode=str(params["mode"]),
+        compute=context.compute,
+        each=context.each,
+    )
+
+
+def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
+    spec = adapter_spec(inputs.one("shuffle"), "shuffle")
+    out = shuffle_spec(spec, str(params["mode"]))
+    # Two QRs with their Q factors (4 n r^2 each) and the products with the core's factors.
+    flops = sum(6 * m.elements * m.rank for m in spec.modules.values())
+    return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
+
+
+KIND = Kind(name="shuffle", version=1, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost)

@@ -1,0 +1,51 @@
+"""``svd-resize``: the best LoRA of a given rank, by QR and the SVD of a small core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.types import adapter_spec, factor_bytes
+from lorapipe.weights.inference import Ranks, resize_spec
+from lorapipe.weights.specs import AdapterSpec, Spec
+
+if TYPE_CHECKING:
+    from lorapipe.weights.adapter import Adapter
+
+__all__ = ["KIND"]
+
+
+def _ranks(params: Params) -> Ranks:
+    rank = cast("int", params["rank"])
+    return Ranks(
+        linear=rank,
+        conv=cast("int", params.get("conv-rank", rank)),
+        conv1x1=cast("int", params.get("conv1x1-rank", rank)),
+    )
+
+
+def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
+    return resize_spec(adapter_spec(inputs.one("svd-resize"), "svd-resize"), _ranks(params))
+
+
+def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
+    from lorapipe.weights.resize import resize
+
+    resized = resize(
+        inputs.one("svd-resize"), _ranks(params), compute=context.compute, each=context.each
+    )
+    return resized.adapter
+
+
+def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
+    spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
+    out = resize_spec(spec, _ranks(params))
+    changed = [m for i, m in spec.modules.items() if out.modules[i].rank != m.rank]
+    # Two QRs with their Q factors (4 n r^2 each) and the products with the core's factors.
+    flops = sum(6 * m.elements * m.rank for m in changed)
+    return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
+
+
+KIND = Kind(
+    name="svd-resize", version=1, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost
+)

@@ -1,0 +1,120 @@
+"""The plan as JSON: the shape is ``schemas/plan.v1.schema.json``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lorapipe.plan.plan import Plan, PlannedStep
+from lorapipe.weights.binding import bind
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+
+__all__ = ["plan_json"]
+
+
+def plan_json(plan: Plan, folder: Path, modules: bool = False) -> dict[str, Any]:
+    """A JSON-ready dict; paths are relative to ``folder``, sizes in bytes.
+
+    ``modules`` adds each LoRA's modules with the key and rows that they bind to.
+    """
+    return {
+        "version": 1,
+        "recipe": {"file": plan.recipe.file, "name": plan.recipe.name},
+        "device": plan.device,
+        "profile": plan.profile.as_json(),
+        "steps": [_step(plan, step, folder, modules) for step in plan.steps.values()],
+        "order": [position.step for position in plan.schedule],
+        "warnings": list(plan.warnings),
+    }
+
+
+def _step(plan: Plan, planned: PlannedStep, folder: Path, modules: bool) -> dict[str, Any]:
+    step: dict[str, Any] = {
+        "id": planned.step.id,
+        "kind": planned.step.kind,
+        "status": planned.status.value,
+        "reason": planned.reason,
+        "key": planned.key,
+        "inputs": {
+            port: [{"step": t.step, "weight": t.weight} for t in terms]
+            for port, terms in planned.step.inputs.items()
+        },
+        "cost": {
+            "read": planned.cost.read,
+            "written": planned.cost.written,
+            "flops": planned.cost.flops,
+            "peak": planned.cost.peak,
+        },
+        "result": _result(planned),
+    }
+    if planned.source is not None:
+        step["file"] = {
+            "path": _relative(planned.source.path, folder),
+            "size": planned.source.size,
+            "sha256": planned.source.sha256,
+            "certainty": planned.source.certainty.value,
+        }
+    if planned.output is not None:
+        step["file"] = {"path": _relative(planned.output, folder)}
+    if modules and isinstance(planned.spec, AdapterSpec):
+        step["modules"] = [_module(i, m) for i, m in planned.spec.modules.items()]
+    if modules and isinstance(planned.spec, CheckpointSpec) and "loras" in planned.step.inputs:
+        step["bindings"] = _bindings(plan, planned)
+    return step
+
+
+def _result(planned: PlannedStep) -> dict[str, Any]:
+    spec = planned.spec
+    if isinstance(spec, AdapterSpec):
+        ranks = [m.rank for m in spec.modules.values()]
+        return {
+            "type": "lora",
+            "family": spec.family,
+            "modules": len(spec.modules),
+            "ranks": [min(ranks), max(ranks)],
+            "dtype": spec.dtype,
+            "elements": spec.elements,
+        }
+    if isinstance(spec, CheckpointSpec):
+        return {
+            "type": "checkpoint",
+            "family": spec.family,
+            "tensors": len(spec.tensors),
+            "bytes": spec.nbytes,
+            "touched": len(spec.touched),
+        }
+    return {"type": "file", "tensors": len(spec.tensors), "bytes": spec.nbytes}
+
+
+def _module(module: ModuleId, spec: ModuleSpec) -> dict[str, Any]:
+    return {
+        "name": spec.spelling.stem,
+        "key": module.key,
+        "rows": list(module.rows) if module.rows else None,
+        "component": module.component,
+        "shape": list(spec.shape),
+        "rank": spec.rank,
+    }
+
+
+def _bindings(plan: Plan, planned: PlannedStep) -> list[dict[str, Any]]:
+    base = plan.steps[planned.step.inputs["merge-into-checkpoint"][0].step].spec
+    assert isinstance(base, CheckpointSpec)
+    found: list[dict[str, Any]] = []
+    for term in planned.step.inputs["loras"]:
+        adapter = plan.steps[term.step].spec
+        assert isinstance(adapter, AdapterSpec)
+        binding = bind(adapter, base)
+        for bound in binding.bound:
+            name = adapter.modules[bound.module].spelling.stem
+            rows = list(bound.rows) if bound.rows else None
+            found.append({"lora": term.step, "name": name, "key": bound.key, "rows": rows})
+        for problem in binding.problems:
+            name = adapter.modules[problem.module].spelling.stem
+            found.append({"lora": term.step, "name": name, "key": None, "reason": problem.reason})
+    return found
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from lorapipe.architectures.family import Family, families, family
+from lorapipe.architectures.recognise import (
+    Recognised,
+    nearest,
+    other_families,
+    recognise_adapter,
+    recognise_checkpoint,
+)
 from lorapipe.architectures.target import Target
 
-__all__ = ["Family", "Target", "families", "family"]
+__all__ = [
+    "Family",
+    "Recognised",
+    "Target",
+    "families",
+    "family",
+    "nearest",
+    "other_families",
+    "recognise_adapter",
+    "recognise_checkpoint",
+]

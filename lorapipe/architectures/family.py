@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from lorapipe.architectures.table import Features, Module, Table, bad_table, parse_table
 from lorapipe.architectures.target import Target
@@ -18,7 +19,7 @@ _TABLES = Path(__file__).parent / "tables"
 
 
 # Compared by identity: there is one value per table.
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Family:
     """One architecture. All lookups are by dictionary; nothing is computed per name."""
 
@@ -100,13 +101,12 @@ class Family:
                     hint="known are " + ", ".join(sorted(walk.classes)),
                 )
         inside = tuple(f".{place}." for name in classes for place in walk.classes[name])
-        rank = {segment: f"{i:03d}" for i, segment in enumerate(walk.order)}
         found = [
-            (tuple(rank.get(part) or part.zfill(3) for part in module.path.split(".")), module.target)
+            module
             for module in self._modules.values()
             if module.target.component == component and any(p in f".{module.path}." for p in inside)
         ]
-        return tuple(target for _, target in sorted(found, key=lambda pair: pair[0]))
+        return tuple(module.target for module in sorted(found, key=walk.place))
 
 
 @cache
@@ -172,9 +172,17 @@ def build_family(table: Table) -> Family:
         for style in component.also:
             _claim(table.name, stems, style.spell(module), target)
     return Family(
-        table.name, table.title, tuple(table.components), table.metadata, _prefixes(table), tensors,
-        table, modules, stems, spellings,
-    )  # fmt: skip
+        name=table.name,
+        title=table.title,
+        components=tuple(table.components),
+        metadata=MappingProxyType(dict(table.metadata)),
+        prefixes=MappingProxyType(_prefixes(table)),
+        tensors=MappingProxyType(tensors),
+        _table=table,
+        _modules=modules,
+        _stems=stems,
+        _spellings=spellings,
+    )
 
 
 def _claim(table: str, stems: dict[str, Target], stem: str, target: Target) -> None:

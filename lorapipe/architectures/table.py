@@ -82,6 +82,13 @@ class Walk:
     order: tuple[str, ...]
     classes: Mapping[str, tuple[str, ...]]
 
+    def place(self, module: Module) -> tuple[tuple[int, str], ...]:
+        """Sorts modules as the walk meets them; numbered siblings stand in their own order."""
+        return tuple(
+            (int(s), "") if s.isdigit() else (self.order.index(s), "") if s in self.order else (0, s)
+            for s in module.path.split(".")
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:

@@ -18,7 +18,7 @@ from lorapipe.weights.specs import (
     canonical_shape,
 )
 
-__all__ = ["Binding", "Bound", "Unmatched", "bind"]
+__all__ = ["Binding", "Bound", "Unmatched", "bind", "report"]
 
 _NAMED = 3
 """Modules that a report names; the others are counted."""
@@ -53,31 +53,27 @@ class Binding:
     bound: tuple[Bound, ...]
     problems: tuple[Unmatched, ...] = ()
 
-    def report(self) -> str:
-        """One line of counts, then a line for each of the first modules without a place.
 
-        >>> lost = Unmatched(ModuleId("unet", "a.weight"), "the checkpoint has no such weight")
-        >>> print(Binding((), (lost,)).report())
-        1 of 1 modules has no place in the checkpoint
-          a.weight: the checkpoint has no such weight
-        """
-        lost, total = len(self.problems), len(self.bound) + len(self.problems)
-        have = "has" if lost == 1 else "have"
-        lines = [f"{lost} of {total} modules {have} no place in the checkpoint"]
-        for problem in self.problems[:_NAMED]:
-            near = f" (nearest: {', '.join(problem.nearest)})" if problem.nearest else ""
-            lines.append(f"  {problem.module}: {problem.reason}{near}")
-        if lost > _NAMED:
-            lines.append(f"  and {lost - _NAMED} more")
-        return "\n".join(lines)
+def report(binding: Binding, name: str | None = None) -> str:
+    """A line of counts, then one for each of the first modules that have no place.
 
-    def error(self) -> RecipeError:
-        """What ``unmatched: error`` raises: the report, with the likely reason as hint."""
-        if not self.bound:
-            hint = "nothing fits: is this the model that the LoRA was trained on?"
-        else:
-            hint = "with `unmatched: warn` or `ignore` they are left out"
-        return RecipeError("unmatched-modules", self.report(), hint=hint)
+    >>> lost = Unmatched(ModuleId("unet", "a.weight"), "the checkpoint has no such weight")
+    >>> print(report(Binding((), (lost,)), "char"))
+    1 of 1 modules of 'char' has no place in the checkpoint
+      a.weight: the checkpoint has no such weight
+      nothing fits: is this the model that the LoRA was trained on?
+    """
+    lost, total = len(binding.problems), len(binding.bound) + len(binding.problems)
+    whose = f" of '{name}'" if name else ""
+    lines = [f"{lost} of {total} modules{whose} {'has' if lost == 1 else 'have'} no place in the checkpoint"]
+    for problem in binding.problems[:_NAMED]:
+        near = f" (nearest: {', '.join(problem.nearest)})" if problem.nearest else ""
+        lines.append(f"  {problem.module}: {problem.reason}{near}")
+    if lost > _NAMED:
+        lines.append(f"  and {lost - _NAMED} more")
+    if not binding.bound:
+        lines.append("  nothing fits: is this the model that the LoRA was trained on?")
+    return "\n".join(lines)
 
 
 def bind(

@@ -13,9 +13,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from lorapipe.errors import BuildError, LorapipeError
+from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.binding import Binding
+from lorapipe.weights.borders import inside
 from lorapipe.weights.delta import Delta, LowRank
 from lorapipe.weights.inference import merge_spec
 from lorapipe.weights.output import saved_dtype
@@ -97,11 +98,10 @@ class Checkpoint:
             yield self._read(key, start, stop)
 
     def _cast(self, key: str, target: str) -> Iterator[Rounded]:
-        try:
-            for start, stop in _blocks(self.spec.tensors[key], BLOCK_ELEMENTS):
-                yield round_to(self._tensor(key, start, stop), target, pass_non_finite=True)
-        except LorapipeError as error:
-            raise error.located(module=key) from None
+        for start, stop in _blocks(self.spec.tensors[key], BLOCK_ELEMENTS):
+            with inside(key):
+                rounded = round_to(self._tensor(key, start, stop), target, pass_non_finite=True)
+            yield rounded
 
     def _summed(self, key: str, target: str, compute: torch.dtype, device: str) -> Iterator[Rounded]:
         prepared = [(edit, edit.delta.stacked(compute).to(device)) for edit in self.edits[key]]
@@ -163,7 +163,8 @@ def _touching(edits: Sequence[Edit], start: int, stop: int) -> str | None:
 
 def _rounded(block: Tensor, base: Tensor, target: str, key: str, module: str | None) -> Rounded:
     try:
-        return round_to(block, target)
+        with inside(module or key):
+            return round_to(block, target)
     except BuildError as error:
         if error.code == "not-finite" and not bool(torch.isfinite(base.to(torch.float32)).all()):
             raise BuildError(
@@ -172,4 +173,4 @@ def _rounded(block: Tensor, base: Tensor, target: str, key: str, module: str | N
                 module=key,
                 hint="the checkpoint is damaged",
             ) from None
-        raise error.located(module=module or key) from None
+        raise

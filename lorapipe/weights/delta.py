@@ -9,7 +9,7 @@ a sibling of :class:`LowRank` that a :class:`Term` may hold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import copysign, prod, sqrt
 
 import torch
 from torch import Tensor
@@ -126,6 +126,36 @@ class Delta:
         downs = [t.factors.down.to(dtype) for t in self.terms]
         return LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
 
+    def folded(self, dtype: torch.dtype) -> Term:
+        """All terms as one, in term order: the stacked factors and one coefficient > 0.
+
+        Where all magnitudes are equal the factors' values stay, signs go to ``up``, and
+        the coefficient is that magnitude: nothing is rounded (factors of one dtype keep
+        it). Otherwise ``sqrt(|c|)`` goes on both factors, in ``dtype``, the sign on
+        ``up``, and the coefficient is 1.
+        """
+        magnitude = self.magnitude
+        if magnitude is None:
+            rooted = [(t, sqrt(abs(t.coefficient))) for t in self.terms]
+            ups = [t.factors.up.to(dtype) * copysign(root, t.coefficient) for t, root in rooted]
+            downs = [t.factors.down.to(dtype) * root for t, root in rooted]
+            return Term(1.0, LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0)))
+        ups = [t.factors.up if t.coefficient > 0 else _negated(t.factors.up) for t in self.terms]
+        downs = [t.factors.down for t in self.terms]
+        return Term(magnitude, LowRank(_side_by_side(ups, dim=1), _side_by_side(downs, dim=0)))
+
+    @property
+    def magnitude(self) -> float | None:
+        """The ``|c|`` of all terms if it is one and the same, else ``None``."""
+        magnitudes = {abs(term.coefficient) for term in self.terms}
+        return magnitudes.pop() if len(magnitudes) == 1 else None
+
+    def transposed(self) -> Delta:
+        """The transpose of a 2-D delta (or one with a 1x1 kernel), factors as views."""
+        out, into, *kernel = self.shape
+        terms = tuple(Term(t.coefficient, t.factors.transposed()) for t in self.terms)
+        return Delta((into, out, *kernel), terms)
+
     def dense(self, dtype: torch.dtype, start: int = 0, stop: int | None = None) -> Tensor:
         """Rows ``[start, stop)`` of ``sum c * up @ down`` as ``[rows, I*k]`` in ``dtype``.
 
@@ -134,3 +164,19 @@ class Delta:
         part = self.rows(start, self.shape[0] if stop is None else stop)
         factors = part.stacked(dtype)
         return factors.up @ factors.down
+
+
+def _negated(tensor: Tensor) -> Tensor:
+    """``-tensor``, exactly; torch has no negation of fp8."""
+    return (-tensor.to(torch.float32)).to(tensor.dtype) if tensor.element_size() == 1 else -tensor
+
+
+def _side_by_side(tensors: list[Tensor], dim: int) -> Tensor:
+    """The tensors joined along ``dim`` in a dtype that holds them all exactly."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(tensors) == 1:
+        return tensors[0]
+    if len(dtypes) == 1:
+        return torch.cat(tensors, dim=dim)
+    wide = torch.float64 if torch.float64 in dtypes else torch.float32
+    return torch.cat([tensor.to(wide) for tensor in tensors], dim=dim)

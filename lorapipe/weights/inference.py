@@ -7,33 +7,54 @@ results with the same functions, so that the two cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite, prod
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.binding import Binding
+from lorapipe.weights.joining import SpecTerm, join
+from lorapipe.weights.metadata import hidden_spec
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
 
 __all__ = [
-    "LOADER_METADATA",
-    "hidden_spec",
+    "Ranks",
+    "concat_spec",
     "merge_spec",
     "module_factors",
     "resize_spec",
     "scale_spec",
     "shuffle_spec",
-    "target_rank",
 ]
 
-LOADER_METADATA = frozenset({"ss_base_model_version", "ss_v2"})
-"""Metadata that a loader needs and that says nothing of the sources."""
 
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """What ``svd-resize`` aims at: for linear modules, larger kernels and 1x1 kernels.
 
-def hidden_spec(spec: AdapterSpec) -> AdapterSpec:
-    """The spec of an adapter that must not tell its sources: no extras, bare metadata."""
-    kept = {key: value for key, value in spec.metadata.items() if key in LOADER_METADATA}
-    return replace(spec, metadata=kept, extras={}, hidden=True)
+    The last two are ``linear`` unless given. Raises :class:`RecipeError`
+    ``rank-below-one``.
+    """
+
+    linear: int
+    conv: int | None = None
+    conv1x1: int | None = None
+
+    def __post_init__(self) -> None:
+        for rank in (self.linear, self.conv, self.conv1x1):
+            if rank is not None and rank < 1:
+                raise RecipeError("rank-below-one", f"a rank is a whole number from 1, not {rank}")
+
+    def target(self, module: ModuleSpec) -> int:
+        """The rank that a module may have: by its kernel, and at most its full rank.
+
+        >>> from lorapipe.weights.specs import Spelling
+        >>> Ranks(16, conv=48).target(ModuleSpec((320, 4, 3, 3), 64, Spelling("x")))
+        36
+        """
+        kernel = module.shape[2:]
+        by_kernel = (self.conv if prod(kernel) > 1 else self.conv1x1) if kernel else None
+        return min(self.linear if by_kernel is None else by_kernel, module.full_rank)
 
 
 def module_factors(
@@ -93,6 +114,11 @@ def scale_spec(
     return replace(spec, modules={module: spec.modules[module] for module in factors})
 
 
+def concat_spec(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> AdapterSpec:
+    """The spec after ``concat`` of ``(name, weight, spec)`` terms; see :func:`~.joining.join`."""
+    return join(terms, titles).spec
+
+
 def shuffle_spec(spec: AdapterSpec, mode: str = "rotate") -> AdapterSpec:
     """The spec after ``shuffle``: hidden; ``rotate`` leaves no rank above the full one."""
     if mode == "permute":
@@ -104,35 +130,13 @@ def shuffle_spec(spec: AdapterSpec, mode: str = "rotate") -> AdapterSpec:
     return hidden_spec(replace(spec, modules=modules))
 
 
-def resize_spec(
-    spec: AdapterSpec, rank: int, conv_rank: int | None = None, conv1x1_rank: int | None = None
-) -> AdapterSpec:
-    """The spec after ``svd-resize``; see :func:`target_rank`."""
+def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
+    """The spec after ``svd-resize``: no module above its target, the others as they were."""
     modules = {
-        module: replace(known, rank=min(known.rank, target_rank(known, rank, conv_rank, conv1x1_rank)))
+        module: replace(known, rank=min(known.rank, ranks.target(known)))
         for module, known in spec.modules.items()
     }
     return replace(spec, modules=modules)
-
-
-def target_rank(
-    module: ModuleSpec, rank: int, conv_rank: int | None = None, conv1x1_rank: int | None = None
-) -> int:
-    """The rank that a module may have: by its kernel, and no more than its full rank.
-
-    ``rank`` for linear modules; for 1x1 kernels ``conv1x1_rank`` and for larger ones
-    ``conv_rank``, both ``rank`` by default.
-
-    >>> from lorapipe.weights.specs import Spelling
-    >>> target_rank(ModuleSpec((320, 4, 3, 3), 64, Spelling("x")), 16, conv_rank=48)
-    36
-    """
-    kernel = module.shape[2:]
-    by_kernel = (conv_rank if prod(kernel) > 1 else conv1x1_rank) if kernel else None
-    wanted = rank if by_kernel is None else by_kernel
-    if wanted < 1:
-        raise RecipeError("rank-below-one", f"a rank is a whole number from 1, not {wanted}")
-    return min(wanted, module.full_rank)
 
 
 def merge_spec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf, nextafter
 
 import torch
 from torch import Tensor
@@ -39,6 +40,16 @@ _TIE_BITS: Mapping[torch.dtype, int] = {
     torch.float8_e5m2: (1 << 20) - 1,
 }
 """Low bits of a float32 that are all zero when it lies halfway between two target values."""
+
+_OVERFLOW: Mapping[torch.dtype, float] = {
+    torch.float64: inf,
+    torch.float32: (2 - 2**-24) * 2.0**127,
+    torch.bfloat16: (2 - 2**-8) * 2.0**127,
+    torch.float16: 65520.0,
+    torch.float8_e5m2: 61440.0,
+    torch.float8_e4m3fn: nextafter(464.0, inf),  # 464 is a tie whose even neighbour, 448, is finite
+}
+"""The least magnitude that rounds to no finite value (torch saturates fp8 in silence)."""
 
 
 def torch_dtype(compute: str) -> torch.dtype:
@@ -91,14 +102,18 @@ def round_to(values: Tensor, dtype: str, *, pass_non_finite: bool = False) -> Ro
     finite = bool(torch.isfinite(extremes).all())
     if not finite and not pass_non_finite:
         raise BuildError("not-finite", "NaN or Inf in what is computed")
-    rounded = values if values.dtype == target else _nearest(wide, target)
-    if _overflows(extremes, target) if finite else _any_overflow(wide, rounded):
+    magnitudes = (extremes if finite else torch.where(torch.isfinite(wide), wide, 0.0)).abs()
+    largest = float(magnitudes.amax())
+    if largest >= _OVERFLOW[target]:
         raise BuildError(
             "overflow",
-            f"{float(extremes.abs().max()):.4g} is beyond the range of {dtype}",
+            f"{largest:.4g} is beyond the range of {dtype}",
             hint="save with dtype: bf16, whose range is that of fp32",
         )
-    return Rounded(rounded, _zeros(rounded) - _zeros(wide) if rounded.dtype != values.dtype else 0)
+    if values.dtype == target:
+        return Rounded(values, 0)
+    rounded = _nearest(wide, target)
+    return Rounded(rounded, _zeros(rounded) - _zeros(wide))
 
 
 def _nearest(wide: Tensor, target: torch.dtype) -> Tensor:
@@ -128,14 +143,6 @@ def _to_odd(exact: Tensor) -> Tensor:
     beyond = single.to(torch.float64).abs() > exact.abs()
     bits = single.view(torch.int32) - beyond.to(torch.int32)
     return (bits | 1).view(torch.float32)
-
-
-def _overflows(extremes: Tensor, target: torch.dtype) -> bool:
-    return not bool(torch.isfinite(_nearest(extremes, target).to(torch.float64)).all())
-
-
-def _any_overflow(wide: Tensor, rounded: Tensor) -> bool:
-    return bool((torch.isfinite(wide) & ~torch.isfinite(rounded.to(torch.float32))).any())
 
 
 def _zeros(tensor: Tensor) -> int:

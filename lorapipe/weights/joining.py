@@ -1,0 +1,164 @@
+"""How adapters join: which deltas meet on which modules. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isfinite
+
+from lorapipe.errors import RecipeError
+from lorapipe.weights.metadata import common_metadata, hidden_spec
+from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec, canonical_shape
+
+__all__ = ["Joint", "Piece", "SpecTerm", "join"]
+
+SpecTerm = tuple[str, float, AdapterSpec]
+"""A term of a concat: the name it goes by (its step), its weight, its spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a term gives to a joined module: rows ``[start, stop)`` of one of its deltas."""
+
+    term: int
+    module: ModuleId
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The spec of a concat, and each of its modules' pieces in term order."""
+
+    spec: AdapterSpec
+    pieces: Mapping[ModuleId, tuple[Piece, ...]]
+
+
+def join(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> Joint:
+    """Match the modules of several adapters; terms of weight 0 are left out.
+
+    Ranks add up and the first term's shape and spelling are kept. Where terms cover a
+    fused weight differently, their deltas are cut to the finest common rows. The dtype is
+    the terms' common one, else ``F32``; metadata is what all sources agree on; extras are
+    united. ``titles`` maps a family to its name for people.
+
+    Raises :class:`RecipeError`: ``nothing-left``, ``family-mismatch``, ``family-unknown``,
+    ``shapes-disagree``, ``extras-disagree``, ``not-a-number``.
+    """
+    for name, weight, _ in terms:
+        if not isfinite(weight):
+            raise RecipeError("not-a-number", f"'{name}' cannot have the weight {weight}")
+    live = [(index, name, spec) for index, (name, weight, spec) in enumerate(terms) if weight != 0.0]
+    if not live:
+        raise RecipeError("nothing-left", "every term has weight 0: nothing is left")
+    _same_family([(name, spec) for _, name, spec in live], titles or {})
+    modules, pieces = _modules(live)
+    specs = [spec for _, _, spec in live]
+    joined = replace(
+        specs[0],
+        modules=modules,
+        dtype=specs[0].dtype if len({spec.dtype for spec in specs}) == 1 else "F32",
+        metadata=common_metadata([spec.metadata for spec in specs]),
+        extras=_extras([(name, spec) for _, name, spec in live]),
+    )
+    return Joint(hidden_spec(joined) if any(spec.hidden for spec in specs) else joined, pieces)
+
+
+def _same_family(specs: Sequence[tuple[str, AdapterSpec]], titles: Mapping[str, str]) -> None:
+    first_name, first = specs[0]
+    for name, spec in specs[1:]:
+        ours, theirs = (_title(s.family, titles) for s in (first, spec))
+        if first.family is not None and spec.family is not None and first.family != spec.family:
+            raise RecipeError(
+                "family-mismatch",
+                f"'{first_name}' is for {ours}, '{name}' is for {theirs}",
+                hint="only LoRAs of one model family can be joined",
+            )
+        same_names = not first.modules.keys().isdisjoint(spec.modules)
+        if first.family != spec.family or (first.family is None and not same_names):
+            raise RecipeError(
+                "family-unknown",
+                f"'{first_name}' is for {ours}, '{name}' is for {theirs}: their modules cannot be matched",
+                hint="say `family:` on the step that loads a LoRA of unknown family",
+            )
+
+
+def _title(family: str | None, titles: Mapping[str, str]) -> str:
+    return "an unknown family" if family is None else titles.get(family, family)
+
+
+def _extras(specs: Sequence[tuple[str, AdapterSpec]]) -> dict[str, TensorSpec]:
+    union: dict[str, TensorSpec] = {}
+    for name, spec in specs:
+        for extra, tensor in spec.extras.items():
+            if union.setdefault(extra, tensor) != tensor:
+                raise RecipeError(
+                    "extras-disagree", f"'{name}' holds another '{extra}' than a LoRA before it"
+                )
+    return union
+
+
+def _modules(
+    live: Sequence[tuple[int, str, AdapterSpec]],
+) -> tuple[dict[ModuleId, ModuleSpec], dict[ModuleId, tuple[Piece, ...]]]:
+    ends = _ends(live)
+    modules: dict[ModuleId, ModuleSpec] = {}
+    pieces: dict[ModuleId, tuple[Piece, ...]] = {}
+    for index, name, spec in live:
+        for module, known in spec.modules.items():
+            for target, piece in _cut(index, module, known, ends[module.component, module.key]):
+                cut = replace(known, shape=(piece.stop - piece.start, *known.shape[1:]))
+                if cut.shape != known.shape:
+                    cut = replace(cut, spelling=Spelling(""))
+                modules[target] = _added(modules.get(target), cut, target, name)
+                pieces[target] = (*pieces.get(target, ()), piece)
+    return modules, pieces
+
+
+def _added(before: ModuleSpec | None, new: ModuleSpec, module: ModuleId, name: str) -> ModuleSpec:
+    if before is None:
+        return new
+    if canonical_shape(before.shape) != canonical_shape(new.shape):
+        raise _disagree(module, before.shape, new.shape, name)
+    spelling = before.spelling if before.spelling.stem else new.spelling
+    return replace(before, rank=before.rank + new.rank, spelling=spelling)
+
+
+def _disagree(module: ModuleId, before: tuple[int, ...], new: tuple[int, ...], name: str) -> RecipeError:
+    return RecipeError(
+        "shapes-disagree",
+        f"the delta of '{name}' is {list(new)}, that of a LoRA before it {list(before)}",
+        module=str(module),
+        hint="they were trained on different models",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Where the modules on one weight begin and end; its height if one covers it whole."""
+
+    points: frozenset[int]
+    height: int | None
+
+
+def _ends(live: Sequence[tuple[int, str, AdapterSpec]]) -> dict[tuple[str, str], _Ends]:
+    ends: dict[tuple[str, str], _Ends] = {}
+    for _, name, spec in live:
+        for module, known in spec.modules.items():
+            key = (module.component, module.key)
+            before = ends.get(key, _Ends(frozenset(), None))
+            height = known.shape[0] if module.rows is None else before.height
+            if before.height not in (None, height):
+                raise _disagree(module, (before.height or 0, *known.shape[1:]), known.shape, name)
+            ends[key] = _Ends(before.points | set(module.rows or (0, known.shape[0])), height)
+    return ends
+
+
+def _cut(term: int, module: ModuleId, known: ModuleSpec, ends: _Ends) -> Iterator[tuple[ModuleId, Piece]]:
+    """A module's delta, cut at every end of another that falls inside of it."""
+    first, last = module.rows or (0, known.shape[0])
+    points = sorted(point for point in ends.points if first <= point <= last)
+    for start, stop in pairwise(points):
+        rows = None if (start, stop) == (0, ends.height) else (start, stop)
+        yield replace(module, rows=rows), Piece(term, module, start - first, stop - first)

@@ -1,0 +1,69 @@
+"""``shuffle``: the same deltas in factors that do not show what they were made of."""
+
+from __future__ import annotations
+
+import torch
+
+from lorapipe.weights.adapter import Adapter
+from lorapipe.weights.borders import inside
+from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.each import Each, serial
+from lorapipe.weights.inference import shuffle_spec
+from lorapipe.weights.linalg import compact_svd
+from lorapipe.weights.random import permutation, rotation
+from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.tensors import torch_dtype
+
+__all__ = ["permuted", "rotated", "shuffle"]
+
+
+def shuffle(
+    adapter: Adapter,
+    seed: int = 0,
+    mode: str = "rotate",
+    *,
+    compute: str = "float64",
+    each: Each = serial,
+) -> Adapter:
+    """Every delta unchanged, its factors rotated (``rotate``) or reordered (``permute``).
+
+    The result is hidden: no extras, no metadata of the sources. Seeded by ``seed`` and the
+    module's canonical name, whatever a file calls it. Raises what
+    :func:`~.linalg.compact_svd` raises, the module named.
+    """
+    change = {"rotate": rotated, "permute": permuted}[mode]
+    spec = shuffle_spec(adapter.spec, mode)
+    dtype = torch_dtype(compute)
+
+    def one(module: ModuleId) -> Delta:
+        with inside(module):
+            return change(adapter.modules[module], seed, str(module), dtype)
+
+    return Adapter(spec, dict(zip(spec.modules, each(one, spec.modules), strict=True)))
+
+
+def rotated(delta: Delta, seed: int, name: str, dtype: torch.dtype) -> Delta:
+    """``(u sqrt(s) Q)(Q^T sqrt(s) vt)`` for the delta's SVD and a rotation ``Q: [n, n]``.
+
+    A function of the delta alone: who knows the seed can undo ``Q``, and finds the
+    delta's own SVD, not a source's factors. ``n = min(R, O, I*k)``; components that are
+    numerically zero are zero before the rotation.
+
+    *Numerics*: also better conditioned. Of a near-cancelling ``A - B`` saved in fp16, a
+    rotation of the stacked factors themselves loses 5.9e-3, this one 2.8e-4.
+    """
+    factors = compact_svd(delta, dtype).factors()
+    q = rotation(seed, name, factors.rank).to(factors.up)
+    return Delta(delta.shape, (Term(1.0, LowRank(factors.up @ q, q.T @ factors.down)),))
+
+
+def permuted(delta: Delta, seed: int, name: str, dtype: torch.dtype) -> Delta:
+    """The stacked factors with the rank axis in a random order. It hides nothing.
+
+    Where all ``|c|`` are equal the factors' own values are kept (see
+    :meth:`~.delta.Delta.folded`).
+    """
+    folded = delta.folded(dtype)
+    order = permutation(seed, name, delta.rank).to(folded.factors.up.device)
+    factors = LowRank(folded.factors.up[:, order], folded.factors.down[order])
+    return Delta(delta.shape, (Term(folded.coefficient, factors),))

@@ -86,11 +86,12 @@ class Family:
 
         Source: cloneofsimo/lora, ``lora_diffusion/lora.py``, ``_find_modules_v2``.
         """
+        known = ", ".join(self._table.positions)
         if model not in self._table.positions:
             raise RecipeError(
                 "no-positions",
                 f"{self.title} has no positional LoRA files of '{model}'",
-                hint="such files were made for " + ", ".join(self._table.positions or ["SD1.x alone"]),
+                hint=f"such files were made for {known}" if known else "such files are older than the family",
             )
         component, walk = self._table.positions[model]
         for name in classes:

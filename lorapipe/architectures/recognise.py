@@ -21,8 +21,8 @@ __all__ = ["Recognised", "nearest", "other_families", "recognise_adapter", "reco
 
 # A LoRA of SD3 shares its text encoders with SDXL, one of Flux the first of them: names that a family
 # would have to know and does not speak against it. A few stray names are left for the caller to report.
-_OF_ALL = 0.75
-_OF_A_COMPONENT = 0.5
+_KNOWN = 0.75
+_STRAY = 0.1
 
 _Pairs = list[tuple[Features, tuple[int, ...]]]
 
@@ -48,14 +48,15 @@ def recognise_adapter(
     ``stems`` are the names before ``.lora_up.weight`` and the like; ``widths`` gives,
     for some or all of them, the rows of ``up`` and the columns of ``down`` (input
     features, without a kernel); ``metadata`` is the file's own. A family is a candidate
-    when it knows three quarters of all names and half of each component's; those that
-    know most are kept, then those whose sizes fit, then those that the metadata names.
+    when it knows three quarters of all names and, but for a few, half of each component's;
+    those that know most are kept, then those whose sizes fit, then those that the metadata
+    names.
     """
     names = tuple(stems)
     found: dict[Family, int] = {}
     for known in map(family, families()):
         resolved = [stem for stem in names if known.lookup(stem) is not None]
-        if resolved and len(resolved) >= _OF_ALL * len(names) and _fits_components(known, names):
+        if resolved and len(resolved) >= _KNOWN * len(names) and _fits_components(known, names):
             found[known] = len(resolved)
 
     def sizes(known: Family) -> _Pairs:
@@ -108,7 +109,7 @@ def _fits_components(known: Family, stems: tuple[str, ...]) -> bool:
             hits[target.component] += 1
         elif (component := _claimed(known, stem)) is not None:
             misses[component] += 1
-    return all(hits[c] >= _OF_A_COMPONENT * (hits[c] + misses[c]) for c in misses)
+    return all(missed <= max(hits[c], _STRAY * len(stems)) for c, missed in misses.items())
 
 
 def _fits_layout(known: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -122,7 +123,7 @@ def _fits_layout(known: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
             hits[component] += 1
         elif len(shape) > 1 and _leaf(key) in leaves:
             misses[component] += 1
-    return all(hits[c] >= _OF_ALL * (hits[c] + misses[c]) for c in misses)
+    return all(hits[c] >= _KNOWN * (hits[c] + misses[c]) for c in misses)
 
 
 def _claimed(known: Family, name: str) -> str | None:

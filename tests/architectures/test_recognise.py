@@ -1,0 +1,247 @@
+"""Recognition by names first, sizes next, metadata last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorapipe.architectures import (
+    Family,
+    Recognised,
+    families,
+    family,
+    nearest,
+    other_families,
+    recognise_adapter,
+    recognise_checkpoint,
+)
+
+ATTN2 = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+SD12 = Recognised(None, ("sd1", "sd2"))
+
+
+def only(name: str) -> Recognised:
+    return Recognised(name, (name,))
+
+
+def stems_of(name: str, naming: str = "kohya", component: str | None = None) -> list[str]:
+    known = family(name)
+    spelled = (known.spell(t, naming) for t in known.targets() if component in (None, t.component))
+    return [stem for stem in spelled if stem is not None]
+
+
+def by_name(stems: Iterable[str]) -> Recognised:
+    return recognise_adapter(stems, {}, {})
+
+
+@pytest.mark.parametrize("naming", ["kohya", "kohya-diffusers", "diffusers"])
+def test_sdxl_is_known_by_its_names_in_each_naming(naming: str) -> None:
+    assert by_name(stems_of("sdxl", naming)) == only("sdxl")
+
+
+def test_sd2_is_known_by_the_layers_that_sd1_has_not() -> None:
+    assert by_name(stems_of("sd2")) == only("sd2")
+
+
+def test_sd1_and_sd2_share_their_names() -> None:
+    assert by_name(stems_of("sd1")) == SD12
+    assert by_name(stems_of("sd1", component="unet")) == SD12
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_subset_of_a_model_has_the_model_among_its_candidates(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(families()))
+    naming = data.draw(st.sampled_from(["kohya", "diffusers"]))
+    subset = data.draw(st.sets(st.sampled_from(stems_of(name, naming)), min_size=1, max_size=30))
+    assert name in by_name(subset).candidates
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_true_sizes_find_the_family_of_any_subset_with_a_text_width(data: st.DataObject) -> None:
+    known = family(data.draw(st.sampled_from(families())))
+    target = known.lookup("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v")
+    assert target is not None
+    subset = data.draw(st.sets(st.sampled_from(known.targets()), max_size=20)) | {target}
+    widths = {known.spell(t, "diffusers") or "": sizes(known.features(t)) for t in subset}
+    assert recognise_adapter(widths, widths, {}) == only(known.name)
+
+
+def sizes(features: tuple[int | None, int | None], divisor: int = 1) -> tuple[int, int]:
+    out, columns = features
+    return (out or 64) // divisor, (columns or 64) // divisor
+
+
+@pytest.mark.parametrize(
+    ("width", "name"),
+    [((320, 768), "sd1"), ((320, 1024), "sd2"), ((40, 96), "sd1"), ((20, 48), "sd1"), ((40, 128), "sd2")],
+)
+def test_the_width_of_the_text_embedding_tells_them_apart_in_full_and_in_small(
+    width: tuple[int, int], name: str
+) -> None:
+    assert recognise_adapter([ATTN2], {ATTN2: width}, {}) == only(name)
+
+
+@pytest.mark.parametrize("width", [(320, 2048), (320, 100), (7, 7), (640, 1536)])
+def test_a_width_of_neither_family_decides_nothing(width: tuple[int, int]) -> None:
+    assert recognise_adapter([ATTN2], {ATTN2: width}, {}) == SD12
+
+
+def test_a_width_that_fits_both_families_decides_nothing() -> None:
+    stem = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    # 128 is an eighth of SD2's text width and a sixth of SD1's.
+    assert recognise_adapter([stem], {stem: (128, 128)}, {}) == SD12
+    assert recognise_adapter([stem], {stem: (1024, 1024)}, {}) == only("sd2")
+
+
+def test_widths_never_overrule_names() -> None:
+    stems = stems_of("sdxl")
+    widths = dict.fromkeys(stems, (768, 768))
+    assert recognise_adapter(stems, widths, {}) == only("sdxl")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"ss_base_model_version": "sd_v1"}, only("sd1")),
+        ({"ss_base_model_version": "sd_v2_v"}, only("sd2")),
+        ({"ss_base_model_version": "sd_v2", "ss_v2": "False"}, only("sd2")),  # the first key that tells
+        ({"ss_v2": "True"}, only("sd2")),
+        ({"ss_v2": "False"}, only("sd1")),
+        ({"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, only("sd2")),
+        ({"modelspec.architecture": "stable-diffusion-v1/lora"}, only("sd1")),
+        ({"baseModel": "SD 1.5"}, only("sd1")),
+        ({"base_model": "stabilityai/stable-diffusion-2-1"}, only("sd2")),
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, SD12),  # names neither
+        ({"ss_base_model_version": ""}, SD12),
+        ({}, SD12),
+    ],
+)
+def test_metadata_decides_what_names_and_sizes_leave_open(
+    metadata: dict[str, str], expected: Recognised
+) -> None:
+    assert recognise_adapter([ATTN2], {}, metadata) == expected
+
+
+def test_sizes_count_for_more_than_metadata() -> None:
+    assert recognise_adapter([ATTN2], {ATTN2: (320, 1024)}, {"ss_v2": "False"}) == only("sd2")
+
+
+def test_a_name_that_three_families_share_is_settled_by_its_metadata() -> None:
+    stem = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    assert by_name([stem]).candidates == ("sd1", "sd2", "sdxl")
+    assert recognise_adapter(
+        [stem], {}, {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
+    ) == only("sdxl")
+    assert recognise_adapter([stem], {}, {"ss_v2": "False"}) == Recognised(None, ("sd1", "sdxl"))
+
+
+def test_nothing_known_gives_no_candidates() -> None:
+    assert by_name([]) == Recognised(None, ())
+    assert by_name(["model.layers.0.self_attn.q_proj", "transformer.blocks.1.attn"]) == Recognised(None, ())
+
+
+def test_a_few_stray_names_do_not_hide_the_family() -> None:
+    assert by_name([*stems_of("sdxl")[:97], "lora_unet_nothing", "x", "lora_te1_"]) == only("sdxl")
+
+
+def test_a_family_that_shares_only_its_text_encoders_is_not_recognised_as_sdxl() -> None:
+    encoders = stems_of("sdxl", component="te1")
+    flux = [f"lora_unet_double_blocks_{n}_img_attn_qkv" for n in range(19)]
+    assert by_name(encoders) == only("sdxl")
+    assert by_name([*encoders, *flux]) == Recognised(None, ())
+    dit = [f"transformer.transformer_blocks.{n}.attn.to_q" for n in range(38)]
+    assert by_name([*stems_of("sdxl", "diffusers", "te1"), *dit]) == Recognised(None, ())
+
+
+def layout(known: Family, divisor: int = 1) -> dict[str, tuple[int, ...]]:
+    return {key: sizes(features, divisor) for key, features in known.tensors.items()}
+
+
+@pytest.mark.parametrize("divisor", [1, 16])
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_a_checkpoint_is_recognised_whole_and_by_its_unet_alone(name: str, divisor: int) -> None:
+    shapes = layout(family(name), divisor)
+    norms = {
+        "model.diffusion_model.out.0.weight": (320,),
+        "first_stage_model.encoder.conv_in.weight": (1, 3, 3, 3),
+    }
+    assert recognise_checkpoint(shapes | norms) == only(name)
+    unet = {key: shape for key, shape in shapes.items() if key.startswith("model.diffusion_model.")}
+    assert recognise_checkpoint(unet) == only(name)
+
+
+def test_unets_of_sd1_and_sd2_without_their_sizes_cannot_be_told_apart() -> None:
+    unet = [key for key in family("sd1").tensors if key.startswith("model.diffusion_model.")]
+    assert recognise_checkpoint(dict.fromkeys(unet, ())) == SD12
+
+
+def test_a_checkpoint_cut_down_to_one_text_layer_is_recognised() -> None:
+    prefix = "conditioner.embedders.1.model."
+    shapes = {
+        prefix + "token_embedding.weight": (3088, 80),
+        prefix + "positional_embedding": (77, 80),
+        prefix + "transformer.resblocks.0.attn.in_proj_weight": (240, 80),
+    }
+    assert recognise_checkpoint(shapes) == only("sdxl")
+
+
+def test_a_unet_of_another_depth_is_not_one_of_ours() -> None:
+    # As in SDXL's refiner: the names are LDM's, most of the places are not.
+    block = "model.diffusion_model.input_blocks.{}.1.transformer_blocks.{}.attn1.to_q.weight"
+    shapes = {block.format(n, k): (768, 768) for n in (4, 5, 7, 8, 10, 11) for k in range(12)}
+    assert recognise_checkpoint(shapes) == Recognised(None, ())
+
+
+def test_a_checkpoint_of_nothing_known_has_no_candidates() -> None:
+    assert recognise_checkpoint({}) == Recognised(None, ())
+    assert recognise_checkpoint({"double_blocks.0.img_attn.qkv.weight": (9, 3)}) == Recognised(None, ())
+
+
+def test_other_families_counts_the_names_that_each_knows_most_first() -> None:
+    stems = [*stems_of("sd1", component="te")[:3], *stems_of("sdxl", component="te1")[:5], "x"]
+    assert list(other_families(stems).items()) == [("sdxl", 5), ("sd1", 3), ("sd2", 3)]
+    assert other_families(["x"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "typo", "best"),
+    [
+        ("sdxl", "lora_unet_input_blocks_4_1_proj_inn", "lora_unet_input_blocks_4_1_proj_in"),
+        ("sd1", "lora_unet_proj_out_", None),
+        (
+            "sd1",
+            "lora_te_text_model_encoder_layers_12_mlp_fc1",
+            "lora_te_text_model_encoder_layers_1_mlp_fc1",
+        ),
+        ("sd1", "unet.mid_block.attentions.0.proj_on", "unet.mid_block.attentions.0.proj_in"),
+        ("sd2", "qqq", None),
+    ],
+)
+def test_nearest_names_what_was_meant(name: str, typo: str, best: str | None) -> None:
+    found = nearest(family(name), typo)
+    assert len(found) <= 3
+    assert all(family(name).lookup(stem) for stem in found)
+    if best is not None:
+        assert best in found
+    elif typo == "qqq":
+        assert found == ()
+
+
+def test_nearest_gives_as_many_as_are_asked_for() -> None:
+    assert len(nearest(family("sdxl"), "lora_unet_input_blocks_4_1_proj_inn", n=5)) == 5
+
+
+def test_recognition_of_a_whole_model_is_quick() -> None:
+    stems = stems_of("sdxl")
+    known = family("sdxl")
+    widths = {stem: sizes(known.features(t)) for stem in stems if (t := known.lookup(stem))}
+    start = perf_counter()
+    recognise_adapter(stems, widths, {})
+    recognise_checkpoint(layout(known))
+    assert perf_counter() - start < 0.25  # some 15 ms; the rest is for a busy machine

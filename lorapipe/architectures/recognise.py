@@ -155,7 +155,7 @@ def _settle(
 
 
 def _by_size(left: list[Family], sizes: Callable[[Family], _Pairs]) -> list[Family]:
-    """Drop the families that the sizes contradict, unless they contradict them all.
+    """Keep the families that the sizes fit, or all if they fit none.
 
     Sizes fit when they are the published ones or, as in models cut down for testing,
     all smaller by one whole factor; true size is the stronger evidence.
@@ -165,7 +165,7 @@ def _by_size(left: list[Family], sizes: Callable[[Family], _Pairs]) -> list[Fami
     if not fit:
         return left
     exact = 1 in fit.values()
-    return [k for k in left if not scales[k] or (k in fit and (fit[k] == 1 or not exact))]
+    return [k for k in fit if fit[k] == 1 or not exact]
 
 
 def _scales(pairs: _Pairs) -> set[int]:

@@ -155,6 +155,35 @@ def test_a_name_of_nothing_finds_nothing(name: str, stem: str) -> None:
     assert family(name).lookup(stem) is None
 
 
+@pytest.mark.parametrize(
+    ("module", "tensor", "kind"),
+    [
+        ("conv1", "in_layers.2", "conv3x3"),
+        ("time_emb_proj", "emb_layers.1", "linear"),
+        ("conv2", "out_layers.3", "conv3x3"),
+        ("conv_shortcut", "skip_connection", "conv1x1"),
+    ],
+)
+def test_a_resnets_layers_stand_where_ldm_keeps_them(module: str, tensor: str, kind: str) -> None:
+    for name, place, block in (
+        ("sd1", "down_blocks.1.resnets.0", "input_blocks.4.0"),
+        ("sd2", "up_blocks.3.resnets.2", "output_blocks.11.0"),
+        ("sdxl", "up_blocks.2.resnets.1", "output_blocks.7.0"),
+    ):
+        target = Target("unet", f"{UNET}{block}.{tensor}.weight", kind=kind)
+        assert family(name).lookup(f"unet.{place}.{module}") == target
+
+
+def test_openclips_fused_rows_are_q_k_v_in_this_order() -> None:
+    for name, stem in (
+        ("sd2", "lora_te_text_model_encoder_layers_4"),
+        ("sdxl", "lora_te2_text_model_encoder_layers_4"),
+    ):
+        found = [family(name).lookup(f"{stem}_self_attn_{part}_proj") for part in "qkv"]
+        assert [t.rows(16) for t in found if t is not None] == [(0, 16), (16, 32), (32, 48)]
+        assert len({t.key for t in found if t is not None}) == 1
+
+
 @pytest.mark.parametrize("prefix", ["text_encoder.", "text_encoder_2."])
 def test_newer_transformers_leave_the_text_model_level_out(prefix: str) -> None:
     known = family("sdxl")

@@ -99,6 +99,24 @@ def test_a_width_that_fits_both_families_decides_nothing() -> None:
     assert recognise_adapter([stem], {stem: (1024, 1024)}, {}) == only("sd2")
 
 
+def test_a_small_width_that_fits_one_family_by_a_whole_factor_finds_it() -> None:
+    stem = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    assert recognise_adapter([stem], {stem: (96, 96)}, {}) == only("sd1")
+
+
+def test_the_published_size_is_better_evidence_than_a_fraction_of_it() -> None:
+    stem = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    assert by_name([stem]).candidates == ("sd1", "sd2", "sdxl")
+    # SDXL's level is 640 wide, that of SD1 and SD2 twice as wide.
+    assert recognise_adapter([stem], {stem: (640, 640)}, {}) == only("sdxl")
+
+
+def test_sizes_must_be_smaller_by_one_factor_throughout() -> None:
+    other = ATTN2.replace("attn2_to_k", "attn1_to_q")
+    assert recognise_adapter([ATTN2, other], {ATTN2: (40, 96), other: (40, 40)}, {}) == only("sd1")
+    assert recognise_adapter([ATTN2, other], {ATTN2: (40, 96), other: (20, 20)}, {}) == SD12
+
+
 def test_widths_never_overrule_names() -> None:
     stems = stems_of("sdxl")
     widths = dict.fromkeys(stems, (768, 768))
@@ -196,6 +214,16 @@ def test_a_unet_of_another_depth_is_not_one_of_ours() -> None:
     block = "model.diffusion_model.input_blocks.{}.1.transformer_blocks.{}.attn1.to_q.weight"
     shapes = {block.format(n, k): (768, 768) for n in (4, 5, 7, 8, 10, 11) for k in range(12)}
     assert recognise_checkpoint(shapes) == Recognised(None, ())
+
+
+def test_norms_say_nothing_about_a_checkpoint() -> None:
+    block = "model.diffusion_model.input_blocks.1.0."
+    shapes: dict[str, tuple[int, ...]] = {
+        block + "in_layers.0.weight": (320,),
+        block + "in_layers.2.weight": (320, 320, 3, 3),
+        block + "out_layers.0.weight": (320,),
+    }
+    assert recognise_checkpoint(shapes).candidates == ("sd1", "sd2", "sdxl")
 
 
 def test_a_checkpoint_of_nothing_known_has_no_candidates() -> None:

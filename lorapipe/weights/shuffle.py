@@ -10,7 +10,7 @@ from lorapipe.weights.delta import Delta, LowRank, Term
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.linalg import compact_svd
-from lorapipe.weights.random import permutation, rotation
+from lorapipe.weights.randomness import permutation, rotation
 from lorapipe.weights.specs import ModuleId
 from lorapipe.weights.tensors import torch_dtype
 

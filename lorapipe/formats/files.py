@@ -1,0 +1,79 @@
+"""Which reader and which writer a file's suffix stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from lorapipe.errors import RecipeError
+from lorapipe.formats.output import OnBytes, TensorData, Written
+from lorapipe.formats.pickles import TorchFile
+from lorapipe.formats.pickles_writer import write_pickle
+from lorapipe.formats.safetensors import SafetensorsFile
+from lorapipe.formats.safetensors_writer import library_order, write_safetensors
+from lorapipe.weights.specs import TensorSpec
+
+__all__ = ["SUFFIXES", "Writer", "open_tensors", "writer_for"]
+
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
+"""The endings that files of weights may have, in any case."""
+
+
+class _Write(Protocol):
+    def __call__(
+        self,
+        stream: IO[bytes],
+        specs: Mapping[str, TensorSpec],
+        data: TensorData,
+        metadata: Mapping[str, str] = ...,
+        on_bytes: OnBytes | None = None,
+    ) -> Written: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A format to write: ``write(stream, specs, data, metadata, on_bytes)``.
+
+    ``metadata`` tells whether the format keeps any.
+    """
+
+    write: _Write
+    metadata: bool
+
+    def order(self, specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        """The tensors of an adapter in the order in which they are written: the same in every format."""
+        return library_order(specs)
+
+
+_SAFETENSORS = Writer(write_safetensors, metadata=True)
+_TORCH = Writer(write_pickle, metadata=False)
+
+
+def open_tensors(path: Path) -> SafetensorsFile | TorchFile:
+    """Open a file of weights by its suffix; close it, or use it as a context manager.
+
+    Raises :class:`RecipeError` ``unknown-suffix`` and, for what is in the file,
+    :class:`~lorapipe.errors.InputError`: a file of the other kind is named as such.
+    """
+    if _suffix(path, "load") == ".safetensors":
+        return SafetensorsFile.open(path)
+    return TorchFile.open(path)
+
+
+def writer_for(path: Path) -> Writer:
+    """The writer for a file's suffix. Raises :class:`RecipeError` ``unknown-suffix``."""
+    return _SAFETENSORS if _suffix(path, "to") == ".safetensors" else _TORCH
+
+
+def _suffix(path: Path, option: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise RecipeError(
+            "unknown-suffix",
+            f"'{path.name}' does not end like a file of weights",
+            hint=f"such files end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
+            option=option,
+        )
+    return suffix

@@ -1,0 +1,264 @@
+"""Reading safetensors: every claim of the header is checked before it is used.
+
+The format (github.com/huggingface/safetensors, README "Format"): 8 bytes of header
+length N (little-endian), N bytes of JSON, then the tensors' bytes without holes. This
+reader refuses whatever that library refuses, and two things more that it lets pass:
+a key that stands twice (it keeps the last) and unknown fields of an entry (it ignores
+them, and with them what they might mean).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeGuard
+
+from lorapipe.formats.opened import OpenedFile, row_range
+from lorapipe.formats.sniff import foreign
+from lorapipe.weights.specs import DTYPES, TensorSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["HEADER_LIMIT", "SafetensorsFile"]
+
+HEADER_LIMIT = 100_000_000
+"""Bytes of JSON that a header may have: the limit of the safetensors library."""
+
+_ENTRY = {"dtype", "shape", "data_offsets"}
+_AGAIN = "the file is damaged: copy or download it again"
+_MAKER = "the program that wrote it is at fault"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    spec: TensorSpec
+    begin: int
+    end: int
+
+
+class SafetensorsFile:
+    """A safetensors file as a :class:`~lorapipe.weights.sources.TensorSource`.
+
+    ``tensors`` is in the order of the data. ``data_start`` is where the data begins
+    in the file. Close it, or use it as a context manager; it closes itself when it is
+    forgotten.
+    """
+
+    __slots__ = ("_file", "_metadata", "_places", "_tensors", "data_start")
+
+    def __init__(self, file: OpenedFile) -> None:
+        self._file = file
+        length, header = _header(file)
+        self.data_start = 8 + length
+        self._metadata = _metadata(file, header.pop("__metadata__", None))
+        self._places = _layout(file, header, file.size - self.data_start)
+        self._tensors = MappingProxyType({name: place.spec for name, place in self._places.items()})
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open and check. Raises :class:`InputError`, a code for each fault."""
+        file = OpenedFile(path)
+        try:
+            return cls(file)
+        except BaseException:
+            file.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self._file.size
+
+    @property
+    def tensors(self) -> Mapping[str, TensorSpec]:
+        return self._tensors
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self._metadata
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytearray:
+        place = self._places[name]
+        first, length = row_range(place.spec, start, stop)
+        return self._file.read(self.data_start + place.begin + first, length)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _header(file: OpenedFile) -> tuple[int, dict[str, object]]:
+    """The header's length and JSON object."""
+    if file.size < 8:
+        raise foreign(file, "safetensors") or file.error(
+            "safetensors-too-short", f"has {file.size} bytes: too short for a safetensors file", _AGAIN
+        )
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > HEADER_LIMIT:
+        raise foreign(file, "safetensors") or file.error(
+            "safetensors-header-too-large",
+            f"claims a header of {length} bytes; the format allows {HEADER_LIMIT}",
+            "this is not a safetensors file, or it is damaged",
+        )
+    if 8 + length > file.size:
+        raise foreign(file, "safetensors") or file.error(
+            "safetensors-header-beyond-file",
+            f"claims a header of {length} bytes but has {file.size} in all",
+            _AGAIN,
+        )
+    return length, _json(file, bytes(file.read(8, length)))
+
+
+def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise foreign(file, "safetensors") or file.error(
+            "safetensors-not-utf8", f"has a header that is not UTF-8 (byte {8 + error.start})", _AGAIN
+        ) from None
+    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole, parse_constant=_no_constant)
+    try:
+        header = decoder.decode(text)
+    except _DuplicateKeyError as error:
+        raise file.error("safetensors-duplicate-key", f"names {error} twice in its header", _MAKER) from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise foreign(file, "safetensors") or file.error(
+            "safetensors-not-json", f"has a header that is not the JSON it should be: {reason}", _AGAIN
+        ) from None
+    if not isinstance(header, dict):
+        raise file.error("safetensors-not-object", "has a header that is not a JSON object", _MAKER)
+    return header
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKeyError(_quote(next(k for k, _ in pairs if k in seen or seen.add(k))))  # type: ignore[func-returns-value]  # the idiom needs set.add's None
+    return mapping
+
+
+def _whole(text: str) -> int:
+    # The library reads u64: for it -0 is no such number, and for Python one of any length would be.
+    return -1 if text.startswith("-") or len(text) > 20 or int(text) >= 1 << 64 else int(text)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _metadata(file: OpenedFile, value: object) -> Mapping[str, str]:
+    if value is None:
+        return MappingProxyType({})
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise file.error("safetensors-bad-metadata", "has metadata that is not a map of text to text", _MAKER)
+    if not all(_encodable(k) and _encodable(v) for k, v in value.items()):
+        raise file.error("safetensors-not-utf8", "has metadata that is not Unicode text", _MAKER)
+    return MappingProxyType(value)
+
+
+def _encodable(text: str) -> bool:
+    """JSON can spell half a surrogate pair, UTF-8 cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _layout(file: OpenedFile, header: dict[str, object], available: int) -> dict[str, _Place]:
+    """The tensors by offset, their data checked to tile the file."""
+    found = [(name, _entry(file, name, value)) for name, value in header.items()]
+    found.sort(key=lambda item: (item[1].begin, item[1].end))
+    position, before = 0, "the header"
+    for name, place in found:
+        if place.begin < position:
+            raise file.error("safetensors-overlap", f"has {_quote(name)} overlap {before}", _MAKER)
+        if place.begin > position:
+            gap = place.begin - position
+            raise file.error(
+                "safetensors-hole", f"has {gap} bytes between {before} and {_quote(name)}", _MAKER
+            )
+        position, before = place.end, _quote(name)
+    if position > available:
+        raise file.error("safetensors-truncated", f"ends {position - available} bytes too early", _AGAIN)
+    if position < available:
+        spare = available - position
+        raise file.error("safetensors-trailing-data", f"has {spare} bytes that belong to no tensor", _AGAIN)
+    return dict(found)
+
+
+def _entry(file: OpenedFile, name: str, value: object) -> _Place:
+    if not _encodable(name):
+        raise file.error(
+            "safetensors-not-utf8", f"has a name that is not Unicode text: {_quote(name)}", _MAKER
+        )
+    label = _quote(name)
+    if not isinstance(value, dict) or value.keys() != _ENTRY:
+        raise file.error(
+            "safetensors-bad-entry", f"should give {label} a dtype, a shape and data_offsets", _MAKER
+        )
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        known = ", ".join(DTYPES)
+        named = _quote(dtype) if isinstance(dtype, str) else type(dtype).__name__
+        raise file.error(
+            "safetensors-unknown-dtype", f"gives {label} the dtype {named}", f"known are {known}"
+        )
+    spec = TensorSpec(dtype, _shape(file, label, shape))
+    if not _whole_numbers(offsets) or len(offsets) != 2:
+        raise file.error(
+            "safetensors-bad-offsets", f"has data_offsets of {label} that are not a pair", _MAKER
+        )
+    begin, end = offsets
+    if end < begin:
+        raise file.error("safetensors-bad-offsets", f"has data_offsets of {label} in the wrong order", _MAKER)
+    if end - begin != spec.nbytes:
+        raise file.error(
+            "safetensors-size-mismatch",
+            f"gives {label} {end - begin} bytes, but {dtype} {list(spec.shape)} takes {spec.nbytes}",
+            _MAKER,
+        )
+    return _Place(spec, begin, end)
+
+
+def _shape(file: OpenedFile, label: str, shape: object) -> tuple[int, ...]:
+    if not _whole_numbers(shape):
+        raise file.error(
+            "safetensors-bad-shape", f"has a shape of {label} that is not a list of sizes", _MAKER
+        )
+    elements = 1
+    for size in shape:
+        elements *= size
+        if size >= 1 << 63 or elements >= 1 << 60:
+            raise file.error("safetensors-bad-shape", f"has an impossible shape of {label}", _MAKER)
+    return tuple(shape)
+
+
+def _whole_numbers(value: object) -> TypeGuard[list[int]]:
+    # Not isinstance: True is an int to Python, not to JSON.
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _quote(name: str) -> str:
+    """A name for a message: escaped and of bounded length."""
+    shown = name if len(name) <= 80 else name[:77] + "..."
+    return repr(shown)

@@ -1,3 +1,63 @@
-"""lorapipe builds LoRA weights as a build system builds software."""
+"""lorapipe builds LoRA weights as a build system builds software.
+
+    >>> import lorapipe
+    >>> lorapipe.run("recipe.yaml", params={"strength": 0.6})  # doctest: +SKIP
+
+The same algebra as plain calls is here too: see :mod:`lorapipe.api`. Importing this
+package loads neither torch nor anything else that is slow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorapipe.api import (
+        Weights,
+        concat,
+        load,
+        make_plan,
+        merge_into_checkpoint,
+        run,
+        save,
+        scale,
+        shuffle,
+        svd_resize,
+    )
+    from lorapipe.build.run import Options
+    from lorapipe.errors import LorapipeError, ManyErrors
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "LorapipeError",
+    "ManyErrors",
+    "Options",
+    "Weights",
+    "concat",
+    "load",
+    "make_plan",
+    "merge_into_checkpoint",
+    "run",
+    "save",
+    "scale",
+    "shuffle",
+    "svd_resize",
+]
+
+_HOMES = {
+    "LorapipeError": "lorapipe.errors",
+    "ManyErrors": "lorapipe.errors",
+    "Options": "lorapipe.build.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module(_HOMES.get(name, "lorapipe.api")), name)
+    raise AttributeError(f"module 'lorapipe' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -96,7 +96,13 @@ class LorapipeError(Exception):
         step: str | None = None,
         module: str | None = None,
     ) -> Self:
-        """Fill in what is not known yet; what an inner border said stays."""
+        """Fill in what is not known yet; what an inner border said stays.
+
+        A place in a recipe is better than the name of a file, which then moves into
+        the message.
+        """
+        if isinstance(self.where, str) and isinstance(where, Place):
+            self.message, self.where = f"{self.where}: {self.message}", where
         self.where = self.where if self.where is not None else where
         self.step = self.step if self.step is not None else step
         self.module = self.module if self.module is not None else module

@@ -115,13 +115,15 @@ def identify(path: Path, pin: str | None, locked: str | None, digests: Digests, 
 
 
 def place_output(name: str, folders: Folders) -> Path:
-    """The absolute path of an output, links resolved.
+    """The absolute path of an output: folders without links, its own name as it is.
+
+    A link of that name is replaced by the output, never followed.
 
     Raises :class:`~lorapipe.errors.RecipeError` (``output-escapes``) when it lies
     outside the recipe's folder or ``--output-root``.
     """
     root = folders.outputs.resolve()
-    path = (root / name).resolve()
+    path = (root / name).parent.resolve() / Path(name).name
     if not path.is_relative_to(root):
         raise RecipeError(
             "output-escapes",

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from lorapipe.recipe.model import JSON
@@ -54,7 +53,7 @@ class Lineage:
     kind: str
     version: int
     params: Mapping[str, JSON]
-    inputs: Mapping[str, tuple[tuple[float, Lineage], ...]] = MappingProxyType({})
+    inputs: Mapping[str, tuple[tuple[float, Lineage], ...]] = field(default_factory=dict)
     source: Source | None = None
     digest: str = field(init=False)
     """sha256 of the lineage: equal for equal results, whatever steps are called."""

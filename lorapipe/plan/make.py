@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -14,11 +14,11 @@ from lorapipe.plan.files import Digests, Folders
 from lorapipe.plan.graph import order, schedule, step_graph
 from lorapipe.plan.lineage import Profile, content_key
 from lorapipe.plan.plan import Plan, PlannedStep, Status
-from lorapipe.plan.provenance import provenance
+from lorapipe.plan.provenance import output_key
 from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps.kind import Materialise
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec
+from lorapipe.weights.specs import FileSpec
 
 __all__ = ["Locked", "Past", "make_plan"]
 
@@ -44,8 +44,8 @@ class Locked:
     is the device type of the locked profile.
     """
 
-    inputs: Mapping[str, str] = MappingProxyType({})
-    outputs: Mapping[Path, tuple[str, str]] = MappingProxyType({})
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[Path, tuple[str, str]] = field(default_factory=dict)
     device: str | None = None
 
 
@@ -91,12 +91,12 @@ class _View:
 def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> PlannedStep:
     said: Mapping[str, str] = MappingProxyType({})
     key = preimage = None
-    if resolved.lineage is not None and resolved.kind.materialise is not Materialise.LAZY:
-        extra = None
-        if isinstance(resolved.spec, FileSpec):
-            said = _provenance(resolved, all_of, view.profile)
-            extra = {"format": _format(resolved.files["to"]), **said}
-        key, preimage = content_key(resolved.lineage, view.profile, extra)
+    if resolved.lineage is not None and resolved.kind.materialise is Materialise.STORED:
+        key, preimage = content_key(resolved.lineage, view.profile)
+    elif resolved.lineage is not None and isinstance(resolved.spec, FileSpec):
+        (term,) = resolved.step.inputs["save"]
+        hidden = getattr(all_of[term.step].spec, "hidden", False)
+        key, preimage, said = output_key(resolved.lineage, view.profile, resolved.files["to"], hidden)
     status, reason = _status(resolved, key, view)
     return PlannedStep(
         step=resolved.step,
@@ -112,20 +112,6 @@ def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> 
         status=status,
         reason=reason,
     )
-
-
-def _provenance(resolved: Resolved, all_of: Mapping[str, Resolved], profile: Profile) -> Mapping[str, str]:
-    assert resolved.lineage is not None
-    (term,) = resolved.step.inputs["save"]
-    above = all_of[term.step].spec
-    hidden = isinstance(above, AdapterSpec | CheckpointSpec) and above.hidden
-    (_, value) = resolved.lineage.inputs["save"][0]
-    return provenance(value, profile, str(resolved.step.params["provenance"]), hidden)
-
-
-def _format(path: Path) -> str:
-    """The three suffixes of pickles give one file's bytes."""
-    return "safetensors" if path.suffix == ".safetensors" else "pickle"
 
 
 def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, str]:

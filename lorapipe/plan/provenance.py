@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lorapipe.plan.lineage import Lineage, Profile, canonical
+from lorapipe.plan.lineage import Lineage, Profile, canonical, content_key
 
-__all__ = ["KEY", "provenance", "steps_of"]
+__all__ = ["KEY", "output_key", "provenance", "steps_of"]
 
 KEY = "lorapipe.provenance"
 """The metadata key under which provenance is written."""
@@ -27,6 +28,22 @@ def provenance(lineage: Lineage, profile: Profile, detail: str, hidden: bool) ->
     if detail == "full":
         told["steps"] = steps_of(lineage)
     return MappingProxyType({KEY: canonical(told)})
+
+
+def output_key(
+    lineage: Lineage, profile: Profile, path: Path, hidden: bool
+) -> tuple[str, str, Mapping[str, str]]:
+    """The key of a saved file, the key's preimage, and the provenance written into the file.
+
+    ``lineage`` is that of the ``save`` step. In the key is what decides the bytes of the
+    file and not of the value: its format (the suffixes of pickles share one) and what
+    its metadata tells.
+    """
+    ((_, value),) = lineage.inputs["save"]
+    said = provenance(value, profile, str(lineage.params["provenance"]), hidden)
+    file_format = "safetensors" if path.suffix.lower() == ".safetensors" else "pickle"
+    key, preimage = content_key(lineage, profile, {"format": file_format, **said})
+    return key, preimage, said
 
 
 def steps_of(lineage: Lineage) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from lorapipe import steps as kinds
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output, same_file
 from lorapipe.plan.lineage import Lineage, Source
+from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
 from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
 from lorapipe.weights.specs import Spec
@@ -96,13 +97,22 @@ def _files(
 ) -> tuple[dict[str, Path], InputFile | None]:
     files: dict[str, Path] = {}
     source = None
-    if step.kind == "load":
-        pin = cast("str | None", step.params.get("sha256"))
-        files["load"] = find_input(str(step.params["load"]), pin, folders, digests)
-        source = identify(files["load"], pin, locked, digests, read)
-    if "to" in step.params:
-        files["to"] = place_output(str(step.params["to"]), folders)
+    for option, use in _file_options(step.kind).items():
+        name = str(step.params[option])
+        if use is FileUse.OUTPUT:
+            files[option] = place_output(name, folders)
+        else:
+            pin = cast("str | None", step.params.get("sha256"))
+            files[option] = find_input(name, pin, folders, digests)
+            source = identify(files[option], pin, locked, digests, read)
     return files, source
+
+
+def _file_options(kind: str) -> Mapping[str, FileUse]:
+    language = core_language()
+    if kind in language.kinds:
+        return language.kind(kind).files
+    return kind_schema(kind, kinds.kind(kind).schema or {}, language.files).files
 
 
 def _lineage(

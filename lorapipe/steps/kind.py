@@ -11,26 +11,19 @@ says which options it takes and which of them are ports; this value says what it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from lorapipe.recipe.model import JSON
+from lorapipe.weights.each import Each, serial
 from lorapipe.weights.specs import Spec
 
-__all__ = ["Context", "Cost", "Each", "Inputs", "Kind", "Materialise", "Params", "Weighted"]
+__all__ = ["Context", "Cost", "Inputs", "Kind", "Materialise", "Params", "Weighted"]
 
-A = TypeVar("A")
-B = TypeVar("B")
 T = TypeVar("T")
-
-
-class Each(Protocol):
-    """``map`` with workers: see :class:`Context`."""
-
-    def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
 
 
 class Materialise(Enum):
@@ -83,10 +76,6 @@ class Cost:
     peak: int = 0
 
 
-def _serial(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    return map(function, items)
-
-
 def _forget(fact: str, value: object) -> None:
     pass
 
@@ -107,7 +96,7 @@ class Context:
 
     device: str = "cpu"
     compute: str = "float64"
-    each: Each = _serial
+    each: Each = serial
     note: Callable[[str, object], None] = _forget
     output: BinaryIO | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -124,7 +113,8 @@ def _nothing_to_say(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  #
 class Kind:
     """A step kind. ``version`` rises when the same inputs give other bytes.
 
-    ``keyless`` names the options that never change the result (a pin, a policy), so
+    ``schema`` is the options' JSON schema where it is not in ``schemas/steps/``, that is
+    for a third party's kind. ``keyless`` names the options that never change the result (a pin, a policy), so
     that they stay out of its key. ``warn`` says what a user should know before a build
     although nothing is wrong.
     """
@@ -136,4 +126,5 @@ class Kind:
     work: Callable[[Inputs[Any], Params, Context], Any]
     cost: Callable[[Inputs[Spec], Params], Cost]
     keyless: frozenset[str] = frozenset()
+    schema: Mapping[str, Any] | None = None
     warn: Callable[[Inputs[Spec], Params], tuple[str, ...]] = _nothing_to_say

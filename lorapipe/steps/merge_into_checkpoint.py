@@ -2,78 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.errors import RecipeError
+from lorapipe.architectures import families, family
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec
-from lorapipe.weights.binding import Binding, bind, report
-from lorapipe.weights.specs import CheckpointSpec, Spec
+from lorapipe.weights.binding import Binding, bind
+from lorapipe.weights.inference import merge_spec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
 if TYPE_CHECKING:
     from lorapipe.weights.checkpoint import Checkpoint
 
-__all__ = ["KIND"]
+__all__ = ["KIND", "bindings"]
 
 _PORT = "merge-into-checkpoint"
 
 
-def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
+def bindings(inputs: Inputs[Spec]) -> list[tuple[str, float, AdapterSpec, Binding]]:
+    """Each LoRA's step, weight, spec, and where its modules go in the checkpoint."""
     base = checkpoint_spec(inputs.one(_PORT), _PORT)
-    touched: set[str] = set()
-    hidden = base.hidden
+    found = []
     for term in inputs.terms("loras"):
         adapter = adapter_spec(term.value, "loras", term.step)
-        binding = bind(adapter, base)
+        found.append((term.step, term.weight, adapter, bind(adapter, base, _titles())))
+    return found
+
+
+def _titles() -> dict[str, str]:
+    return {name: family(name).title for name in families()}
+
+
+def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
+    terms = bindings(inputs)
+    for step, _, _, binding in terms:
         if binding.problems and params["unmatched"] == "error":
-            raise RecipeError(
-                "unmatched-modules",
-                report(binding, term.step),
-                hint="'unmatched: warn' or 'ignore' merges the rest",
-                option="loras",
-            )
-        if term.weight != 0.0:
-            touched.update(b.key for b in binding.bound)
-            hidden = hidden or adapter.hidden
-    if not touched:
-        raise RecipeError(
-            "nothing-to-merge", "no module of these LoRAs has a place in the checkpoint", option="loras"
-        )
-    return replace(base, touched=base.touched | touched, hidden=hidden)
+            error = binding.error()
+            error.message = f"'{step}': {error.message}"
+            error.option = "loras"
+            raise error
+    base = checkpoint_spec(inputs.one(_PORT), _PORT)
+    return merge_spec(base, [(weight, adapter, binding) for _, weight, adapter, binding in terms])
 
 
-def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint:
+def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint:  # noqa: ARG001  # the kinds' one signature
     from lorapipe.weights.checkpoint import merge
 
     base: Checkpoint = inputs.one(_PORT)
-    terms: list[tuple[float, Any, Binding]] = []
-    for term in inputs.terms("loras"):
-        binding = bind(term.value.spec, base.spec)
-        if binding.problems and params["unmatched"] == "warn":
-            context.note("unmatched", report(binding, term.step))
-        terms.append((term.weight, term.value, binding))
-    return merge(base, terms)
+    terms = inputs.terms("loras")
+    return merge(base, [(t.weight, t.value, bind(t.value.spec, base.spec, _titles())) for t in terms])
 
 
-def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
-    base = checkpoint_spec(inputs.one(_PORT), _PORT)
-    merged = _infer(inputs, params)
+def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the kinds' one signature
     flops = 0
-    for term in inputs.terms("loras"):
-        adapter = adapter_spec(term.value, "loras", term.step)
-        for bound in bind(adapter, base).bound:
-            module = adapter.modules[bound.module]
-            flops += 2 * module.shape[0] * module.columns * module.rank
-    return Cost(flops=flops + sum(merged.tensors[k].size for k in merged.touched))
+    for _, _, adapter, binding in bindings(inputs):
+        modules = [adapter.modules[bound.module] for bound in binding.bound]
+        flops += sum(2 * m.shape[0] * m.columns * m.rank for m in modules)
+    return Cost(flops=flops)
 
 
 def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
     if params["unmatched"] != "warn":
         return ()
-    base = checkpoint_spec(inputs.one(_PORT), _PORT)
-    bindings = ((t.step, bind(adapter_spec(t.value, "loras", t.step), base)) for t in inputs.terms("loras"))
-    return tuple(report(binding, step) for step, binding in bindings if binding.problems)
+    return tuple(f"'{step}': {b.report()}" for step, _, _, b in bindings(inputs) if b.problems)
 
 
 KIND = Kind(

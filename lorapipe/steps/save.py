@@ -2,70 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import RecipeError
-from lorapipe.formats.files import Writer, writer_for
-from lorapipe.formats.metadata import adapter_metadata, checkpoint_metadata
+from lorapipe.formats.files import writer_for
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
-from lorapipe.weights.inference import saved_specs
-from lorapipe.weights.specs import (
-    DTYPES,
-    FLOATING,
-    AdapterSpec,
-    CheckpointSpec,
-    FileSpec,
-    Spec,
-    TensorSpec,
-)
+from lorapipe.weights.metadata import checkpoint_metadata, network_metadata
+from lorapipe.weights.output import saved_checkpoint_specs, saved_specs
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, Spec
 
 if TYPE_CHECKING:
+    from lorapipe.formats.output import TensorData
     from lorapipe.weights.adapter import Adapter
     from lorapipe.weights.checkpoint import Checkpoint
+    from lorapipe.weights.each import Each
 
-__all__ = ["KIND", "Written"]
+__all__ = ["KIND", "SavedFile"]
 
 _DTYPES: Mapping[str, str | None] = {"keep": None, "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
+_TENSORS_AT_WORK = 6
+"""Copies of the largest tensor that a streamed merge holds: two at work in float64, two waiting."""
+
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A file as written: its sha256 and size in bytes."""
+class SavedFile:
+    """A file as written: what is in it, its sha256, its size in bytes."""
 
     spec: FileSpec
     sha256: str
     size: int
 
 
-def _dtype(params: Params) -> str | None:
-    return _DTYPES[str(params["dtype"])]
-
-
 def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
-    spec = inputs.one("save")
-    dtype = _dtype(params)
+    spec, dtype = inputs.one("save"), _DTYPES[str(params["dtype"])]
     if isinstance(spec, AdapterSpec):
-        return FileSpec(writer_for(inputs.files["to"]).order(saved_specs(spec, dtype or spec.dtype)))
+        return FileSpec(writer_for(inputs.files["to"]).order(saved_specs(spec, dtype)))
     if isinstance(spec, CheckpointSpec):
-        return FileSpec(
-            {
-                name: TensorSpec(dtype, tensor.shape) if dtype and tensor.dtype in FLOATING else tensor
-                for name, tensor in spec.tensors.items()
-            }
-        )
+        return FileSpec(saved_checkpoint_specs(spec, dtype))
     raise RecipeError("wrong-type", "'save' takes a LoRA or a checkpoint, its input is a file", option="save")
 
 
-def _work(inputs: Inputs[Any], params: Params, context: Context) -> Written:
+def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
+    written = _infer(inputs, params).nbytes
+    spec = inputs.one("save")
+    largest = max((t.nbytes for t in spec.tensors.values()), default=0) if isinstance(spec, CheckpointSpec) else 0
+    return Cost(written=written, peak=_TENSORS_AT_WORK * largest)
+
+
+def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
+    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.saving import alphas
+
     value: Adapter | Checkpoint = inputs.one("save")
-    given = cast("dict[str, str]", params.get("metadata") or {})
-    specs = _infer(_specs(inputs), params)
-    if isinstance(value.spec, AdapterSpec):
-        data = _adapter_data(value, specs, context)  # type: ignore[arg-type]  # its spec says which of the two it is
-        metadata = adapter_metadata(value.spec, context.provenance, given, _alphas(value))
+    dtype, writer = _DTYPES[str(params["dtype"])], writer_for(inputs.files["to"])
+    zeros: list[int] = []
+    if isinstance(value, Adapter):
+        specs = writer.order(saved_specs(value.spec, dtype))
+        metadata = network_metadata(value.spec, alphas(value))
+        data = _adapter_data(value, dtype, list(specs), context.each, zeros.append)
     else:
-        data = _checkpoint_data(value, specs, context)  # type: ignore[arg-type]  # its spec says which of the two it is
-        metadata = checkpoint_metadata(value.spec, context.provenance, given)
-    return _write(writer_for(inputs.files["to"]), specs, data, metadata, context)
+        specs = saved_checkpoint_specs(value.spec, dtype)
+        metadata = checkpoint_metadata(value.spec)
+        data = _checkpoint_data(value, dtype, context, zeros.append)
+    given = cast("dict[str, str]", params.get("metadata") or {})
+    assert context.output is not None
+    written = writer.write(context.output, specs, data, {**metadata, **context.provenance, **given})
+    context.note("underflow", sum(zeros))
+    return SavedFile(FileSpec(specs), written.sha256, written.size)
+
+
+def _adapter_data(
+    adapter: Adapter, dtype: str | None, names: list[str], each: Each, underflow: Callable[[int], None]
+) -> TensorData:
+    """The adapter's tensors in file order, made module by module by the workers."""
+    from lorapipe.weights.saving import saved_tensors
+    from lorapipe.weights.tensors import to_bytes
+
+    tensors = {tensor.name: tensor for tensor in saved_tensors(adapter, dtype)}
+
+    def make(name: str) -> tuple[str, tuple[memoryview]]:
+        rounded = tensors[name].make()
+        underflow(rounded.underflowed)
+        return name, (to_bytes(rounded.tensor),)
+
+    return each(make, names)
+
+
+def _checkpoint_data(
+    checkpoint: Checkpoint, dtype: str | None, context: Context, underflow: Callable[[int], None]
+) -> TensorData:
+    """The checkpoint's tensors in file order, a few of them at work or in memory at a time."""
+
+    def make(key: str) -> tuple[str, list[bytearray | memoryview]]:
+        chunks = checkpoint.chunks(
+            key, dtype, compute=context.compute, device=context.device, underflow=underflow
+        )
+        return key, list(chunks)
+
+    return context.each(make, checkpoint.spec.tensors)
+
+
+KIND = Kind(
+    name="save",
+    version=1,
+    materialise=Materialise.OUTPUT,
+    infer=_infer,
+    work=_work,
+    cost=_cost,
+    keyless=frozenset({"to"}),
+)

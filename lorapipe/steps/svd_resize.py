@@ -16,11 +16,10 @@ __all__ = ["KIND"]
 
 
 def _ranks(params: Params) -> Ranks:
-    rank = cast("int", params["rank"])
     return Ranks(
-        linear=rank,
-        conv=cast("int", params.get("conv-rank", rank)),
-        conv1x1=cast("int", params.get("conv1x1-rank", rank)),
+        cast("int", params["rank"]),
+        conv=cast("int | None", params.get("conv-rank")),
+        conv1x1=cast("int | None", params.get("conv1x1-rank")),
     )
 
 
@@ -31,9 +30,9 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     from lorapipe.weights.resize import resize
 
-    resized = resize(
-        inputs.one("svd-resize"), _ranks(params), compute=context.compute, each=context.each
-    )
+    adapter = inputs.one("svd-resize")
+    resized = resize(adapter, _ranks(params), compute=context.compute, each=context.each)
+    context.note("energy", {str(module): energy for module, energy in resized.energy.items()})
     return resized.adapter
 
 

@@ -7,13 +7,16 @@ on LoRA-sized matrices they are slower than one thread a tensor: 40 QR + SVD job
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["ordered_map", "single_threaded_torch"]
+from lorapipe.weights.each import Each
+
+__all__ = ["default_workers", "ordered_map", "single_threaded_torch"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -22,9 +25,12 @@ _AHEAD = 2
 """Items under way per worker: enough to keep all busy, few enough to bound memory."""
 
 
-def ordered_map(
-    workers: int, tick: Callable[[], None] = lambda: None
-) -> Callable[[Callable[[A], B], Iterable[A]], Iterator[B]]:
+def default_workers() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(workers: int, tick: Callable[[], None] = lambda: None) -> Each:
     """A ``map`` over ``workers`` threads: results in the order of the items.
 
     At most a few items a worker are done ahead of the consumer. ``tick`` is called as

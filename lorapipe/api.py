@@ -1,0 +1,191 @@
+"""The step kinds as plain calls: the same algebra, checks and bytes as a recipe's.
+
+    >>> import lorapipe
+    >>> char, style = lorapipe.load("char.safetensors"), lorapipe.load("style.safetensors")  # doctest: +SKIP
+    >>> both = lorapipe.concat([(char, 0.7), (style, -0.4)])  # doctest: +SKIP
+    >>> lorapipe.save(lorapipe.svd_resize(both, rank=16), to="both.safetensors")  # doctest: +SKIP
+
+Each function takes exactly the options of its kind's schema, dashes as underscores
+(and ``as`` as ``as_``); options left at ``None`` take the schema's default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorapipe.build.single import Weights, save_single, single_step
+from lorapipe.errors import LorapipeError, ManyErrors, UsageError
+
+if TYPE_CHECKING:
+    from lorapipe.build.result import Built
+    from lorapipe.build.run import Options
+    from lorapipe.plan.plan import Plan
+    from lorapipe.recipe.model import Step
+
+__all__ = [
+    "Weights",
+    "concat",
+    "load",
+    "make_plan",
+    "merge_into_checkpoint",
+    "run",
+    "save",
+    "scale",
+    "shuffle",
+    "svd_resize",
+]
+
+
+Terms = Weights | Sequence["Weights | tuple[Weights, float]"]
+"""One LoRA, or several: each alone (weight 1.0) or with its weight."""
+
+
+def run(
+    recipe: str | os.PathLike[str],
+    params: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+) -> Built:
+    """Build a recipe: ``lorapipe run``. ``params`` are the values that ``--set`` would give.
+
+    Raises :class:`~lorapipe.errors.LorapipeError`; several errors of one pass come as
+    :class:`~lorapipe.errors.ManyErrors`.
+    """
+    from lorapipe.build.run import Options, build
+    from lorapipe.recipe import load_recipe
+
+    return build(load_recipe(Path(recipe), params), options or Options())
+
+
+def make_plan(
+    recipe: str | os.PathLike[str],
+    params: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+) -> Plan:
+    """What :func:`run` would do, from headers alone: ``lorapipe plan``."""
+    from lorapipe.build.run import Options
+    from lorapipe.build.run import plan as make
+    from lorapipe.recipe import load_recipe
+
+    return make(load_recipe(Path(recipe), params), options or Options())
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    as_: str | None = None,
+    family: str | None = None,
+) -> Weights:
+    """A LoRA or a checkpoint from a file; ``as_`` is ``lora`` or ``checkpoint``."""
+    options = {"load": os.fspath(path), "sha256": sha256, "as": as_, "family": family}
+    return _call("load", {}, options)
+
+
+def scale(
+    lora: Weights, *, by: float | None = None, components: Mapping[str, float] | None = None
+) -> Weights:
+    """``by`` times a LoRA, by component where ``components`` says: ``{"unet": 1.0, "te": 0.5}``."""
+    return _call("scale", {"scale": lora}, {"by": by, "components": components})
+
+
+def concat(loras: Terms) -> Weights:
+    """The exact weighted sum: ``concat([(a, 0.7), (b, -0.4)])``."""
+    return _call("concat", {"concat": loras}, {})
+
+
+def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) -> Weights:
+    """The same deltas in factors that do not show their sources; ``mode`` is rotate or permute."""
+    return _call("shuffle", {"shuffle": lora}, {"seed": seed, "mode": mode})
+
+
+def svd_resize(
+    lora: Weights, *, rank: int, conv_rank: int | None = None, conv1x1_rank: int | None = None
+) -> Weights:
+    """The best LoRA of at most the given ranks."""
+    options = {"rank": rank, "conv-rank": conv_rank, "conv1x1-rank": conv1x1_rank}
+    return _call("svd-resize", {"svd-resize": lora}, options)
+
+
+def merge_into_checkpoint(checkpoint: Weights, loras: Terms, *, unmatched: str | None = None) -> Weights:
+    """The checkpoint with the weighted deltas added; computed tensor by tensor when saved."""
+    ports = {"merge-into-checkpoint": checkpoint, "loras": loras}
+    return _call("merge-into-checkpoint", ports, {"unmatched": unmatched})
+
+
+def save(
+    weights: Weights,
+    to: str | os.PathLike[str],
+    *,
+    dtype: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    provenance: str | None = None,
+    layout: str | None = None,
+) -> Path:
+    """Write a file; returns its absolute path.
+
+    The bytes are those that a recipe of the same steps would write. A file that is there
+    and that lorapipe did not write is not replaced: that is
+    :class:`~lorapipe.errors.BuildError` ``foreign-file``.
+    """
+    options = {
+        "to": os.fspath(to),
+        "dtype": dtype,
+        "metadata": metadata,
+        "provenance": provenance,
+        "layout": layout,
+    }
+    return save_single(_step("save", {"save": weights}, options), {"save": [(weights, 1.0)]})
+
+
+def _call(kind_name: str, ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Weights:
+    """One step by hand: its options checked as a recipe's, its work done at once."""
+    step = _step(kind_name, ports, options)
+    return single_step(step, {port: _terms(value) for port, value in ports.items()})
+
+
+def _terms(value: Terms) -> list[tuple[Weights, float]]:
+    if isinstance(value, Weights):
+        return [(value, 1.0)]
+    return [(item, 1.0) if isinstance(item, Weights) else (item[0], float(item[1])) for item in value]
+
+
+def _step(kind_name: str, ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
+    """The call as a step of a recipe, checked and completed by the recipe's own language.
+
+    Raises :class:`~lorapipe.errors.UsageError` with all that is wrong in the options.
+    """
+    from lorapipe.recipe import parse
+
+    steps: dict[str, Any] = {_STEP: {port: _names(port, value) for port, value in ports.items()}}
+    steps.update({f"{port}-{i}": {"load": _ANY} for port, v in ports.items() for i in range(len(_terms(v)))})
+    steps[_STEP].update({key: _literal(value) for key, value in options.items() if value is not None})
+    try:
+        # JSON is YAML, so what is written here is a recipe like any other.
+        recipe = parse(json.dumps({"lorapipe": 1, "steps": steps}), file=_STEP)
+    except LorapipeError as error:
+        found = error.errors if isinstance(error, ManyErrors) else (error,)
+        raise ManyErrors(UsageError(e.code, e.message, hint=e.hint) for e in found) from None
+    return recipe.steps[_STEP]
+
+
+_STEP = "call"
+_ANY = "any.safetensors"
+
+
+def _names(port: str, value: Terms) -> str | dict[str, float]:
+    if isinstance(value, Weights):
+        return f"{port}-0"
+    return {f"{port}-{i}": weight for i, (_, weight) in enumerate(_terms(value))}
+
+
+def _literal(value: Any) -> Any:
+    """A value as a recipe has to write it so that ``$(`` in it is no hole."""
+    if isinstance(value, str):
+        return value.replace("$(", "$$(")
+    if isinstance(value, Mapping):
+        return {key: _literal(inner) for key, inner in value.items()}
+    return value

@@ -1,0 +1,130 @@
+"""Walk the plan's schedule: next, gather, work, check, publish, release, tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
+from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDone, StepStarted
+from lorapipe.build.records import EntryVanished, Records
+from lorapipe.build.result import BuiltOutput
+from lorapipe.errors import LorapipeError
+from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
+from lorapipe.weights.specs import AdapterSpec, FileSpec
+
+if TYPE_CHECKING:
+    from lorapipe.steps.save import SavedFile
+
+__all__ = ["execute"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Workshop:
+    """What every task of one build shares."""
+
+    plan: Plan
+    records: Records
+    workers: int
+    listen: Listener
+
+
+def execute(plan: Plan, records: Records, workers: int, listen: Listener) -> tuple[BuiltOutput, ...]:
+    """Do what is on the schedule; returns the outputs written, in order.
+
+    A value lives from the step that makes it to the last step that uses it. Raises what
+    the steps raise, with the step named.
+    """
+    shop = _Workshop(plan, records, workers, listen)
+    values: dict[str, Any] = {}
+    written: list[BuiltOutput] = []
+    with single_threaded_torch():
+        for number, position in enumerate(plan.schedule, start=1):
+            planned = plan.steps[position.step]
+            listen(StepStarted(planned.step.id, planned.step.kind, number, len(plan.schedule)))
+            started = time.monotonic()
+            try:
+                value, how = _run_task(planned, values, shop)
+            except LorapipeError as error:
+                place = planned.step.places.get(error.option or planned.step.kind, planned.step.place)
+                raise error.located(where=place, step=planned.step.id) from error.__cause__
+            if isinstance(value, BuiltOutput):
+                written.append(value)
+            values[position.step] = value
+            for released in position.releases:
+                del values[released]
+            listen(StepDone(planned.step.id, how, time.monotonic() - started))
+    return tuple(written)
+
+
+def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> tuple[Any, str]:
+    """The step's value, and how it came: from the store, built, or written to its file."""
+    if planned.output is not None:
+        return _write_output(planned, values, shop), "written"
+    if planned.kind.materialise is not Materialise.STORED:
+        return _work(planned, values, _context(planned, shop)), "built"
+    assert planned.key is not None
+    assert planned.preimage is not None
+    # Of two processes that need the same result, one builds it and the other finds it here.
+    with shop.records.entry_lock(planned.key):
+        if (value := shop.records.read_entry(planned.key, shop.plan.device)) is not None:
+            return _checked(value, planned), "store"
+        if planned.status is Status.IN_STORE:
+            raise EntryVanished(planned.step.id)
+        value = _work(planned, values, _context(planned, shop))
+        shop.records.write_entry(planned.key, planned.preimage, value)
+        return value, "built"
+
+
+def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context) -> Any:
+    ports = {
+        port: tuple(Weighted(t.step, t.weight, values[t.step]) for t in terms)
+        for port, terms in planned.step.inputs.items()
+    }
+    value = planned.kind.work(Inputs(ports, planned.files), planned.step.params, context)
+    return _checked(value, planned)
+
+
+def _checked(value: Any, planned: PlannedStep) -> Any:
+    """Hold the result against what the plan foretold; a difference is lorapipe's fault."""
+    if isinstance(planned.spec, AdapterSpec):
+        value.check(planned.spec)
+    elif value.spec != planned.spec:
+        raise LorapipeError("spec-not-kept", "the result is not what was inferred", step=planned.step.id)
+    return value
+
+
+def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> BuiltOutput:
+    assert planned.output is not None
+    assert planned.key is not None
+    assert isinstance(planned.spec, FileSpec)
+    with shop.records.stage(planned.output, planned.spec.nbytes) as staged:
+        context = _context(planned, shop, output=staged.file)
+        saved: SavedFile = _work(planned, values, context)
+        shop.records.publish(staged, saved.sha256, planned.key)
+    shop.listen(OutputReady(planned.step.id, planned.output, saved.sha256, saved.size, written=True))
+    return BuiltOutput(planned.step.id, planned.output, saved.sha256, saved.size, written=True)
+
+
+def _context(planned: PlannedStep, shop: _Workshop, output: BinaryIO | None = None) -> Context:
+    step, listen = planned.step.id, shop.listen
+    return Context(
+        device=shop.plan.device,
+        compute=shop.plan.profile.compute,
+        each=ordered_map(shop.workers, _ticker(planned, listen)),
+        note=lambda fact, value: listen(Note(step, fact, value)),
+        output=output,
+        provenance=planned.provenance,
+    )
+
+
+def _ticker(planned: PlannedStep, listen: Listener) -> Callable[[], None]:
+    """Tells of each finished module or tensor, out of the number that the spec has."""
+    spec = planned.spec
+    total = len(spec.modules) if isinstance(spec, AdapterSpec) else len(spec.tensors)
+    done = count(1)
+    return lambda: listen(Progress(planned.step.id, next(done), total))

@@ -1,0 +1,111 @@
+"""What the store holds of earlier builds, as the plan and the executor use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from lorapipe.errors import BuildError
+from lorapipe.store.atomic import Hook, Staged
+from lorapipe.store.memo import Memo
+from lorapipe.store.store import open_store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from lorapipe.weights.adapter import Adapter
+
+__all__ = ["EntryVanished", "HashProgress", "Records"]
+
+HashProgress = Callable[[Path, int, int], None]
+"""Told the path, the bytes read, and the size, while a file is hashed."""
+
+
+class EntryVanished(Exception):  # noqa: N818  # a signal to plan again, not an error that anybody sees
+    """The store lost a result between the plan and its use."""
+
+
+def _quiet(path: Path, done: int, total: int) -> None:
+    pass
+
+
+def _no_hook(point: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _MemoDigests:
+    memo: Memo
+    progress: HashProgress
+
+    def known(self, path: Path) -> str | None:
+        return self.memo.lookup(path)
+
+    def hash(self, path: Path) -> str:
+        return self.memo.hash(path, lambda done, total: self.progress(path, done, total)).sha256
+
+
+class Records:
+    """The memo, the journal and the results of the user's store; close it after use.
+
+    ``looking`` promises that nothing is written: that is what a plan is made with.
+    ``hook`` is called at each point where a crash would matter; tests crash there.
+    """
+
+    def __init__(self, *, looking: bool, progress: HashProgress = _quiet, hook: Hook = _no_hook) -> None:
+        self._store = open_store(looking=looking, hook=hook)
+        self.digests = _MemoDigests(self._store.memo, progress)
+
+    def stored(self, key: str) -> bool:
+        """Whether the store has a result with this key; its blob is verified when it is read."""
+        return self._store.entries.peek(key) is not None
+
+    def built(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """(sha256, key) of what lorapipe put at ``path``, the latest first."""
+        return tuple((record.sha256, record.key) for record in self._store.journal.last(path))
+
+    def entry_lock(self, key: str) -> AbstractContextManager[None]:
+        """Held while a result is built, so that another process waits and then finds it."""
+        return self._store.entries.lock(key)
+
+    def read_entry(self, key: str, device: str) -> Adapter | None:
+        """The result with this key, or ``None`` if it is not there or is damaged."""
+        from lorapipe.formats.stored import read_stored
+
+        entry = self._store.entries.get(key)
+        return None if entry is None else read_stored(entry.path, device=device)
+
+    def write_entry(self, key: str, preimage: str, value: Adapter) -> None:
+        """Keep a result under its key. A store that cannot take it costs time, not the build."""
+        from lorapipe.formats.stored import write_stored
+
+        try:
+            self._store.entries.put(key, lambda stream: write_stored(value, stream), preimage)
+        except BuildError as error:
+            if error.code not in ("store-unwritable", "disk-full"):
+                raise
+
+    def stage(self, path: Path, needed: int) -> Staged:
+        """A temporary file beside ``path``; raises ``disk-full`` when ``needed`` bytes do not fit."""
+        return self._store.stage(path, needed=needed)
+
+    def publish(self, staged: Staged, sha256: str, key: str) -> None:
+        """Enter the file in the journal, then give it its name.
+
+        In this order a crash in between leaves an old output that the journal still
+        knows, or a new one that it knows already.
+        """
+        present = self.digests.hash(staged.path) if staged.path.is_file() else None
+        self._store.publish(staged, sha256, key, replacing=present)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.close()

@@ -1,0 +1,166 @@
+"""One build from beginning to end: plan, refuse what must not be, execute, lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorapipe.build.engines.threads import default_workers
+from lorapipe.build.events import Event, Hashing, Listener
+from lorapipe.build.locking import locate, lock_of, locked_view
+from lorapipe.build.records import EntryVanished, HashProgress, Records
+from lorapipe.build.result import Built, BuiltOutput
+from lorapipe.errors import BuildError, LorapipeError, ManyErrors
+from lorapipe.plan.files import Folders
+from lorapipe.plan.make import Locked, make_plan
+from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.recipe.model import Recipe
+from lorapipe.store.atomic import Hook
+from lorapipe.store.lockfile import write
+
+__all__ = ["MODELS_VARIABLE", "Options", "build", "plan", "recipe_folder"]
+
+MODELS_VARIABLE = "LORAPIPE_MODELS"
+"""Folders to look for inputs in, separated as PATH is."""
+
+_ATTEMPTS = 3
+"""Plans made anew when the store loses an entry that the plan counted on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to build; apart from ``device`` none of it changes a byte.
+
+    ``models`` are folders to look for inputs in, besides those of ``LORAPIPE_MODELS``;
+    ``lock`` is the lock file's path if not beside the recipe; ``force`` replaces files
+    that lorapipe did not write; ``workers`` are threads, by default one per core.
+    """
+
+    device: str | None = None
+    workers: int | None = None
+    models: tuple[Path, ...] = ()
+    output_root: Path | None = None
+    lock: Path | None = None
+    force: bool = False
+
+
+_DEFAULTS = Options()
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def _no_hook(point: str) -> None:
+    pass
+
+
+def plan(
+    recipe: Recipe, options: Options = _DEFAULTS, *, read: bool = False, listen: Listener = _ignore
+) -> Plan:
+    """What a build would do. Reads headers only, or whole inputs to hash them (``read``)."""
+    with Records(looking=not read, progress=_hashing(listen)) as records:
+        return _plan(recipe, options, records, _locked(recipe, options), read=read)
+
+
+def build(
+    recipe: Recipe, options: Options = _DEFAULTS, *, listen: Listener = _ignore, hook: Hook = _no_hook
+) -> Built:
+    """Make every output of the recipe that is not up to date.
+
+    ``hook`` is called at each point where a crash would matter. Raises
+    :class:`~lorapipe.errors.ManyErrors` with all that the plan finds wrong, and
+    :class:`~lorapipe.errors.BuildError` for what goes wrong after it.
+    """
+    with Records(looking=False, progress=_hashing(listen), hook=hook) as records:
+        made, written = _attempt(recipe, options, records, listen)
+        outputs = tuple(_output(step, written, records) for step in made.outputs)
+    write(locate(recipe, options.lock), lock_of(made, outputs, recipe_folder(recipe)))
+    return Built(made, outputs)
+
+
+def _attempt(
+    recipe: Recipe, options: Options, records: Records, listen: Listener
+) -> tuple[Plan, Mapping[str, BuiltOutput]]:
+    locked = _locked(recipe, options)
+    for _ in range(_ATTEMPTS):
+        made = _plan(recipe, options, records, locked, read=True)
+        _refuse_foreign(made, records, locked, force=options.force)
+        try:
+            return made, _execute(made, records, options, listen)
+        except EntryVanished:
+            continue
+    raise BuildError(
+        "store-unstable",
+        "the store keeps losing results while they are used",
+        hint="see whether another program cleans the store's folder",
+    )
+
+
+def _execute(
+    made: Plan, records: Records, options: Options, listen: Listener
+) -> Mapping[str, BuiltOutput]:
+    if not made.pending:
+        return {}
+    # Imported here: a build with nothing to do answers before torch would be loaded.
+    from lorapipe.build.executor import execute
+
+    return {output.step: output for output in execute(made, records, options.workers or default_workers(), listen)}
+
+
+def _locked(recipe: Recipe, options: Options) -> Locked:
+    return locked_view(locate(recipe, options.lock), recipe_folder(recipe))
+
+
+def _plan(recipe: Recipe, options: Options, records: Records, locked: Locked, *, read: bool) -> Plan:
+    named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    models = (*options.models, *(Path(folder) for folder in named if folder))
+    folders = Folders(recipe_folder(recipe), models, options.output_root)
+    return make_plan(recipe, folders, records, locked, device=options.device, read=read)
+
+
+def recipe_folder(recipe: Recipe) -> Path:
+    """The folder that the recipe's relative paths start from, absolute."""
+    return Path(os.path.abspath(recipe.file)).parent  # noqa: PTH100  # resolve() would follow a link to the recipe
+
+
+def _refuse_foreign(made: Plan, records: Records, locked: Locked, *, force: bool) -> None:
+    """Stop before any work when an output would replace a file that is not ours."""
+    errors: list[LorapipeError] = []
+    for step in made.pending:
+        path = step.output
+        if force or path is None or not os.path.lexists(path):
+            continue
+        digest = records.digests.hash(path) if path.is_file() else None
+        known = {sha256 for sha256, _ in records.built(path)}
+        if path in locked.outputs:
+            known.add(locked.outputs[path][0])
+        if digest not in known:
+            errors.append(_foreign(step, path, changed=bool(known)))
+    if errors:
+        raise ManyErrors(errors)
+
+
+def _foreign(step: PlannedStep, path: Path, *, changed: bool) -> BuildError:
+    what = "was changed since lorapipe wrote it" if changed else "was not written by lorapipe"
+    return BuildError(
+        "foreign-file",
+        f"'{path.name}' is there and {what}",
+        hint="move it away, write to another name, or run with --force to replace it",
+        where=step.step.places.get("to", step.step.place),
+        step=step.step.id,
+    )
+
+
+def _output(step: PlannedStep, written: Mapping[str, BuiltOutput], records: Records) -> BuiltOutput:
+    if step.step.id in written:
+        return written[step.step.id]
+    assert step.output is not None
+    size = step.output.stat().st_size
+    return BuiltOutput(step.step.id, step.output, records.digests.hash(step.output), size, written=False)
+
+
+def _hashing(listen: Listener) -> HashProgress:
+    return lambda path, done, total: listen(Hashing(path, done, total))

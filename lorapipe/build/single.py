@@ -1,0 +1,122 @@
+"""One step at a time, outside a recipe: what the Python API is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lorapipe import steps as kinds
+from lorapipe.build.engines.threads import default_workers, ordered_map, single_threaded_torch
+from lorapipe.build.records import Records
+from lorapipe.errors import BuildError
+from lorapipe.plan.device import torch_version
+from lorapipe.plan.files import identify
+from lorapipe.plan.lineage import Lineage, Profile, Source
+from lorapipe.plan.provenance import output_key
+from lorapipe.recipe.model import Step
+from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
+from lorapipe.weights.specs import FileSpec
+
+if TYPE_CHECKING:
+    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.checkpoint import Checkpoint
+
+__all__ = ["Given", "Weights", "save_single", "single_step"]
+
+_PROFILE = Profile(torch=torch_version(), device="cpu", compute="float64")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """A LoRA or a checkpoint, and how it came to be, for the provenance of what is saved.
+
+    ``value`` is a :class:`~lorapipe.weights.adapter.Adapter`, whose ``modules`` are the
+    deltas, or a :class:`~lorapipe.weights.checkpoint.Checkpoint`, which stays on the disk.
+    """
+
+    value: Adapter | Checkpoint
+    lineage: Lineage
+
+
+Given = Mapping[str, Sequence[tuple[Weights, float]]]
+"""What a step is given: by port, in order, each with its weight."""
+
+
+def single_step(step: Step, given: Given) -> Weights:
+    """Do one step that makes a value, on the CPU in float64; the store is not used.
+
+    Raises what the kind's ``infer`` and ``work`` raise.
+    """
+    kind = kinds.kind(step.kind)
+    files, source = _input_file(step)
+    kind.infer(_inputs(step, given, files, lambda value: value.spec), step.params)
+    with single_threaded_torch():
+        value = kind.work(_inputs(step, given, files, lambda value: value), step.params, _context())
+    return Weights(value, _lineage(step, kind, given, source))
+
+
+def save_single(step: Step, given: Given) -> Path:
+    """Do a ``save`` step; the file is written and entered in the journal as a build's are.
+
+    Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` where a file is that
+    lorapipe did not write.
+    """
+    kind = kinds.kind(step.kind)
+    path = Path(os.path.abspath(str(step.params["to"])))  # noqa: PTH100  # a link is replaced, not followed
+    specs = _inputs(step, given, {"to": path}, lambda value: value.spec)
+    foretold = kind.infer(specs, step.params)
+    assert isinstance(foretold, FileSpec)
+    hidden = specs.one("save").hidden
+    key, _, said = output_key(_lineage(step, kind, given, None), _PROFILE, path, hidden)
+    with Records(looking=False) as records:
+        _refuse_foreign(path, records)
+        with records.stage(path, foretold.nbytes) as staged, single_threaded_torch():
+            inputs = _inputs(step, given, {"to": path}, lambda value: value)
+            saved = kind.work(inputs, step.params, _context(staged.file, said))
+            records.publish(staged, saved.sha256, key)
+    return path
+
+
+def _input_file(step: Step) -> tuple[dict[str, Path], Source | None]:
+    if step.kind != "load":
+        return {}, None
+    path = Path(os.path.abspath(str(step.params["load"])))  # noqa: PTH100  # resolve() would hide the name
+    pin = step.params.get("sha256")
+    with Records(looking=False) as records:
+        found = identify(path, None if pin is None else str(pin), None, records.digests, read=True)
+    return {"load": path}, Source(path.name, str(found.sha256))
+
+
+def _inputs(
+    step: Step, given: Given, files: Mapping[str, Path], view: Callable[[Any], Any]
+) -> Inputs[Any]:
+    ports = {
+        port: tuple(Weighted(term.step, term.weight, view(w.value)) for term, (w, _) in zip(terms, given[port]))
+        for port, terms in step.inputs.items()
+    }
+    return Inputs(ports, files)
+
+
+def _lineage(step: Step, kind: Kind, given: Given, source: Source | None) -> Lineage:
+    params = {name: value for name, value in step.params.items() if name not in kind.keyless}
+    inputs = {port: tuple((weight, w.lineage) for w, weight in terms) for port, terms in given.items()}
+    return Lineage(step.kind, kind.version, params, inputs, source)
+
+
+def _context(output: BinaryIO | None = None, said: Mapping[str, str] | None = None) -> Context:
+    return Context(each=ordered_map(default_workers()), output=output, provenance=said or {})
+
+
+def _refuse_foreign(path: Path, records: Records) -> None:
+    if not os.path.lexists(path):
+        return
+    digest = records.digests.hash(path) if path.is_file() else None
+    if digest not in {sha256 for sha256, _ in records.built(path)}:
+        raise BuildError(
+            "foreign-file",
+            f"'{path}' is there and was not written by lorapipe",
+            hint="move it away, or write to another name",
+        )

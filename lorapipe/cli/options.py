@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["build_options", "recipe_argument", "setting_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
+
+setting_option = click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Give a param of the recipe another value; may be repeated.",
+)
+
+
+def build_options(command: F) -> F:
+    """What ``plan`` and ``run`` have in common, in the order of the help."""
+    decorators = [
+        recipe_argument,
+        setting_option,
+        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own."),
+        click.option(
+            "--models",
+            type=click.Path(path_type=Path, file_okay=False),
+            multiple=True,
+            help="A folder to look for inputs in, beside LORAPIPE_MODELS; may be repeated.",
+        ),
+        click.option(
+            "--output-root",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="The folder that outputs are relative to, instead of the recipe's.",
+        ),
+        click.option(
+            "--lock", type=click.Path(path_type=Path, dir_okay=False), help="The lock file, if not beside the recipe."
+        ),
+    ]
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command

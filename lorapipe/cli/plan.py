@@ -1,0 +1,55 @@
+"""``lorapipe plan``: what a run would do, from headers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lorapipe.cli.options import build_options
+
+__all__ = ["command"]
+
+
+@click.command("plan")
+@build_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON (schemas/plan.v1.schema.json).")
+@click.option("--modules", is_flag=True, help="Add each module with the key and rows it binds to.")
+@click.option("--hash", "read", is_flag=True, help="Hash inputs that are not known yet.")
+@click.option("--check", is_flag=True, help="Exit with status 7 when there is work to do.")
+def command(
+    recipe: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    models: tuple[Path, ...],
+    output_root: Path | None,
+    lock: Path | None,
+    as_json: bool,
+    modules: bool,
+    read: bool,
+    check: bool,
+) -> None:
+    """Show what a run of RECIPE would do, and every error that needs no arithmetic.
+
+    Reads headers only and writes nothing; --hash reads whole inputs and remembers
+    their sha256.
+    """
+    from lorapipe.build.run import Options, plan, recipe_folder
+    from lorapipe.errors import WorkPending
+    from lorapipe.recipe import load_recipe
+
+    loaded = load_recipe(recipe, settings)
+    options = Options(device=device, models=models, output_root=output_root, lock=lock)
+    made = plan(loaded, options, read=read)
+    if as_json:
+        from lorapipe.views.plan_json import plan_json
+
+        click.echo(json.dumps(plan_json(made, recipe_folder(loaded), modules), indent=2))
+    else:
+        from lorapipe.views.plan_text import print_plan
+
+        print_plan(made, modules=modules)
+    if check and made.pending:
+        names = ", ".join(step.step.id for step in made.pending)
+        raise WorkPending("work-pending", f"to be built: {names}", hint="lorapipe run builds them")

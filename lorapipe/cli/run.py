@@ -1,0 +1,51 @@
+"""``lorapipe run``: make what a recipe says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lorapipe.cli.options import build_options
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@build_options
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; by default one per core.")
+@click.option("--force", is_flag=True, help="Replace files that lorapipe did not write.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def command(
+    recipe: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    models: tuple[Path, ...],
+    output_root: Path | None,
+    lock: Path | None,
+    workers: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Build every output of RECIPE that is not up to date.
+
+    The same recipe and inputs give the same bytes. What was built before and is still
+    right is not built again.
+    """
+    from rich.console import Console
+
+    from lorapipe.build.run import Options, build, recipe_folder
+    from lorapipe.recipe import load_recipe
+    from lorapipe.views.progress import progress_view
+    from lorapipe.views.tables import built_table, print_table
+
+    loaded = load_recipe(recipe, settings)
+    options = Options(
+        device=device, workers=workers, models=models, output_root=output_root, lock=lock, force=force
+    )
+    console = Console(stderr=True, highlight=False)
+    with progress_view(console, quiet=quiet) as listen:
+        built = build(loaded, options, listen=listen)
+    if not quiet:
+        print_table(built_table(built, output_root or recipe_folder(loaded)), Console(file=sys.stdout))

@@ -1,0 +1,82 @@
+"""A build as it goes: a live bar on a terminal, a line a step elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from lorapipe.build import events
+from lorapipe.build.events import Event, Listener
+from lorapipe.views.text import visible
+
+__all__ = ["progress_view"]
+
+
+@contextmanager
+def progress_view(console: Console, *, quiet: bool = False) -> Iterator[Listener]:
+    """A listener for a build's events that draws on ``console`` while the context lasts."""
+    if quiet:
+        yield lambda event: None
+    elif console.is_terminal:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+            yield _Bar(progress).tell
+    else:
+        yield _Lines(console).tell
+
+
+class _Lines:
+    """One line for each step that is done: what a log wants."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._count = ""
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, events.StepStarted):
+            self._count = f"[{event.position}/{event.count}]"
+        elif isinstance(event, events.StepDone):
+            self._print(f"{self._count} {event.step}: {event.how} in {event.seconds:.1f} s")
+        elif isinstance(event, events.Note):
+            for line in note_lines(event):
+                self._print(line)
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(visible(line)), soft_wrap=True)
+
+
+class _Bar:
+    """One bar for the step at work; what is worth keeping is printed above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("planning", total=None)
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, events.Hashing):
+            self._show(f"hashing {event.path.name}", event.done, event.total)
+        elif isinstance(event, events.StepStarted):
+            self._progress.reset(self._task, total=None, description=f"{event.kind}: {event.step}")
+        elif isinstance(event, events.Progress):
+            self._progress.update(self._task, completed=event.done, total=event.total)
+        elif isinstance(event, events.Note):
+            for line in note_lines(event):
+                self._progress.console.print(Text(visible(line)), soft_wrap=True)
+
+    def _show(self, description: str, done: int, total: int) -> None:
+        self._progress.update(self._task, description=visible(description), completed=done, total=total)
+
+
+def note_lines(note: events.Note) -> list[str]:
+    """A fact in words: retained energy as the mean and the worst module, numbers as they are."""
+    if note.fact == "energy" and isinstance(note.value, dict) and note.value:
+        worst = min(note.value, key=note.value.__getitem__)
+        mean = sum(note.value.values()) / len(note.value)
+        return [f"{note.step}: keeps {mean:.2%} of the energy, at worst {note.value[worst]:.2%} ({worst})"]
+    if note.fact == "underflow":
+        return [f"{note.step}: {note.value} values became zero in the output's dtype"] if note.value else []
+    return [f"{note.step}: {note.fact}: {note.value}"]

@@ -1,0 +1,152 @@
+"""Inputs are found and identified; outputs stay where they belong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lorapipe.errors import InputError, RecipeError
+from lorapipe.plan.files import Certainty, Folders, find_input, identify, place_output, same_file
+
+
+class _Digests:
+    """A memo that knows some files, and counts the files it had to read."""
+
+    def __init__(self, **known: str) -> None:
+        self.memo = known
+        self.read: list[str] = []
+
+    def known(self, path: Path) -> str | None:
+        return self.memo.get(path.stem)
+
+    def hash(self, path: Path) -> str:
+        self.read.append(path.stem)
+        return "cc" * 32
+
+
+def test_the_recipes_own_folder_comes_before_the_model_folders(tmp_path: Path) -> None:
+    recipe, models = tmp_path / "recipe", tmp_path / "models"
+    for folder in (recipe, models):
+        folder.mkdir()
+        (folder / "a.safetensors").touch()
+
+    found = find_input("a.safetensors", None, Folders(recipe, (models,)), _Digests())
+
+    assert found == recipe / "a.safetensors"
+
+
+def test_a_file_is_found_in_a_model_folder_by_the_path_that_the_recipe_gives(tmp_path: Path) -> None:
+    (tmp_path / "models" / "loras").mkdir(parents=True)
+    (tmp_path / "models" / "loras" / "a.safetensors").touch()
+
+    found = find_input("loras/a.safetensors", None, Folders(tmp_path, (tmp_path / "models",)), _Digests())
+
+    assert found == tmp_path / "models" / "loras" / "a.safetensors"
+
+
+def test_a_pinned_file_that_was_renamed_is_found_by_its_remembered_digest(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "other.safetensors").touch()
+    (models / "renamed.safetensors").touch()
+    digests = _Digests(renamed="ab" * 32)
+
+    found = find_input("a.safetensors", "AB" * 32, Folders(tmp_path, (models,)), digests)
+
+    assert found == models / "renamed.safetensors"
+    assert digests.read == []
+
+
+def test_a_missing_input_says_where_it_was_looked_for_and_what_is_near(tmp_path: Path) -> None:
+    (tmp_path / "char.safetensors").touch()
+
+    with pytest.raises(InputError) as near:
+        find_input("chra.safetensors", None, Folders(tmp_path), _Digests())
+    with pytest.raises(InputError) as far:
+        find_input("x/none.safetensors", None, Folders(tmp_path), _Digests())
+
+    assert str(near.value) == "error: no file 'chra.safetensors' - did you mean 'char.safetensors'?"
+    assert str(far.value) == (
+        f"error: no file 'x/none.safetensors' - looked in {tmp_path / 'x'}; --models DIR adds a folder to look in"
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "pin", "locked", "sha256", "certainty"),
+    [
+        ({"a": "aa" * 32}, None, None, "aa" * 32, Certainty.CHECKED),
+        ({"a": "aa" * 32}, "AA" * 32, "bb" * 32, "aa" * 32, Certainty.CHECKED),
+        ({}, "AA" * 32, "bb" * 32, "aa" * 32, Certainty.PINNED),
+        ({}, None, "bb" * 32, "bb" * 32, Certainty.LOCKED),
+        ({}, None, None, None, Certainty.UNKNOWN),
+    ],
+)
+def test_a_plan_says_how_it_knows_a_digest_and_reads_nothing(
+    tmp_path: Path,
+    known: dict[str, str],
+    pin: str | None,
+    locked: str | None,
+    sha256: str | None,
+    certainty: Certainty,
+) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"12345")
+    digests = _Digests(**known)
+
+    found = identify(path, pin, locked, digests, read=False)
+
+    assert (found.sha256, found.certainty, found.size) == (sha256, certainty, 5)
+    assert digests.read == []
+
+
+def test_a_wrong_pin_is_an_error_as_soon_as_the_digest_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.touch()
+
+    with pytest.raises(InputError) as caught:
+        identify(path, "bb" * 32, None, _Digests(), read=True)
+
+    assert caught.value.code == "sha256-mismatch"
+    assert "has sha256 cccccccccccc..., the recipe pins bbbbbbbbbbbb..." in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../a.safetensors", "out/../../a.safetensors", "/tmp/a.safetensors"])
+def test_an_output_outside_the_recipes_folder_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+
+    with pytest.raises(RecipeError) as caught:
+        place_output(name, Folders(folder))
+
+    assert caught.value.code == "output-escapes"
+
+
+def test_an_output_cannot_escape_through_a_linked_folder(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "recipe", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (folder / "out").symlink_to(outside)
+
+    with pytest.raises(RecipeError, match="is outside"):
+        place_output("out/a.safetensors", Folders(folder))
+
+
+def test_an_output_root_takes_the_place_of_the_recipes_folder(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+
+    placed = place_output("out/a.safetensors", Folders(tmp_path / "recipe", output_root=root))
+
+    assert placed == root / "out" / "a.safetensors"
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_an_output_that_is_an_input_is_known_through_links(tmp_path: Path, link: object) -> None:
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    source.write_bytes(b"weights")
+    link(source, target)  # type: ignore[operator]
+
+    assert same_file(target, {"char": source}) == "char"
+    assert same_file(tmp_path / "new.safetensors", {"char": source}) is None

@@ -1,0 +1,56 @@
+"""What an output's metadata tells of its making, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import json
+
+from lorapipe.plan.lineage import Lineage, Profile, Source
+from lorapipe.plan.provenance import KEY, provenance, steps_of
+
+_PROFILE = Profile(torch="2.13.0", device="cpu", compute="float64")
+_A = Lineage("load", 1, {}, source=Source("a.safetensors", "aa" * 32))
+_B = Lineage("load", 1, {}, source=Source("b.safetensors", "bb" * 32))
+_MIX = Lineage("concat", 1, {}, {"concat": ((0.7, _A), (-0.4, _B))})
+
+
+def test_steps_are_named_by_kind_and_order_not_by_the_recipes_ids() -> None:
+    assert steps_of(_MIX) == {
+        "load-1": {"kind": "load", "version": 1, "file": {"name": "a.safetensors", "sha256": "aa" * 32}},
+        "load-2": {"kind": "load", "version": 1, "file": {"name": "b.safetensors", "sha256": "bb" * 32}},
+        "concat-1": {
+            "kind": "concat",
+            "version": 1,
+            "inputs": {"concat": [["load-1", 0.7], ["load-2", -0.4]]},
+        },
+    }
+
+
+def test_a_file_that_two_steps_load_is_told_of_once() -> None:
+    twice = Lineage("concat", 1, {}, {"concat": ((1.0, _A), (2.0, Lineage("load", 1, {}, source=_A.source)))})
+
+    assert list(steps_of(twice)) == ["load-1", "concat-1"]
+
+
+def test_full_provenance_is_one_canonical_text() -> None:
+    told = provenance(_MIX, _PROFILE, "full", hidden=False)
+
+    assert set(told) == {KEY}
+    read = json.loads(told[KEY])
+    assert read["result"] == _MIX.digest
+    assert read["steps"] == steps_of(_MIX)
+    assert json.dumps(read, sort_keys=True, separators=(",", ":")) == told[KEY]
+
+
+def test_minimal_provenance_names_no_file_and_no_step() -> None:
+    told = json.loads(provenance(_MIX, _PROFILE, "minimal", hidden=False)[KEY])
+
+    assert set(told) == {"version", "profile", "result"}
+
+
+def test_none_says_nothing() -> None:
+    assert provenance(_MIX, _PROFILE, "none", hidden=False) == {}
+
+
+def test_after_a_shuffle_nothing_is_said_whatever_was_asked_for() -> None:
+    assert provenance(_MIX, _PROFILE, "full", hidden=True) == {}
+    assert provenance(_MIX, _PROFILE, "minimal", hidden=True) == {}

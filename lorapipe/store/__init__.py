@@ -1,1 +1,13 @@
-"""TODO: one line."""
+"""What a build remembers: results, digests, outputs and the lock. Torch-free.
+
+One concept a module; :mod:`lorapipe.store.store` opens them together:
+
+* ``paths``: where the store lives. Looking never creates it.
+* ``digest``: the sha256 of files, and the state by which a file is known again.
+* ``atomic``: files that are absent, old or new, never partial.
+* ``database``: the sqlite file under memo, journal and entries.
+* ``memo``: digests remembered by file state, so that an unchanged file is not read again.
+* ``journal``: which outputs are ours.
+* ``entries``: results of stored kinds by content key.
+* ``lockfile``: the ``.lock`` beside a recipe.
+"""

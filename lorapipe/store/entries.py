@@ -1,0 +1,207 @@
+"""Results of stored kinds, kept by content key and shared by all recipes of a user.
+
+A result is a blob named by its sha256; a manifest leads from a key to it and holds the
+key's preimage (what the key was made of), so that one can see why a key was missed.
+The manifest is written last, so an entry is there wholly or not at all. The table
+``entries`` only notes when each was last used, for the eviction of the least recent.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from lorapipe.errors import BuildError, InputError
+from lorapipe.store.atomic import Hook, stage, sweep
+from lorapipe.store.database import Database
+from lorapipe.store.digest import HashingFile, is_sha256
+from lorapipe.store.memo import Memo
+from lorapipe.store.paths import StorePaths, unwritable
+
+__all__ = ["Entries", "Entry", "Write"]
+
+Write = Callable[[BinaryIO], None]
+"""Writes a result from its first byte to its last; the file cannot seek."""
+
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A result in the store: ``path`` is its blob, ``preimage`` what ``key`` was made of."""
+
+    key: str
+    path: Path
+    sha256: str
+    size: int
+    preimage: str
+
+
+class Entries:
+    """The results that the store holds. Keys are 64 hexadecimal digits (``ValueError`` otherwise)."""
+
+    def __init__(self, paths: StorePaths, database: Database, memo: Memo, *, hook: Hook) -> None:
+        self._paths = paths
+        self._database = database
+        self._memo = memo
+        self._hook = hook
+
+    def peek(self, key: str) -> Entry | None:
+        """The entry, if manifest and blob are there and agree in size. Reads no data, writes nothing."""
+        entry = self._manifest(key)
+        if entry is None or _size(entry.path) != entry.size:
+            return None
+        return entry
+
+    def get(self, key: str) -> Entry | None:
+        """The entry, its blob verified by sha256 (from the memo, where the blob is as it was).
+
+        One that is damaged or gone is dropped and counts as a miss; ``looking`` drops nothing.
+        """
+        entry = self.peek(key)
+        if entry is None or not self._whole(entry):
+            if not self._database.looking:
+                self.drop(key)
+            return None
+        self._used(entry)
+        return entry
+
+    def put(self, key: str, write: Write, preimage: str, *, needed: int | None = None) -> Entry:
+        """Write a result and keep it under ``key``, replacing what was there.
+
+        ``needed`` is its size in bytes, where known. Raises
+        :class:`~lorapipe.errors.BuildError` ``disk-full`` or ``store-unwritable``, and
+        whatever ``write`` raises; then the store is as before.
+        """
+        self._paths.manifest(key)  # a bad key must fail before the work
+        self._paths.create()
+        sweep(self._paths.temp)
+        with self._faults():
+            with stage(self._paths.temp / "blob", needed=needed, hook=self._hook, label="blob") as staged:
+                sink = HashingFile(staged.file)
+                write(cast("BinaryIO", sink))
+                blob = self._paths.blob(sink.sha256)
+                state = staged.publish(to=blob)
+            entry = Entry(key, blob, sink.sha256, sink.size, preimage)
+            with stage(self._paths.temp / "manifest", hook=self._hook, label="manifest") as staged:
+                staged.file.write(_to_json(entry))
+                staged.publish(to=self._paths.manifest(key))
+        self._memo.later(blob, state, entry.sha256)
+        self._used(entry)
+        return entry
+
+    def obtain(
+        self,
+        key: str,
+        write: Write,
+        preimage: str,
+        *,
+        needed: int | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> tuple[Entry, bool]:
+        """The entry, and whether it was built by this call.
+
+        Of several processes that want the same key at once one builds; the others wait and use it.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found, False
+        with self.lock(key, checkpoint=checkpoint):
+            found = self.get(key)
+            if found is not None:
+                return found, False
+            return self.put(key, write, preimage, needed=needed), True
+
+    @contextmanager
+    def lock(self, key: str, *, checkpoint: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the key's kernel lock, waiting for it as long as need be; a death frees it.
+
+        ``checkpoint`` is called while waiting and may raise to give up. A thread that
+        holds the lock must not ask for it again.
+        """
+        import filelock  # noqa: PLC0415  # 40 ms that a build with nothing to do can spare
+
+        path = self._paths.lock(key)
+        self._paths.create()
+        lock = filelock.FileLock(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            while not lock.is_locked:
+                checkpoint()
+                with suppress(filelock.Timeout):
+                    lock.acquire(timeout=_POLL_S, poll_interval=_POLL_S / 2)
+        except OSError as error:
+            raise unwritable(self._paths.root, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def drop(self, key: str) -> None:
+        """Forget an entry. Its blob stays: another key may lead to it, another process may read it."""
+        with suppress(OSError):
+            self._paths.manifest(key).unlink()
+        with suppress(BuildError):
+            self._database.write(("DELETE FROM entries WHERE key = ?", (key,)))
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Call the store by its name where its folder refuses: the user never named the blob."""
+        try:
+            yield
+        except BuildError as error:
+            if error.code == "output-unwritable" and isinstance(error.__cause__, OSError):
+                raise unwritable(self._paths.root, error.__cause__) from error
+            raise
+
+    def _whole(self, entry: Entry) -> bool:
+        try:
+            return _size(entry.path) == entry.size and self._memo.hash(entry.path).sha256 == entry.sha256
+        except InputError:
+            return False
+
+    def _used(self, entry: Entry) -> None:
+        # The table only orders the eviction; without a row an entry is as good as long unused.
+        with suppress(BuildError):
+            self._database.write(
+                (
+                    "INSERT OR REPLACE INTO entries (key, sha256, size, used_ns) VALUES (?, ?, ?, ?)",
+                    (entry.key, entry.sha256, entry.size, time.time_ns()),
+                )
+            )
+
+    def _manifest(self, key: str) -> Entry | None:
+        """What the manifest says, or None if it is not there or is not one."""
+        path = self._paths.manifest(key)
+        try:
+            found = json.loads(path.read_bytes())
+            sha256, size, preimage = found["sha256"], found["size"], found["preimage"]
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            return None
+        sound = found.get("version") == 1 and found.get("key") == key and is_sha256(sha256)
+        if not sound or type(size) is not int or not isinstance(preimage, str):
+            return None
+        return Entry(key, self._paths.blob(sha256), sha256, size, preimage)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _to_json(entry: Entry) -> bytes:
+    manifest = {
+        "version": 1,
+        "key": entry.key,
+        "sha256": entry.sha256,
+        "size": entry.size,
+        "preimage": entry.preimage,
+    }
+    return (json.dumps(manifest, indent=1) + "\n").encode("ascii")

@@ -82,24 +82,24 @@ def load(
 ) -> Weights:
     """A LoRA or a checkpoint from a file; ``as_`` is ``lora`` or ``checkpoint``."""
     options = {"load": os.fspath(path), "sha256": sha256, "as": as_, "family": family}
-    return _call("load", {}, options)
+    return _call({}, options)
 
 
 def scale(
     lora: Weights, *, by: float | None = None, components: Mapping[str, float] | None = None
 ) -> Weights:
     """``by`` times a LoRA, by component where ``components`` says: ``{"unet": 1.0, "te": 0.5}``."""
-    return _call("scale", {"scale": lora}, {"by": by, "components": components})
+    return _call({"scale": lora}, {"by": by, "components": components})
 
 
 def concat(loras: Terms) -> Weights:
     """The exact weighted sum: ``concat([(a, 0.7), (b, -0.4)])``."""
-    return _call("concat", {"concat": loras}, {})
+    return _call({"concat": loras}, {})
 
 
 def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) -> Weights:
     """The same deltas in factors that do not show their sources; ``mode`` is rotate or permute."""
-    return _call("shuffle", {"shuffle": lora}, {"seed": seed, "mode": mode})
+    return _call({"shuffle": lora}, {"seed": seed, "mode": mode})
 
 
 def svd_resize(
@@ -107,13 +107,13 @@ def svd_resize(
 ) -> Weights:
     """The best LoRA of at most the given ranks."""
     options = {"rank": rank, "conv-rank": conv_rank, "conv1x1-rank": conv1x1_rank}
-    return _call("svd-resize", {"svd-resize": lora}, options)
+    return _call({"svd-resize": lora}, options)
 
 
 def merge_into_checkpoint(checkpoint: Weights, loras: Terms, *, unmatched: str | None = None) -> Weights:
     """The checkpoint with the weighted deltas added; computed tensor by tensor when saved."""
     ports = {"merge-into-checkpoint": checkpoint, "loras": loras}
-    return _call("merge-into-checkpoint", ports, {"unmatched": unmatched})
+    return _call(ports, {"unmatched": unmatched})
 
 
 def save(
@@ -138,12 +138,12 @@ def save(
         "provenance": provenance,
         "layout": layout,
     }
-    return save_single(_step("save", {"save": weights}, options), {"save": [(weights, 1.0)]})
+    return save_single(_step({"save": weights}, options), {"save": [(weights, 1.0)]})
 
 
-def _call(kind_name: str, ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Weights:
+def _call(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Weights:
     """One step by hand: its options checked as a recipe's, its work done at once."""
-    step = _step(kind_name, ports, options)
+    step = _step(ports, options)
     return single_step(step, {port: _terms(value) for port, value in ports.items()})
 
 
@@ -153,7 +153,7 @@ def _terms(value: Terms) -> list[tuple[Weights, float]]:
     return [(item, 1.0) if isinstance(item, Weights) else (item[0], float(item[1])) for item in value]
 
 
-def _step(kind_name: str, ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
+def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
     """The call as a step of a recipe, checked and completed by the recipe's own language.
 
     Raises :class:`~lorapipe.errors.UsageError` with all that is wrong in the options.

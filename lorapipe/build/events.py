@@ -20,6 +20,8 @@ class Hashing:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
+    """A step is at its place of ``count`` in the schedule."""
+
     step: str
     kind: str
     position: int

@@ -25,7 +25,7 @@ HashProgress = Callable[[Path, int, int], None]
 """Told the path, the bytes read, and the size, while a file is hashed."""
 
 
-class EntryVanished(Exception):  # noqa: N818  # a signal to plan again, not an error that anybody sees
+class EntryVanished(Exception):  # a signal to plan again, not an error that anybody sees
     """The store lost a result between the plan and its use."""
 
 

@@ -15,7 +15,7 @@ from lorapipe.build.result import Built, BuiltOutput
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors
 from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
-from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook
 from lorapipe.store.lockfile import write
@@ -99,15 +99,15 @@ def _attempt(
     )
 
 
-def _execute(
-    made: Plan, records: Records, options: Options, listen: Listener
-) -> Mapping[str, BuiltOutput]:
+def _execute(made: Plan, records: Records, options: Options, listen: Listener) -> Mapping[str, BuiltOutput]:
     if not made.pending:
         return {}
     # Imported here: a build with nothing to do answers before torch would be loaded.
     from lorapipe.build.executor import execute
 
-    return {output.step: output for output in execute(made, records, options.workers or default_workers(), listen)}
+    return {
+        output.step: output for output in execute(made, records, options.workers or default_workers(), listen)
+    }
 
 
 def _locked(recipe: Recipe, options: Options) -> Locked:

@@ -90,11 +90,12 @@ def _input_file(step: Step) -> tuple[dict[str, Path], Source | None]:
     return {"load": path}, Source(path.name, str(found.sha256))
 
 
-def _inputs(
-    step: Step, given: Given, files: Mapping[str, Path], view: Callable[[Any], Any]
-) -> Inputs[Any]:
+def _inputs(step: Step, given: Given, files: Mapping[str, Path], view: Callable[[Any], Any]) -> Inputs[Any]:
     ports = {
-        port: tuple(Weighted(term.step, term.weight, view(w.value)) for term, (w, _) in zip(terms, given[port]))
+        port: tuple(
+            Weighted(term.step, term.weight, view(w.value))
+            for term, (w, _) in zip(terms, given[port], strict=True)
+        )
         for port, terms in step.inputs.items()
     }
     return Inputs(ports, files)

@@ -12,7 +12,16 @@ from typing import Protocol
 
 from lorapipe.errors import InputError, RecipeError
 
-__all__ = ["Certainty", "Digests", "Folders", "InputFile", "find_input", "identify", "place_output", "same_file"]
+__all__ = [
+    "Certainty",
+    "Digests",
+    "Folders",
+    "InputFile",
+    "find_input",
+    "identify",
+    "place_output",
+    "same_file",
+]
 
 
 class Certainty(Enum):

@@ -35,9 +35,7 @@ def order(graph: nx.DiGraph[str]) -> tuple[str, ...]:
     return tuple(nx.lexicographical_topological_sort(graph, key=written.__getitem__))
 
 
-def schedule(
-    graph: nx.DiGraph[str], wanted: Collection[str], ready: Collection[str]
-) -> tuple[Position, ...]:
+def schedule(graph: nx.DiGraph[str], wanted: Collection[str], ready: Collection[str]) -> tuple[Position, ...]:
     """What to do, in order, to get ``wanted``, and when each value can be let go.
 
     Steps in ``ready`` have their result in the store: they are on the schedule when

@@ -91,7 +91,9 @@ def _walk(lineage: Lineage, seen: set[str]) -> Iterator[Lineage]:
     yield lineage
 
 
-def content_key(lineage: Lineage, profile: Profile, extra: Mapping[str, str] | None = None) -> tuple[str, str]:
+def content_key(
+    lineage: Lineage, profile: Profile, extra: Mapping[str, str] | None = None
+) -> tuple[str, str]:
     """The key of a stored or written result, and the text whose sha256 it is.
 
     ``extra`` adds what decides the bytes of a file but not of a value: its format and

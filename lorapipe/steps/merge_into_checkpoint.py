@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.architectures import families, family
+from lorapipe.errors import RecipeError
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec
-from lorapipe.weights.binding import Binding, bind
+from lorapipe.weights.binding import Binding, bind, report
 from lorapipe.weights.inference import merge_spec
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
@@ -37,10 +38,12 @@ def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
     terms = bindings(inputs)
     for step, _, _, binding in terms:
         if binding.problems and params["unmatched"] == "error":
-            error = binding.error()
-            error.message = f"'{step}': {error.message}"
-            error.option = "loras"
-            raise error
+            raise RecipeError(
+                "unmatched-modules",
+                report(binding, step),
+                hint="with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None,
+                option="loras",
+            )
     base = checkpoint_spec(inputs.one(_PORT), _PORT)
     return merge_spec(base, [(weight, adapter, binding) for _, weight, adapter, binding in terms])
 
@@ -64,7 +67,7 @@ def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the 
 def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
     if params["unmatched"] != "warn":
         return ()
-    return tuple(f"'{step}': {b.report()}" for step, _, _, b in bindings(inputs) if b.problems)
+    return tuple(report(b, step) for step, _, _, b in bindings(inputs) if b.problems)
 
 
 KIND = Kind(

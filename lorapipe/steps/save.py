@@ -48,7 +48,9 @@ def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
 def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
     written = _infer(inputs, params).nbytes
     spec = inputs.one("save")
-    largest = max((t.nbytes for t in spec.tensors.values()), default=0) if isinstance(spec, CheckpointSpec) else 0
+    largest = (
+        max((t.nbytes for t in spec.tensors.values()), default=0) if isinstance(spec, CheckpointSpec) else 0
+    )
     return Cost(written=written, peak=_TENSORS_AT_WORK * largest)
 
 

@@ -20,13 +20,21 @@ __all__ = ["progress_view"]
 def progress_view(console: Console, *, quiet: bool = False) -> Iterator[Listener]:
     """A listener for a build's events that draws on ``console`` while the context lasts."""
     if quiet:
-        yield lambda event: None
+        yield _unheard
     elif console.is_terminal:
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+        )
         with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
             yield _Bar(progress).tell
     else:
         yield _Lines(console).tell
+
+
+def _unheard(event: Event) -> None:
+    pass
 
 
 class _Lines:

@@ -20,9 +20,9 @@ def bytes_text(size: int) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with control characters shown as escapes: a name cannot steer a terminal.
+    r"""The text with control characters shown as escapes: a name cannot steer a terminal.
 
     >>> visible("a" + chr(27) + "[31m")
-    'a\\\\x1b[31m'
+    'a\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

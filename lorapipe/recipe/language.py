@@ -26,8 +26,11 @@ __all__ = [
     "Language",
     "Option",
     "Port",
+    "choices",
     "closed",
     "core_language",
+    "kind_schema",
+    "language_of",
 ]
 
 NAME = r"[a-z][a-z0-9_-]*"
@@ -83,7 +86,7 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The words that the option takes, where it takes only these."""
-        return _choices(self.schema)
+        return choices(self.schema)
 
     @property
     def also_known_as(self) -> Mapping[str, str]:
@@ -95,13 +98,15 @@ class Option:
 class KindSchema:
     """What a recipe can say of one step kind.
 
-    ``schema`` is the kind's own, references inlined and holes admitted; ``options``
-    are its keys in the schema's order, the main one (the kind's name) first, without
+    ``schema`` is the kind's own, references inlined and holes admitted, ``closed``
+    the same without places for holes (:func:`closed`). ``options`` are its keys in
+    the schema's order, the main one (the kind's name) first, without
     ``description``, which every step has.
     """
 
     name: str
     schema: Schema
+    closed: Schema
     options: Mapping[str, Option]
 
     @property
@@ -152,7 +157,8 @@ class KindSchema:
 class Language:
     """The kinds of steps, and the schema of what stands around them.
 
-    ``top`` is the recipe's schema, references inlined, in which a step is any map.
+    ``top`` is the recipe's schema, references inlined and closed, in which a step is
+    anything.
     ``files`` are the schema sources, from which a bundle is made.
     """
 
@@ -181,7 +187,7 @@ def language_of(files: Mapping[str, Schema]) -> Language:
     steps = {**recipe["properties"]["steps"], "additionalProperties": True}
     top = inline({**recipe, "properties": {**recipe["properties"], "steps": steps}}, files, "recipe.v1")
     kinds = {name: kind_schema(name, files[name], files) for name in names}
-    return Language(MappingProxyType(kinds), top, files)
+    return Language(MappingProxyType(kinds), closed(top), files)
 
 
 @cache  # the files of an installed package do not change while it runs
@@ -204,7 +210,8 @@ def kind_schema(name: str, schema: Schema, files: Mapping[str, Schema]) -> KindS
         for key, fragment in schema["properties"].items()
         if key != _NOTE
     }
-    return KindSchema(name, inline(schema, files), MappingProxyType(options))
+    whole = inline(schema, files)
+    return KindSchema(name, whole, closed(whole), MappingProxyType(options))
 
 
 def closed(schema: Any) -> Any:
@@ -233,10 +240,12 @@ def _referred(fragment: Schema, values: type[Any]) -> Any:
     return next((member for member in values if member.value == name), None)
 
 
-def _choices(schema: Schema) -> tuple[str, ...]:
-    """The words of a pattern ``^(?:one|two|HOLE)$``, or nothing."""
-    pattern = str(schema.get("pattern", ""))
-    words = pattern.removeprefix("^(?:").removesuffix(f"|{HOLE})$").split("|")
-    if pattern != f"^(?:{'|'.join(words)}|{HOLE})$" or not all(w.replace("-", "").isalnum() for w in words):
-        return ()
-    return tuple(words)
+def choices(schema: Schema) -> tuple[str, ...]:
+    """The words that a scalar takes, where it takes only a few: ``examples`` lists them.
+
+    Words are written as a pattern (``^(?:one|two|HOLE)$``), because ``enum`` would
+    refuse a hole; editors complete from ``examples``.
+    """
+    pattern, examples = str(schema.get("pattern", "")), schema.get("examples", ())
+    words = pattern.removeprefix("^(?:").removesuffix(")$").split("|")
+    return tuple(examples) if pattern.startswith("^(?:") and words[0] in examples else ()

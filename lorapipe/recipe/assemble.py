@@ -1,0 +1,94 @@
+"""Checked nodes to the values that the rest of lorapipe works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from lorapipe.recipe.holes import Value
+from lorapipe.recipe.language import Language
+from lorapipe.recipe.model import JSON, Recipe, Step, Term
+from lorapipe.recipe.nodes import MapNode, Node, Scalar, to_json
+from lorapipe.recipe.options import Draft
+from lorapipe.recipe.references import references
+from lorapipe.recipe.schemas import Schema
+from lorapipe.recipe.source import Source
+
+__all__ = ["assemble", "canonical"]
+
+
+def assemble(
+    root: MapNode, drafts: Sequence[Draft], values: Mapping[str, Value], language: Language, source: Source
+) -> Recipe:
+    """The recipe of nodes in which nothing is wrong."""
+    defaults = language.top["properties"]["defaults"]
+    given = root.get("defaults")
+    own = {name: one["default"] for name, one in defaults["properties"].items() if "default" in one}
+    written = canonical(to_json(given), defaults) if given is not None else {}
+    return Recipe(
+        file=source.file,
+        name=_text(root.get("name")),
+        params=MappingProxyType({name: value.value for name, value in values.items()}),
+        defaults=MappingProxyType({**own, **(written if isinstance(written, dict) else {})}),
+        steps=MappingProxyType({draft.id: _step(draft, source) for draft in drafts}),
+        description=_text(root.get("description")),
+        extensions=MappingProxyType(
+            {entry.name: to_json(entry.value) for entry in root.entries if entry.name.startswith("x-")}
+        ),
+    )
+
+
+def canonical(value: JSON, schema: Schema) -> JSON:
+    """``value`` in the one form that equal recipes share, so that their keys are equal.
+
+    Where a whole number is due, ``4.0`` and ``1e3`` are the integers 4 and 1000; where
+    any number is due, ``1`` is 1.0 and ``-0.0`` is 0.0.
+    """
+    if isinstance(value, dict):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        others = others if isinstance(others, dict) else {}
+        return {key: canonical(one, known.get(key, others)) for key, one in value.items()}
+    if isinstance(value, list):
+        items = schema.get("items", {})
+        return [canonical(one, items) for one in value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    types = schema.get("type", ())
+    types = (types,) if isinstance(types, str) else types
+    if "number" in types:
+        return float(value) + 0.0
+    return int(value) if "integer" in types else value
+
+
+def _step(draft: Draft, source: Source) -> Step:
+    options = draft.kind.options
+    written = {entry.name: entry.value for entry in draft.node.entries}
+    inputs: dict[str, list[Term]] = {}
+    for reference in references(draft):
+        weight: Any = 1.0 if reference.weight is None else to_json(reference.weight)
+        place = source.place(reference.step.span)
+        inputs.setdefault(reference.port, []).append(Term(reference.step.text, float(weight) + 0.0, place))
+    given = {
+        name: canonical(to_json(written[name]), options[name].schema)
+        for name in draft.kind.params
+        if name in written
+    }
+    params = {
+        name: given.get(name, options[name].default)
+        for name in draft.kind.params
+        if name in given or "default" in options[name].schema
+    }
+    return Step(
+        id=draft.id,
+        kind=draft.kind.name,
+        inputs=MappingProxyType({port: tuple(terms) for port, terms in inputs.items()}),
+        params=MappingProxyType(params),
+        place=source.place(draft.key.span),
+        places=MappingProxyType({name: source.place(node.span) for name, node in written.items()}),
+        description=_text(written.get("description")),
+    )
+
+
+def _text(node: Node | None) -> str | None:
+    return str(node.value) if isinstance(node, Scalar) and isinstance(node.value, str) else None

@@ -1,0 +1,114 @@
+"""``$(name)``: where values are inserted, and inserting them.
+
+A scalar that is nothing but ``$(name)`` takes the value with its type; inside text a
+value appears as it was written. ``$$(`` stands for the text ``$(``. Values only: a
+key is never filled. What was inserted is not looked at again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lorapipe.recipe.language import NAME
+from lorapipe.recipe.nodes import Entry, Inserted, ListNode, Node, Scalar
+from lorapipe.recipe.source import Report, Source, Span
+from lorapipe.recipe.suggest import did_you_mean
+
+__all__ = ["Value", "fill", "holes_in"]
+
+_HOLE = re.compile(rf"\$\$\(|\$\((?:({NAME})\))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What ``$(name)`` stands for: a value, and the text that wrote it.
+
+    ``known`` is false for a name that exists but has no value; whatever depends on
+    it is left unsaid, because the missing value is an error of its own.
+    """
+
+    value: bool | int | float | str | None
+    text: str
+    known: bool = True
+
+    @property
+    def shown(self) -> str:
+        """The value as an error calls it."""
+        return f"'{self.value}'" if isinstance(self.value, str) else self.text
+
+
+def holes_in(text: str) -> bool:
+    """Whether ``text`` holds ``$(``, escaped or not."""
+    return "$(" in text
+
+
+def fill(node: Node, values: Mapping[str, Value], report: Report) -> Node:
+    """``node`` with every hole filled; an unknown name is noted in ``report``."""
+    if isinstance(node, Scalar):
+        return _fill_scalar(node, values, report) if _has_hole(node) else node
+    if isinstance(node, ListNode):
+        return replace(node, items=tuple(fill(item, values, report) for item in node.items))
+    entries = []
+    for entry in node.entries:
+        if holes_in(entry.name):
+            report.add("hole-in-key", f"a key takes no $(name): '{entry.name}'", entry.key.span)
+        entries.append(Entry(entry.key, fill(entry.value, values, report)))
+    return replace(node, entries=tuple(entries))
+
+
+def _has_hole(node: Scalar) -> bool:
+    return isinstance(node.value, str) and holes_in(node.value)
+
+
+def _fill_scalar(node: Scalar, values: Mapping[str, Value], report: Report) -> Scalar:
+    text = str(node.value)
+    spans = _spans(node, text, report.source)
+    pieces: list[str] = []
+    inserted: list[Inserted] = []
+    unknown = False
+    end = 0
+    for found, span in zip(_HOLE.finditer(text), spans, strict=True):
+        pieces.append(text[end : found.start()])
+        end = found.end()
+        if found.group() == "$$(":
+            pieces.append("$(")
+            continue
+        value = _look_up(found.group(1), values, span, report)
+        unknown = unknown or not value.known
+        pieces.append(value.text)
+        if found.group(1) is not None:
+            inserted.append(Inserted(found.group(1), value.shown, span))
+        if found.group() == text:
+            return Scalar(node.span, value.value, value.text, node.plain, tuple(inserted), unknown)
+    filled = "".join([*pieces, text[end:]])
+    return Scalar(node.span, filled, filled, node.plain, tuple(inserted), unknown)
+
+
+def _look_up(name: str | None, values: Mapping[str, Value], span: Span, report: Report) -> Value:
+    if name is None:
+        hint = "write $(name) with a name from params, or $$( for the text"
+        report.add("hole-malformed", "'$(' begins a value to insert", span, hint)
+    elif name in values:
+        return values[name]
+    else:
+        hint = did_you_mean(name, values) or f"declare it: params: {{{name}: ...}}"
+        report.add("unknown-param", f"no param '{name}'", span, hint)
+    return Value(None, "", known=False)
+
+
+def _spans(node: Scalar, text: str, source: Source) -> list[Span]:
+    """Where in the source each hole of a scalar stands.
+
+    Quotes, escapes and folded lines move them, so they are looked for in the lines
+    that the scalar covers; where an escape hides them all get the scalar's span.
+    """
+    found: list[Span] = []
+    for number in range(node.span.line, node.span.end_line + 1):
+        line = source.line(number)
+        start = node.span.column if number == node.span.line else 0
+        end = node.span.end_column if number == node.span.end_line else len(line)
+        found += [Span(number, m.start(), number, m.end()) for m in _HOLE.finditer(line, start, end)]
+    count = sum(1 for _ in _HOLE.finditer(text))
+    return found if len(found) == count else [node.span] * count

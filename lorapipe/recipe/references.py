@@ -1,0 +1,120 @@
+"""References between steps: that each leads somewhere, and none in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from lorapipe.recipe.language import FileUse
+from lorapipe.recipe.nodes import ListNode, MapNode, Node, Scalar
+from lorapipe.recipe.options import Draft
+from lorapipe.recipe.source import Report, Span
+from lorapipe.recipe.suggest import did_you_mean
+
+__all__ = ["Reference", "check_references", "references"]
+
+_FILE_ENDINGS = (".safetensors", ".ckpt", ".pt", ".bin")
+_LIKENESSES = 20_000  # ids compared in one recipe: as many as take about 0.1 s
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One use of a step by another: the scalar that names it, and its weight if written."""
+
+    port: str
+    step: Scalar
+    weight: Node | None = None
+
+
+def references(draft: Draft) -> Iterator[Reference]:
+    """The steps that a step uses, port by port, in the order written.
+
+    What is no id is left out: the schema's check has named it.
+    """
+    for port in draft.kind.ports:
+        node = draft.node.get(port)
+        if isinstance(node, MapNode):
+            yield from (Reference(port, entry.key, entry.value) for entry in node.entries)
+        else:
+            for item in node.items if isinstance(node, ListNode) else [node]:
+                if isinstance(item, Scalar) and isinstance(item.value, str) and not item.unknown:
+                    yield Reference(port, item)
+
+
+def check_references(drafts: Sequence[Draft], ids: Collection[str], report: Report) -> None:
+    """Note unknown steps, steps that use themselves or a file's writer, and circles.
+
+    ``ids`` are all steps that the recipe writes, those that could not be read among them.
+    """
+    by_id = {draft.id: draft for draft in drafts}
+    likenesses = _LIKENESSES
+    for draft in drafts:
+        for reference in references(draft):
+            name = reference.step.text
+            if name not in ids:
+                choices = [one for one in ids if one != draft.id] if likenesses > 0 else []
+                likenesses -= len(choices)
+                _unknown(reference, choices, report)
+            elif name == draft.id:
+                report.add("self-reference", f"step '{name}' uses itself", _span(reference))
+            elif name in by_id and FileUse.OUTPUT in by_id[name].kind.files.values():
+                _uses_output(reference, by_id[name], report)
+    _check_cycles(drafts, report)
+
+
+def _unknown(reference: Reference, ids: Collection[str], report: Report) -> None:
+    name = reference.step.text
+    if "$(" in name and not reference.step.inserted:
+        return  # a hole in a key has been refused already
+    if name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name:
+        hint: str | None = f"a file is read by its own step: {{load: {name}}}"
+    else:
+        hint = did_you_mean(name, ids)
+    if hint is None and reference.step.inserted:
+        hint = ", ".join(f"$({one.name}) is {one.shown}" for one in reference.step.inserted)
+    report.add("unknown-step", f"no step '{name}'", _span(reference), hint)
+
+
+def _span(reference: Reference) -> Span:
+    step = reference.step
+    return step.inserted[0].span if step.inserted else step.span
+
+
+def _uses_output(reference: Reference, output: Draft, report: Report) -> None:
+    saved = output.node.get(output.kind.name)
+    hint = f"a {output.kind.name} makes a file; load it in a step of its own"
+    if isinstance(saved, Scalar) and output.kind.main.port is not None:
+        hint = f"a {output.kind.name} makes a file; use what it saves, '{saved.text}'"
+    report.add("uses-output", f"step '{output.id}' gives nothing to use", _span(reference), hint)
+
+
+def _check_cycles(drafts: Sequence[Draft], report: Report) -> None:
+    """Note each circle once, at the reference that leads into it from its first step."""
+    order = {draft.id: number for number, draft in enumerate(drafts) if draft.sound}
+    uses = {
+        draft.id: {
+            r.step.text: r for r in references(draft) if r.step.text in order and r.step.text != draft.id
+        }
+        for draft in drafts
+        if draft.sound
+    }
+    while (cycle := _find_cycle(uses)) is not None:
+        first = cycle.index(min(cycle, key=order.__getitem__))
+        cycle = cycle[first:] + cycle[:first]
+        reference = uses[cycle[0]][cycle[-1]]
+        path = " -> ".join([*cycle, cycle[0]])
+        hint = "a step can only use what is made without it"
+        report.add("cycle", f"the steps go in a circle: {path}", _span(reference), hint)
+        uses = {step: needs for step, needs in uses.items() if step not in cycle}
+
+
+def _find_cycle(uses: Mapping[str, Mapping[str, Reference]]) -> list[str] | None:
+    """The steps of one circle, each used by the next and the last by the first."""
+    sorter = TopologicalSorter({step: [n for n in needs if n in uses] for step, needs in uses.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        steps: list[str] = error.args[1][:-1]
+        return steps
+    return None

@@ -1,0 +1,56 @@
+"""A value is held against the spec that was inferred for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lorapipe.errors import LorapipeError
+from lorapipe.weights.adapter import Adapter
+
+from .samples import CONV, LINEAR, adapter, delta
+
+
+def test_a_value_that_keeps_its_spec_passes() -> None:
+    value = adapter(extras={"emb": torch.zeros(3)})
+    value.check(value.spec)
+
+
+def broken_rank(value: Adapter) -> Adapter:
+    return Adapter(value.spec, {**value.modules, LINEAR: delta((12, 10), (1.0, 5))})
+
+
+def broken_shape(value: Adapter) -> Adapter:
+    return Adapter(value.spec, {**value.modules, LINEAR: delta((12, 11), (1.0, 4))})
+
+
+def missing_module(value: Adapter) -> Adapter:
+    return Adapter(value.spec, {k: v for k, v in value.modules.items() if k != CONV})
+
+
+def another_spec(value: Adapter) -> Adapter:
+    return Adapter(replace(value.spec, dtype="F16"), value.modules)
+
+
+def another_extra(value: Adapter) -> Adapter:
+    return Adapter(value.spec, value.modules, {"emb": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (broken_rank, "attn.to_q.weight: the result has shape [12, 10] and rank 5 where shape [12, 10] and rank 4"),
+        (broken_shape, "attn.to_q.weight: the result has shape [12, 11] and rank 4 where shape [12, 10] and rank 4"),
+        (missing_module, "conv.weight: the module is only in one of the result and its spec"),
+        (another_spec, "the result's spec is not the one that was inferred"),
+        (another_extra, "the result's extra tensors are not those that were inferred"),
+    ],
+)  # fmt: skip
+def test_a_value_that_breaks_its_spec_is_an_internal_fault(spoil: object, message: str) -> None:
+    value = adapter()
+    with pytest.raises(LorapipeError) as caught:
+        spoil(value).check(value.spec)  # type: ignore[operator]
+    assert (caught.value.code, caught.value.exit_status) == ("spec-not-kept", 1)
+    assert str(caught.value).startswith(f"error: {message}")

@@ -1,0 +1,130 @@
+"""Each module finds its weight in a checkpoint, or a reason is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorapipe.errors import RecipeError
+from lorapipe.weights.binding import Bound, bind, report
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+
+TITLES = {"sd1": "SD 1.x", "sdxl": "SDXL"}
+
+
+def lora(*modules: tuple[ModuleId, tuple[int, ...]], family: str | None = "sd1") -> AdapterSpec:
+    return AdapterSpec(family, {m: ModuleSpec(s, 4, Spelling(str(m))) for m, s in modules}, "F16")
+
+
+def model(
+    tensors: dict[str, tuple[int, ...]], dtype: str = "F16", family: str | None = "sd1", prefix: str = ""
+) -> CheckpointSpec:
+    specs = {prefix + key: TensorSpec(dtype, shape) for key, shape in tensors.items()}
+    return CheckpointSpec(family, specs, {key: prefix + key for key in tensors})
+
+
+Q = ModuleId("unet", "attn.to_q.weight")
+
+
+@pytest.mark.parametrize(
+    ("delta", "weight"),
+    [
+        ((8, 6), (8, 6)),
+        ((8, 6, 1, 1), (8, 6, 1, 1)),
+        ((8, 6), (8, 6, 1, 1)),
+        ((8, 6, 1, 1), (8, 6)),
+        ((8, 6, 3, 3), (8, 6, 3, 3)),
+    ],
+)
+def test_a_delta_fits_its_weight_and_2d_fits_1x1_both_ways(
+    delta: tuple[int, ...], weight: tuple[int, ...]
+) -> None:
+    binding = bind(lora((Q, delta)), model({Q.key: weight}))
+    assert (binding.bound, binding.problems) == ((Bound(Q, Q.key),), ())
+
+
+def test_the_files_own_key_is_bound() -> None:
+    binding = bind(lora((Q, (8, 6))), model({Q.key: (8, 6)}, prefix="model.diffusion_model."))
+    assert binding.bound[0].key == "model.diffusion_model.attn.to_q.weight"
+
+
+def test_rows_of_a_fused_weight_are_bound() -> None:
+    k = ModuleId("te2", "in_proj_weight", (4, 8))
+    assert bind(lora((k, (4, 6))), model({k.key: (12, 6)})).bound == (Bound(k, k.key, (4, 8)),)
+
+
+@pytest.mark.parametrize(
+    ("module", "delta", "weight", "reason"),
+    [
+        (Q, (8, 6), (8, 7), "a delta [8, 6] does not fit the checkpoint's weight [8, 7]"),
+        (Q, (8, 6), (6, 8), "a delta [8, 6] does not fit the checkpoint's weight [6, 8] (as many values, another shape)"),
+        (Q, (8, 6, 3, 3), (8, 6), "a delta [8, 6, 3, 3] does not fit the checkpoint's weight [8, 6]"),
+        (ModuleId("te2", "w", (8, 12)), (4, 6), (10, 6), "the checkpoint's weight [10, 6] has no rows 8:12"),
+        (ModuleId("te2", "w", (0, 4)), (5, 6), (10, 6), "a delta [5, 6] does not fit the checkpoint's rows [4, 6]"),
+        (ModuleId("te2", "w", (0, 4)), (4, 6), (), "the checkpoint's weight [] has no rows 0:4"),
+    ],
+)  # fmt: skip
+def test_a_shape_that_does_not_fit_is_a_problem(
+    module: ModuleId, delta: tuple[int, ...], weight: tuple[int, ...], reason: str
+) -> None:
+    (problem,) = bind(lora((module, delta)), model({module.key: weight})).problems
+    assert (problem.module, problem.reason) == (module, reason)
+
+
+def test_an_integer_weight_takes_no_delta() -> None:
+    (problem,) = bind(lora((Q, (8, 6))), model({Q.key: (8, 6)}, dtype="I64")).problems
+    assert problem.reason == "the checkpoint's weight is I64, not a floating type"
+
+
+def test_a_missing_key_comes_with_the_nearest() -> None:
+    (problem,) = bind(lora((Q, (8, 6))), model({"attn.to_k.weight": (8, 6), "vae.x": (1,)})).problems
+    assert problem.reason == "the checkpoint has no such weight"
+    assert problem.nearest == ("attn.to_k.weight",)
+
+
+def test_two_families_are_named_for_people() -> None:
+    with pytest.raises(RecipeError) as caught:
+        bind(lora((Q, (8, 6))), model({Q.key: (8, 6)}, family="sdxl"), TITLES)
+    assert (caught.value.code, caught.value.exit_status) == ("family-mismatch", 3)
+    assert str(caught.value) == (
+        "error: this LoRA is for SD 1.x, the checkpoint is SDXL"
+        " - a LoRA fits only the model family that it was trained on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message"),
+    [
+        (None, "sdxl", "the checkpoint is for SDXL, the family of the LoRA is not known"),
+        ("sd1", None, "the LoRA is for SD 1.x, the family of the checkpoint is not known"),
+    ],
+)
+def test_an_unknown_family_is_asked_for(ours: str | None, theirs: str | None, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        bind(lora((Q, (8, 6)), family=ours), model({Q.key: (8, 6)}, family=theirs), TITLES)
+    assert (caught.value.code, caught.value.message) == ("family-unknown", message)
+    assert "`family: " in str(caught.value.hint)
+
+
+def test_two_unknown_families_bind_by_name() -> None:
+    assert bind(lora((Q, (8, 6)), family=None), model({Q.key: (8, 6)}, family=None)).bound
+
+
+def test_the_report_counts_and_names_the_first() -> None:
+    modules = [(ModuleId("unet", f"block.{i}.weight"), (8, 6)) for i in range(5)]
+    binding = bind(lora(*modules), model({"block.0.weight": (8, 6)}))
+    assert report(binding, "char") == (
+        "4 of 5 modules of 'char' have no place in the checkpoint\n"
+        "  block.1.weight: the checkpoint has no such weight (nearest: block.0.weight)\n"
+        "  block.2.weight: the checkpoint has no such weight (nearest: block.0.weight)\n"
+        "  block.3.weight: the checkpoint has no such weight (nearest: block.0.weight)\n"
+        "  and 1 more"
+    )
+
+
+def test_the_report_says_when_nothing_fits() -> None:
+    binding = bind(lora((Q, (8, 6))), model({"x": (8, 6)}))
+    assert report(binding) == (
+        "1 of 1 modules has no place in the checkpoint\n"
+        "  attn.to_q.weight: the checkpoint has no such weight\n"
+        "  nothing fits: is this the model that the LoRA was trained on?"
+    )

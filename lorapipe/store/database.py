@@ -54,7 +54,7 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 _DAMAGE = re.compile(r"no such (table|column)|has no column|already exists|malformed")
 
 
-class _Damaged(Exception):  # noqa: N818  # a signal between two functions of this module, never seen outside
+class _Damaged(Exception):  # a signal between two functions of this module, never seen outside
     """The file is not a database of ours, or not a whole one."""
 
 

@@ -79,7 +79,7 @@ class Entries:
         whatever ``write`` raises; then the store is as before.
         """
         self._paths.manifest(key)  # a bad key must fail before the work
-        self._paths.create()
+        self._database.prepare()
         sweep(self._paths.temp)
         with self._faults():
             with stage(self._paths.temp / "blob", needed=needed, hook=self._hook, label="blob") as staged:
@@ -124,10 +124,10 @@ class Entries:
         ``checkpoint`` is called while waiting and may raise to give up. A thread that
         holds the lock must not ask for it again.
         """
-        import filelock  # noqa: PLC0415  # 40 ms that a build with nothing to do can spare
+        import filelock  # 40 ms that a build with nothing to do can spare
 
         path = self._paths.lock(key)
-        self._paths.create()
+        self._database.prepare()
         lock = filelock.FileLock(path)
         try:
             path.parent.mkdir(exist_ok=True)

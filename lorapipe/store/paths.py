@@ -39,7 +39,7 @@ def store_root(environment: Mapping[str, str] | None = None) -> Path:
     named = (os.environ if environment is None else environment).get(VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
-    import platformdirs  # noqa: PLC0415  # not needed where the variable names the store
+    import platformdirs  # not needed where the variable names the store
 
     return Path(platformdirs.user_cache_dir("lorapipe", appauthor=False))
 

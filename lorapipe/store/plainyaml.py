@@ -31,7 +31,7 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Unfit(ValueError):  # noqa: N818  # it says what the text is; users see a LockError
+class Unfit(ValueError):  # never seen by a user, who gets a LockError
     """The text is not in this part of YAML; ``line`` counts from 1, or is None."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -43,7 +43,7 @@ def dump(value: Mapping[str, Any], indent: str = "") -> str:
     """Maps as blocks, one key a line, in the order given; lists in JSON's form.
 
     Parts of a text that are not Unicode are replaced by U+FFFD. Raises ``ValueError``
-    for a float that is not finite. ``load(dump(value)) == value`` for JSON's values.
+    for a float that is not finite. ``load(dump(value)) == value``, types too, unless the map is empty.
     """
     lines = []
     for key, item in value.items():

@@ -50,7 +50,8 @@ def values_in_force(params: Node | None, given: Mapping[str, Given], report: Rep
     for name in given:
         if name not in declared:
             hint = did_you_mean(name, declared) or "the recipe has " + (", ".join(declared) or "no params")
-            report.add_error(UsageError("unknown-param", f"no param '{name}'", hint=hint))
+            where = report.source.file
+            report.add_error(UsageError("unknown-param", f"no param '{name}'", hint=hint, where=where))
     values = {}
     for name, entry in declared.items():
         default = entry.value

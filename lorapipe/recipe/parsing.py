@@ -25,10 +25,10 @@ from lorapipe.recipe.nodes import MapNode, Node
 from lorapipe.recipe.params import Given, values_in_force
 from lorapipe.recipe.plugins import dotted_keys, find_schemas_of
 from lorapipe.recipe.references import check_references
-from lorapipe.recipe.source import Report, Source
+from lorapipe.recipe.source import Report, Source, Span
 from lorapipe.recipe.top import check_top
 
-__all__ = ["Document", "instantiate", "load_recipe", "parse", "read"]
+__all__ = ["Document", "decode", "instantiate", "load_recipe", "parse", "read"]
 
 _UNFILLED = ("lorapipe", "params", "matrix")
 _NO_PARAMS: Mapping[str, Given] = MappingProxyType({})
@@ -71,7 +71,7 @@ def read_text(path: str | Path) -> str:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError("recipe-unreadable", f"{reason.lower()}", where=str(path)) from error
+        raise InputError("recipe-unreadable", reason.lower(), where=str(path)) from error
     except ValueError as error:  # a NUL in the path
         raise InputError("recipe-unreadable", str(error), where=repr(str(path))) from error
     return decode(data, str(path))
@@ -79,6 +79,10 @@ def read_text(path: str | Path) -> str:
 
 def decode(data: bytes, file: str) -> str:
     """Bytes of a recipe as text; a byte order mark is dropped."""
+    if len(data) > MAX_BYTES:
+        Report(Source("", file)).fatal(
+            "recipe-too-long", f"a recipe has at most {MAX_BYTES} bytes", Span(0, 0, 0, 1)
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

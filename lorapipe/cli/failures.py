@@ -1,0 +1,61 @@
+"""The only way out: every exception as text on stderr and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from lorapipe.errors import LorapipeError
+
+__all__ = ["run_command"]
+
+_INTERRUPTED = 130
+_INTERNAL = 1
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+    """Run a click command and return its exit status.
+
+    A :class:`~lorapipe.errors.LorapipeError` becomes its diagnostic and the status of
+    its class, a wrong command line 2, Ctrl-C 130, and anything else 1 with a request to
+    report it; ``LORAPIPE_DEBUG=1`` adds a traceback to any of them.
+    """
+    try:
+        result = command.main(
+            args=None if arguments is None else list(arguments), prog_name="lorapipe", standalone_mode=False
+        )
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", _INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LorapipeError as error:
+        return _say(_diagnostic(error), error.exit_status)
+    except Exception as error:  # noqa: BLE001 - what no one foresaw is shown as a fault of lorapipe
+        return _say(_internal(error), _INTERNAL)
+    return result if isinstance(result, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    if os.environ.get("LORAPIPE_DEBUG") == "1":
+        traceback.print_exc()
+    print(text, file=sys.stderr)  # noqa: T201 - the one place that writes errors
+    return status
+
+
+def _diagnostic(error: LorapipeError) -> str:
+    from lorapipe.views.diagnostics import diagnostic
+
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return diagnostic(error, colour=colour)
+
+
+def _internal(error: Exception) -> str:
+    from lorapipe.views.text import visible
+
+    what = visible(f"{type(error).__name__}: {error}".rstrip(": "))
+    return f"internal error: {what} - please report it; LORAPIPE_DEBUG=1 shows where it happened"

@@ -1,0 +1,61 @@
+"""The commands by name; each lives in a module of its own, imported on use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import cast
+
+import click
+
+from lorapipe import __version__
+from lorapipe.recipe.suggest import did_you_mean
+
+__all__ = ["COMMANDS", "cli"]
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "run": ("lorapipe.cli.run", "Build the files that a recipe names."),
+        "plan": ("lorapipe.cli.plan", "Show what run would do, reading headers only."),
+        "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),
+        "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
+        "inspect": ("lorapipe.cli.inspect", "Tell what a LoRA or checkpoint file holds."),
+        "steps": ("lorapipe.cli.steps", "List the step kinds, or explain one."),
+        "schema": ("lorapipe.cli.schema", "Print or write the recipe schema for editors."),
+    }
+)
+"""Name -> (module, summary). The module's ``command`` is the command."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows names and summaries, and imports a command to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        return cast(click.Command, import_module(COMMANDS[cmd_name][0]).command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            hint = did_you_mean(args[0], COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command '{args[0]}' - {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lorapipe", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Build LoRA weights as a build system builds software.
+
+    A recipe says what is wanted; the same recipe and inputs give the same bytes.
+    """

@@ -1,0 +1,48 @@
+"""``lorapipe validate``: check recipes, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import click
+
+from lorapipe.cli.options import setting_option
+from lorapipe.errors import LorapipeError, ManyErrors
+from lorapipe.recipe.compose import MAX_BYTES
+from lorapipe.recipe.model import Recipe
+from lorapipe.recipe.params import Given, parse_setting
+from lorapipe.recipe.parsing import decode, load_recipe, parse
+
+__all__ = ["command"]
+
+
+@click.command("validate")
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
+@setting_option
+def command(recipes: tuple[str, ...], settings: tuple[str, ...]) -> None:
+    """Check each RECIPE whole: every error at once, with its place.
+
+    Only the recipe is read; no input need exist. '-' reads a recipe from stdin.
+    """
+    params = dict(parse_setting(setting) for setting in settings)
+    errors = [error for file in recipes for error in _validate(file, params)]
+    if errors:
+        raise ManyErrors(errors)
+
+
+def _validate(file: str, params: Mapping[str, Given]) -> tuple[LorapipeError, ...]:
+    """Say that a recipe is right, or return what is wrong with it."""
+    try:
+        recipe = _from_stdin(params) if file == "-" else load_recipe(file, params)
+    except ManyErrors as error:
+        return error.errors
+    except LorapipeError as error:
+        return (error,)
+    count = len(recipe.steps)
+    click.echo(f"{recipe.file}: ok ({count} step{'' if count == 1 else 's'})")
+    return ()
+
+
+def _from_stdin(params: Mapping[str, Given]) -> Recipe:
+    return parse(decode(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"), "<stdin>", params)

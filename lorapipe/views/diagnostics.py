@@ -1,0 +1,92 @@
+"""Errors as text: the place, the message, the line at fault with a caret under it.
+
+char.yaml:9:29: error: svd-resize has no option 'rnak' - did you mean 'rank'?
+     9 |   small: {svd-resize: mixed, rnak: 8}
+       |                              ^^^^
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from lorapipe.errors import LorapipeError, ManyErrors, Place
+from lorapipe.views.text import visible
+
+__all__ = ["diagnostic"]
+
+_GUTTER = 6
+_WIDEST = 100  # columns of a source line that are shown; the rest is cut around the caret
+_CUT = "…"
+
+_BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[1;31m", "\x1b[0m"
+
+
+def diagnostic(error: LorapipeError, *, colour: bool = False) -> str:
+    """An error, or many, as lines without a newline at the end.
+
+    Characters that would steer a terminal are shown as escapes, wherever they come from.
+    Without ``colour`` the text holds no escape sequence, and is the same everywhere.
+    """
+    if isinstance(error, ManyErrors):
+        return "\n".join(diagnostic(one, colour=colour) for one in error.errors)
+    lines = [_headline(error, colour)]
+    if isinstance(error.where, Place) and error.where.text is not None:
+        lines += _excerpt(error.where, colour)
+    return "\n".join(lines)
+
+
+def _headline(error: LorapipeError, colour: bool) -> str:
+    where = str(error.where) if error.where is not None else None
+    if where is None and error.step is not None:
+        where = f"step '{error.step}'"
+    place = _paint(f"{visible(where)}: ", _BOLD, colour) if where else ""
+    module = f"{visible(error.module)}: " if error.module is not None else ""
+    hint = f" - {visible(error.hint)}" if error.hint is not None else ""
+    return f"{place}{_paint('error:', _RED, colour)} {module}{visible(error.message)}{hint}"
+
+
+def _excerpt(place: Place, colour: bool) -> list[str]:
+    """The source line with its number, and the caret line."""
+    cells = [visible(char) for char in (place.text or "")]
+    first = min(place.column - 1, len(cells))
+    last = min(first + max(place.width, 1), len(cells))
+    left, right = _window(cells, first, last)
+    before = (_CUT if left else "") + "".join(cells[left:first])
+    after = "".join(cells[first:right]) + (_CUT if right < len(cells) else "")
+    carets = "^" * max(1, _columns("".join(cells[first : min(last, right)])))
+    gutter = " " * (_GUTTER + 1)
+    return [
+        f"{place.line:>{_GUTTER}} | {before}{after}".rstrip(),
+        f"{gutter}| {' ' * _columns(before)}{_paint(carets, _RED, colour)}",
+    ]
+
+
+def _window(cells: Sequence[str], first: int, last: int) -> tuple[int, int]:
+    """The part of a line to show, as indices: all of it, or what lies around the span."""
+    if _columns("".join(cells)) <= _WIDEST:
+        return 0, len(cells)
+    left = right = first
+    room = _WIDEST - 2
+    while right < len(cells) and right < last and _columns(cells[right]) <= room:
+        room -= _columns(cells[right])
+        right += 1
+    grows = True
+    while grows:
+        grows = False
+        if left > 0 and _columns(cells[left - 1]) <= room:
+            left, grows = left - 1, True
+            room -= _columns(cells[left])
+        if right < len(cells) and _columns(cells[right]) <= room:
+            room -= _columns(cells[right])
+            right, grows = right + 1, True
+    return left, right
+
+
+def _columns(text: str) -> int:
+    """The width of printable text on a terminal: East Asian wide characters take two columns."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _paint(text: str, style: str, colour: bool) -> str:
+    return f"{style}{text}{_PLAIN}" if colour else text

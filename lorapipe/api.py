@@ -55,7 +55,7 @@ def run(
     :class:`~lorapipe.errors.ManyErrors`.
     """
     from lorapipe.build.run import Options, build
-    from lorapipe.recipe import load_recipe
+    from lorapipe.recipe.parsing import load_recipe
 
     return build(load_recipe(Path(recipe), params), options or Options())
 
@@ -68,7 +68,7 @@ def make_plan(
     """What :func:`run` would do, from headers alone: ``lorapipe plan``."""
     from lorapipe.build.run import Options
     from lorapipe.build.run import plan as make
-    from lorapipe.recipe import load_recipe
+    from lorapipe.recipe.parsing import load_recipe
 
     return make(load_recipe(Path(recipe), params), options or Options())
 
@@ -158,7 +158,7 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
 
     Raises :class:`~lorapipe.errors.UsageError` with all that is wrong in the options.
     """
-    from lorapipe.recipe import parse
+    from lorapipe.recipe.parsing import parse
 
     steps: dict[str, Any] = {_STEP: {port: _names(port, value) for port, value in ports.items()}}
     steps.update({f"{port}-{i}": {"load": _ANY} for port, v in ports.items() for i in range(len(_terms(v)))})

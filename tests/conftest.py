@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .bench import Bench
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,3 +23,13 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """An empty folder for a recipe, with a store that no other test sees."""
+    monkeypatch.setenv("LORAPIPE_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("LORAPIPE_MODELS", raising=False)
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    return Bench(folder)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lorapipe import steps as kinds
 from lorapipe.build.engines.threads import default_workers, ordered_map, single_threaded_torch
 from lorapipe.build.records import Records
 from lorapipe.errors import BuildError
@@ -17,6 +16,7 @@ from lorapipe.plan.files import identify
 from lorapipe.plan.lineage import Lineage, Profile, Source
 from lorapipe.plan.provenance import output_key
 from lorapipe.recipe.model import Step
+from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
 from lorapipe.weights.specs import FileSpec
 
@@ -50,7 +50,7 @@ def single_step(step: Step, given: Given) -> Weights:
 
     Raises what the kind's ``infer`` and ``work`` raise.
     """
-    kind = kinds.kind(step.kind)
+    kind = find_kind(step.kind)
     files, source = _input_file(step)
     kind.infer(_inputs(step, given, files, lambda value: value.spec), step.params)
     with single_threaded_torch():
@@ -64,7 +64,7 @@ def save_single(step: Step, given: Given) -> Path:
     Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` where a file is that
     lorapipe did not write.
     """
-    kind = kinds.kind(step.kind)
+    kind = find_kind(step.kind)
     path = Path(os.path.abspath(str(step.params["to"])))  # noqa: PTH100  # a link is replaced, not followed
     specs = _inputs(step, given, {"to": path}, lambda value: value.spec)
     foretold = kind.infer(specs, step.params)

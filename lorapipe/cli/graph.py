@@ -14,12 +14,11 @@ __all__ = ["command"]
 @click.command("graph")
 @recipe_argument
 @setting_option
-@click.option(
-    "--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
 def command(recipe: Path, settings: tuple[str, ...], form: str) -> None:
     """Print the graph of RECIPE's steps."""
-    from lorapipe.recipe import load_recipe
+    from lorapipe.recipe.params import parse_setting
+    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.graph import FORMATS
 
-    click.echo(FORMATS[form](load_recipe(recipe, settings)), nl=False)
+    click.echo(FORMATS[form](load_recipe(recipe, dict(map(parse_setting, settings)))), nl=False)

@@ -37,9 +37,10 @@ def command(
     """
     from lorapipe.build.run import Options, plan, recipe_folder
     from lorapipe.errors import WorkPending
-    from lorapipe.recipe import load_recipe
+    from lorapipe.recipe.params import parse_setting
+    from lorapipe.recipe.parsing import load_recipe
 
-    loaded = load_recipe(recipe, settings)
+    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
     options = Options(device=device, models=models, output_root=output_root, lock=lock)
     made = plan(loaded, options, read=read)
     if as_json:

@@ -36,11 +36,12 @@ def command(
     from rich.console import Console
 
     from lorapipe.build.run import Options, build, recipe_folder
-    from lorapipe.recipe import load_recipe
+    from lorapipe.recipe.params import parse_setting
+    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.progress import progress_view
     from lorapipe.views.tables import built_table, print_table
 
-    loaded = load_recipe(recipe, settings)
+    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
     options = Options(
         device=device, workers=workers, models=models, output_root=output_root, lock=lock, force=force
     )

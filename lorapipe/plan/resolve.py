@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from lorapipe import steps as kinds
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output, same_file
 from lorapipe.plan.lineage import Lineage, Source
 from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
+from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
 from lorapipe.weights.specs import Spec
 
@@ -73,7 +73,7 @@ def _resolve_step(
     locked: str | None,
     read: bool,
 ) -> Resolved:
-    kind = kinds.kind(step.kind)
+    kind = find_kind(step.kind)
     files, source = _files(step, folders, digests, locked, read)
     ports = {
         port: tuple(Weighted(t.step, t.weight, done[t.step].spec) for t in terms)
@@ -112,7 +112,7 @@ def _file_options(kind: str) -> Mapping[str, FileUse]:
     language = core_language()
     if kind in language.kinds:
         return language.kind(kind).files
-    return kind_schema(kind, kinds.kind(kind).schema or {}, language.files).files
+    return kind_schema(kind, find_kind(kind).schema or {}, language.files).files
 
 
 def _lineage(

@@ -16,7 +16,7 @@ from lorapipe.errors import RecipeError
 if TYPE_CHECKING:
     from lorapipe.steps.kind import Kind
 
-__all__ = ["KINDS", "kind"]
+__all__ = ["KINDS", "find_kind"]
 
 KINDS: Mapping[str, str] = {
     "concat": "lorapipe.steps.concat",
@@ -29,7 +29,7 @@ KINDS: Mapping[str, str] = {
 }
 
 
-def kind(name: str) -> Kind:
+def find_kind(name: str) -> Kind:
     """The kind of that name; a dotted name is a third party's entry point.
 
     Raises :class:`~lorapipe.errors.RecipeError` when nothing installed has it.

@@ -7,11 +7,11 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lorapipe.weights.specs import AdapterSpec, ModuleId, canonical_shape
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, canonical_shape
 
-__all__ = ["LOADER_METADATA", "common_metadata", "hidden_spec", "network_metadata"]
+__all__ = ["LOADER_METADATA", "checkpoint_metadata", "common_metadata", "hidden_spec", "network_metadata"]
 
-LOADER_METADATA = frozenset({"ss_base_model_version", "ss_v2"})
+LOADER_METADATA = frozenset({"format", "modelspec.architecture", "ss_base_model_version", "ss_v2"})
 """Metadata that a loader needs and that says nothing of the sources."""
 
 _NETWORK = frozenset({"ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args"})
@@ -58,6 +58,18 @@ def network_metadata(spec: AdapterSpec, alphas: Mapping[ModuleId, float]) -> dic
         }
         written["ss_network_args"] = json.dumps(args)
     return written
+
+
+def checkpoint_metadata(spec: CheckpointSpec) -> dict[str, str]:
+    """The metadata of a saved checkpoint: its own, less hashes of another file's bytes.
+
+    One that a hidden adapter went into keeps only what a loader needs.
+    """
+    return {
+        key: value
+        for key, value in spec.metadata.items()
+        if not key.startswith(_STALE) and (not spec.hidden or key in LOADER_METADATA)
+    }
 
 
 def _common(values: set[str]) -> str:

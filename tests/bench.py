@@ -1,0 +1,104 @@
+"""A folder of small real-named SD1.5 files, with the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CONV1", "KEYS", "PROJ_IN", "SHAPES", "TE", "TO_Q", "Bench"]
+
+TE = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+TO_Q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+PROJ_IN = "lora_unet_down_blocks_0_attentions_0_proj_in"
+CONV1 = "lora_unet_down_blocks_0_resnets_0_conv1"
+
+KEYS = {
+    TE: "cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight",
+    TO_Q: "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight",
+    PROJ_IN: "model.diffusion_model.input_blocks.1.1.proj_in.weight",
+    CONV1: "model.diffusion_model.input_blocks.1.0.in_layers.2.weight",
+}
+"""Four modules of Stable Diffusion 1.5, one of each sort, and their checkpoint keys."""
+
+SHAPES: Mapping[str, tuple[int, ...]] = {
+    TE: (24, 16),
+    TO_Q: (20, 20),
+    PROJ_IN: (20, 20, 1, 1),
+    CONV1: (20, 12, 3, 3),
+}
+"""Their weights' shapes here: the real ones, divided."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder with a recipe's inputs, a store of its own, and the numbers behind each file.
+
+    ``deltas`` holds, by file stem and module, the delta in float64 as the formula
+    ``alpha / rank * up @ down`` gives it; ``weights`` a checkpoint's tensors in float64.
+    """
+
+    folder: Path
+    deltas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weights: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def lora(
+        self,
+        name: str,
+        rank: int = 4,
+        alpha: float | None = 2.0,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        modules: Mapping[str, tuple[int, ...]] = SHAPES,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write a kohya LoRA with the safetensors library; factors are random, seeded."""
+        import torch
+        from safetensors.torch import save_file
+
+        generator = torch.Generator().manual_seed(seed)
+        tensors, deltas = {}, {}
+        for stem, (out, into, *kernel) in modules.items():
+            ones = [1] * len(kernel)
+            up = torch.randn(out, rank, *ones, generator=generator).to(getattr(torch, dtype))
+            down = torch.randn(rank, into, *kernel, generator=generator).to(getattr(torch, dtype))
+            tensors |= {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down}
+            if alpha is not None:
+                tensors[f"{stem}.alpha"] = torch.tensor(alpha)
+            strength = 1.0 if alpha is None else alpha / rank
+            product = up.double().reshape(out, rank) @ down.double().reshape(rank, -1)
+            deltas[stem] = (strength * product).numpy()
+        path = self.folder / f"{name}.safetensors"
+        told = {"ss_base_model_version": "sd_v1", "ss_v2": "False"} if metadata is None else dict(metadata)
+        save_file(tensors, path, told)
+        self.deltas[name] = deltas
+        return path
+
+    def checkpoint(self, name: str = "base", *, seed: int = 99, dtype: str = "float16") -> Path:
+        """Write an SD1.5 checkpoint's excerpt: the four weights, a bias, an integer tensor, a VAE tensor."""
+        import torch
+        from safetensors.torch import save_file
+
+        generator = torch.Generator().manual_seed(seed)
+        kind = getattr(torch, dtype)
+        tensors = {
+            KEYS[stem]: torch.randn(*shape, generator=generator).to(kind) for stem, shape in SHAPES.items()
+        }
+        tensors["model.diffusion_model.input_blocks.1.1.proj_in.bias"] = torch.randn(
+            20, generator=generator
+        ).to(kind)
+        tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(7)[None]
+        tensors["first_stage_model.decoder.conv_in.bias"] = torch.randn(5, generator=generator)
+        path = self.folder / f"{name}.safetensors"
+        save_file(tensors, path, {"format": "pt"})
+        self.weights[name] = {key: tensor.double().numpy() for key, tensor in tensors.items()}
+        return path
+
+    def recipe(self, steps: str, name: str = "r.yaml", head: str = "") -> Path:
+        """Write a recipe from its steps, one a line."""
+        path = self.folder / name
+        body = "".join(f"  {line.strip()}\n" for line in steps.strip().splitlines())
+        path.write_text(f"lorapipe: 1\n{head}steps:\n{body}", encoding="utf-8")
+        return path

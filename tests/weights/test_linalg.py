@@ -1,0 +1,137 @@
+"""The factored SVD is the SVD of the dense delta, to float64's accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lorapipe.errors import BuildError
+from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.linalg import balanced, compact_svd, core
+
+from .samples import delta, dense, factors, to_numpy
+
+F64 = torch.float64
+
+CASES = {
+    "low rank": ((30, 20), [(0.5, 3), (-2.0, 4)]),
+    "convolution": ((12, 5, 3, 3), [(1.0, 6)]),
+    "rank above the rows": ((6, 40), [(1.0, 10)]),
+    "rank above the columns": ((40, 6), [(1.0, 10)]),
+    "rank above both": ((8, 6), [(1.0, 9), (0.5, 9)]),
+    "rank one": ((9, 7), [(3.0, 1)]),
+    "one row": ((1, 7), [(3.0, 4)]),
+}
+
+
+@pytest.fixture(params=CASES, ids=str)
+def value(request: pytest.FixtureRequest) -> Delta:
+    shape, terms = CASES[request.param]
+    return delta(shape, *terms)
+
+
+def test_singular_values_are_those_of_the_dense_delta(value: Delta) -> None:
+    s = to_numpy(compact_svd(value).s)
+    expected = np.linalg.svd(dense(value), compute_uv=False)
+    assert len(s) == min(value.rank, *dense(value).shape)
+    np.testing.assert_allclose(s, expected[: len(s)], rtol=0, atol=1e-13 * expected[0])
+    np.testing.assert_allclose(expected[len(s) :], 0, atol=1e-12 * expected[0])
+
+
+def test_factors_multiply_to_the_delta(value: Delta) -> None:
+    found = compact_svd(value).factors()
+    np.testing.assert_allclose(to_numpy(found.up @ found.down), dense(value), atol=1e-12)
+
+
+def test_vectors_are_orthonormal(value: Delta) -> None:
+    svd = compact_svd(value)
+    eye = np.eye(len(svd.s))
+    np.testing.assert_allclose(to_numpy(svd.u.T @ svd.u), eye, atol=1e-12)
+    np.testing.assert_allclose(to_numpy(svd.vt @ svd.vt.T), eye, atol=1e-12)
+
+
+def test_the_largest_entry_of_each_column_is_positive(value: Delta) -> None:
+    u = to_numpy(compact_svd(value).u)
+    assert (u[np.abs(u).argmax(axis=0), np.arange(u.shape[1])] > 0).all()
+
+
+def test_factors_are_balanced() -> None:
+    found = compact_svd(delta((12, 10), (1.0, 4))).factors()
+    np.testing.assert_allclose(
+        to_numpy(found.up.norm(dim=0)), to_numpy(found.down.norm(dim=1)), rtol=1e-12
+    )
+
+
+def test_energy_is_the_share_of_the_squared_norm() -> None:
+    svd = compact_svd(delta((12, 10), (1.0, 4)))
+    squares = np.linalg.svd(dense(delta((12, 10), (1.0, 4))), compute_uv=False) ** 2
+    assert svd.energy(2) == pytest.approx(squares[:2].sum() / squares.sum(), rel=1e-12)
+    assert svd.energy(4) == 1.0
+
+
+def test_a_rank_that_is_not_there_is_exactly_zero() -> None:
+    once = factors((12, 10), 3, 0)
+    svd = compact_svd(Delta((12, 10), (Term(0.7, once), Term(0.2, once))))
+    assert (svd.s[:3] > 0.1).all()
+    assert svd.s[3:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_difference_of_equals_is_zero_and_keeps_all_of_its_energy() -> None:
+    once = factors((12, 10), 3, 0)
+    svd = compact_svd(Delta((12, 10), (Term(1.0, once), Term(-1.0, once))))
+    assert svd.s.tolist() == [0.0] * 6
+    assert svd.energy(2) == 1.0
+
+
+def test_unbalanced_factors_lose_nothing_to_each_other() -> None:
+    a, b = factors((12, 10), 2, 0, F64), factors((12, 10), 2, 1, F64)
+    lopsided = Delta(
+        (12, 10),
+        (Term(1.0, LowRank(a.up * 2.0**40, a.down / 2.0**40)), Term(1.0, LowRank(b.up / 2.0**40, b.down * 2.0**40))),
+    )  # fmt: skip
+    even = Delta((12, 10), (Term(1.0, a), Term(1.0, b)))
+    np.testing.assert_allclose(to_numpy(compact_svd(lopsided).s), to_numpy(compact_svd(even).s), rtol=1e-13)
+
+
+def test_balancing_scales_by_powers_of_two() -> None:
+    value = Delta((4, 4), (Term(1.0, LowRank(torch.full((4, 1), 3e-6), torch.full((1, 4), 7e3))),))
+    found = balanced(value, F64)
+    ratio = to_numpy(found.up) / to_numpy(value.terms[0].factors.up)
+    assert set(np.frexp(ratio)[0].ravel()) == {0.5}
+    assert 0.25 < float(found.up.norm() / found.down.norm()) < 4
+
+
+def test_nothing_dense_is_formed_of_a_low_rank_delta(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    svd = torch.linalg.svd
+
+    def spy(matrix: torch.Tensor, *, full_matrices: bool) -> tuple[torch.Tensor, ...]:
+        sizes.append(matrix.numel())
+        return svd(matrix, full_matrices=full_matrices)
+
+    monkeypatch.setattr(torch.linalg, "svd", spy)
+    compact_svd(delta((300, 200), (1.0, 3), (1.0, 2)))
+    assert sizes == [25]
+    assert core(delta((300, 200), (1.0, 3), (1.0, 2))).shape == (5, 5)
+
+
+def test_float32_is_computed_on_request() -> None:
+    svd = compact_svd(delta((12, 10), (1.0, 4)), torch.float32)
+    assert (svd.u.dtype, svd.s.dtype, svd.vt.dtype) == (torch.float32,) * 3
+    np.testing.assert_allclose(to_numpy(svd.u * svd.s @ svd.vt), dense(delta((12, 10), (1.0, 4))), atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_factors_that_are_not_finite_are_an_error(bad: float) -> None:
+    up = torch.ones(4, 2)
+    up[1, 1] = bad
+    with pytest.raises(BuildError) as caught:
+        compact_svd(Delta((4, 4), (Term(1.0, LowRank(up, torch.ones(2, 4))),)))
+    assert str(caught.value) == "error: NaN or Inf in the factors"
+
+
+def test_equal_deltas_have_equal_svds_bit_for_bit() -> None:
+    a, b = (compact_svd(delta((30, 20), (0.5, 3), (-2.0, 4))) for _ in range(2))
+    assert torch.equal(a.u, b.u)
+    assert torch.equal(a.vt, b.vt)

@@ -37,9 +37,7 @@ def to_numpy(tensor: torch.Tensor) -> Matrix:
     return array
 
 
-def factors(
-    shape: tuple[int, ...], rank: int, seed: int, dtype: torch.dtype = torch.float32
-) -> LowRank:
+def factors(shape: tuple[int, ...], rank: int, seed: int, dtype: torch.dtype = torch.float32) -> LowRank:
     rng = np.random.default_rng(seed)
     columns = int(np.prod(shape[1:]))
     up = torch.from_numpy(rng.standard_normal((shape[0], rank))).to(dtype)

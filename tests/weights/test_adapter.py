@@ -41,13 +41,19 @@ def another_extra(value: Adapter) -> Adapter:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (broken_rank, "attn.to_q.weight: the result has shape [12, 10] and rank 5 where shape [12, 10] and rank 4"),
-        (broken_shape, "attn.to_q.weight: the result has shape [12, 11] and rank 4 where shape [12, 10] and rank 4"),
+        (
+            broken_rank,
+            "attn.to_q.weight: the result has shape [12, 10] and rank 5 where shape [12, 10] and rank 4",
+        ),
+        (
+            broken_shape,
+            "attn.to_q.weight: the result has shape [12, 11] and rank 4 where shape [12, 10] and rank 4",
+        ),
         (missing_module, "conv.weight: the module is only in one of the result and its spec"),
         (another_spec, "the result's spec is not the one that was inferred"),
         (another_extra, "the result's extra tensors are not those that were inferred"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_breaks_its_spec_is_an_internal_fault(spoil: object, message: str) -> None:
     value = adapter()
     with pytest.raises(LorapipeError) as caught:

@@ -56,13 +56,23 @@ def test_rows_of_a_fused_weight_are_bound() -> None:
     ("module", "delta", "weight", "reason"),
     [
         (Q, (8, 6), (8, 7), "a delta [8, 6] does not fit the checkpoint's weight [8, 7]"),
-        (Q, (8, 6), (6, 8), "a delta [8, 6] does not fit the checkpoint's weight [6, 8] (as many values, another shape)"),
+        (
+            Q,
+            (8, 6),
+            (6, 8),
+            "a delta [8, 6] does not fit the checkpoint's weight [6, 8] (as many values, another shape)",
+        ),
         (Q, (8, 6, 3, 3), (8, 6), "a delta [8, 6, 3, 3] does not fit the checkpoint's weight [8, 6]"),
         (ModuleId("te2", "w", (8, 12)), (4, 6), (10, 6), "the checkpoint's weight [10, 6] has no rows 8:12"),
-        (ModuleId("te2", "w", (0, 4)), (5, 6), (10, 6), "a delta [5, 6] does not fit the checkpoint's rows [4, 6]"),
+        (
+            ModuleId("te2", "w", (0, 4)),
+            (5, 6),
+            (10, 6),
+            "a delta [5, 6] does not fit the checkpoint's rows [4, 6]",
+        ),
         (ModuleId("te2", "w", (0, 4)), (4, 6), (), "the checkpoint's weight [] has no rows 0:4"),
     ],
-)  # fmt: skip
+)
 def test_a_shape_that_does_not_fit_is_a_problem(
     module: ModuleId, delta: tuple[int, ...], weight: tuple[int, ...], reason: str
 ) -> None:

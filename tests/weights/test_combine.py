@@ -41,9 +41,7 @@ def test_concat_is_the_weighted_sum_of_different_ranks() -> None:
     a, b, c = adapter(8, 0.5), adapter(12, seed=3), adapter(3, 2.0, seed=4)
     joined = concat([("a", 0.7, a), ("b", -0.4, b), ("c", 1.5, c)])
     for module in SHAPES:
-        expected = sum_of(
-            (w, dense(v.modules[module])) for w, v in [(0.7, a), (-0.4, b), (1.5, c)]
-        )
+        expected = sum_of((w, dense(v.modules[module])) for w, v in [(0.7, a), (-0.4, b), (1.5, c)])
         np.testing.assert_allclose(dense(joined.modules[module]), expected, rtol=1e-12, atol=1e-12)
 
 

@@ -82,8 +82,14 @@ def test_scaling_by_no_number_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "rank", "target"),
-    [((12, 10), 4, 4), ((12, 10), 99, 10), ((12, 10, 1, 1), 4, 3), ((12, 10, 3, 3), 4, 2), ((2, 10, 3, 3), 9, 2)],
-)  # fmt: skip
+    [
+        ((12, 10), 4, 4),
+        ((12, 10), 99, 10),
+        ((12, 10, 1, 1), 4, 3),
+        ((12, 10, 3, 3), 4, 2),
+        ((2, 10, 3, 3), 9, 2),
+    ],
+)
 def test_targets_go_by_kernel_and_are_capped(shape: tuple[int, ...], rank: int, target: int) -> None:
     module = ModuleSpec(shape, 64, Spelling("x"))
     assert Ranks(rank, conv=2, conv1x1=3).target(module) == target
@@ -172,10 +178,10 @@ def test_a_merge_weight_is_a_finite_number() -> None:
 
 def test_inference_needs_no_torch() -> None:
     modules = ["specs", "sources", "inference", "joining", "binding", "output", "metadata", "each"]
-    code = f"import sys; {'; '.join(f'import lorapipe.weights.{m}' for m in modules)}; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == (
-        "False\n"
-    )
+    imports = "; ".join(f"import lorapipe.weights.{module}" for module in modules)
+    code = f"import sys; {imports}; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
 
 
 def test_sample_modules_cover_every_kernel() -> None:

@@ -87,7 +87,8 @@ def test_unknown_families_join_on_the_names_that_they_share() -> None:
 
 def test_unknown_families_that_share_no_name_are_refused() -> None:
     found = refused(
-        ("a", 1.0, spec((LINEAR, (8, 6), "u"), family=None)), ("b", 1.0, spec((TEXT, (4, 4), "t"), family=None))
+        ("a", 1.0, spec((LINEAR, (8, 6), "u"), family=None)),
+        ("b", 1.0, spec((TEXT, (4, 4), "t"), family=None)),
     )
     assert found.code == "family-unknown"
 

@@ -58,9 +58,7 @@ def test_the_largest_entry_of_each_column_is_positive(value: Delta) -> None:
 
 def test_factors_are_balanced() -> None:
     found = compact_svd(delta((12, 10), (1.0, 4))).factors()
-    np.testing.assert_allclose(
-        to_numpy(found.up.norm(dim=0)), to_numpy(found.down.norm(dim=1)), rtol=1e-12
-    )
+    np.testing.assert_allclose(to_numpy(found.up.norm(dim=0)), to_numpy(found.down.norm(dim=1)), rtol=1e-12)
 
 
 def test_energy_is_the_share_of_the_squared_norm() -> None:
@@ -88,8 +86,11 @@ def test_unbalanced_factors_lose_nothing_to_each_other() -> None:
     a, b = factors((12, 10), 2, 0, F64), factors((12, 10), 2, 1, F64)
     lopsided = Delta(
         (12, 10),
-        (Term(1.0, LowRank(a.up * 2.0**40, a.down / 2.0**40)), Term(1.0, LowRank(b.up / 2.0**40, b.down * 2.0**40))),
-    )  # fmt: skip
+        (
+            Term(1.0, LowRank(a.up * 2.0**40, a.down / 2.0**40)),
+            Term(1.0, LowRank(b.up / 2.0**40, b.down * 2.0**40)),
+        ),
+    )
     even = Delta((12, 10), (Term(1.0, a), Term(1.0, b)))
     np.testing.assert_allclose(to_numpy(compact_svd(lopsided).s), to_numpy(compact_svd(even).s), rtol=1e-13)
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from lorapipe.weights.metadata import common_metadata, network_metadata
+from lorapipe.weights.metadata import checkpoint_metadata, common_metadata, network_metadata
 from lorapipe.weights.saving import alphas
-from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.specs import CheckpointSpec, ModuleId
 
 from .samples import CONV, LINEAR, POINT, TEXT, adapter, adapter_of, delta
 
@@ -70,7 +70,9 @@ def test_a_lora_of_convolutions_alone_has_a_dim() -> None:
     assert network_metadata(value.spec, alphas(value))["ss_network_dim"] == "4"
 
 
-@pytest.mark.parametrize(("alpha", "text"), [(4.0, "4"), (5.6, "5.6"), (1e-05, "1e-05"), (1 / 3, "0.33333334")])
+@pytest.mark.parametrize(
+    ("alpha", "text"), [(4.0, "4"), (5.6, "5.6"), (1e-05, "1e-05"), (1 / 3, "0.33333334")]
+)
 def test_alpha_is_the_shortest_decimal_of_its_float32(alpha: float, text: str) -> None:
     value = adapter_of({ModuleId("unet", "x"): delta((4, 4), (alpha, 1))})
     assert network_metadata(value.spec, alphas(value))["ss_network_alpha"] == text
@@ -87,3 +89,14 @@ def test_a_hidden_adapter_keeps_only_what_a_loader_needs() -> None:
 def test_common_metadata_is_what_all_agree_on() -> None:
     assert common_metadata([{"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4"}]) == {"b": "2"}
     assert common_metadata([{"a": "1"}]) == {"a": "1"}
+
+
+def test_a_checkpoint_keeps_its_metadata_less_stale_hashes() -> None:
+    spec = CheckpointSpec("sd1", {}, {}, TRAINED)
+    assert checkpoint_metadata(spec) == {
+        key: value for key, value in TRAINED.items() if not key.startswith(("sshs_", "modelspec.hash"))
+    }
+    assert checkpoint_metadata(replace(spec, hidden=True)) == {
+        "ss_base_model_version": "sd_v1",
+        "ss_v2": "False",
+    }

@@ -77,8 +77,12 @@ def test_roots_are_taken_in_float64_and_rounded_once() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "up", "down"),
-    [((12, 10), (12, 3), (3, 10)), ((8, 6, 1, 1), (8, 3, 1, 1), (3, 6, 1, 1)), ((9, 5, 3, 3), (9, 3, 1, 1), (3, 5, 3, 3))],
-)  # fmt: skip
+    [
+        ((12, 10), (12, 3), (3, 10)),
+        ((8, 6, 1, 1), (8, 3, 1, 1), (3, 6, 1, 1)),
+        ((9, 5, 3, 3), (9, 3, 1, 1), (3, 5, 3, 3)),
+    ],
+)
 def test_factors_take_the_shapes_of_the_field(
     shape: tuple[int, ...], up: tuple[int, ...], down: tuple[int, ...]
 ) -> None:
@@ -90,7 +94,11 @@ def test_factors_take_the_shapes_of_the_field(
 def test_a_transposed_spelling_is_the_transposed_delta(coefficients: tuple[float, float]) -> None:
     value = delta((12, 10), (coefficients[0], 3), (coefficients[1], 2))
     saved = saved_module(value, "F32", transposed=True)
-    tensors = {"m.lora_up.weight": saved.up, "m.lora_down.weight": saved.down, "m.alpha": torch.tensor(saved.alpha)}
+    tensors = {
+        "m.lora_up.weight": saved.up,
+        "m.lora_down.weight": saved.down,
+        "m.alpha": torch.tensor(saved.alpha),
+    }
     np.testing.assert_allclose(loaded(tensors)["m"], dense(value).T, atol=1e-5)
 
 

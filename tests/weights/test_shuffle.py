@@ -87,7 +87,9 @@ def test_the_canonical_name_seeds_not_the_spelling() -> None:
     rotated = [shuffle(adapter_of({m: value})).modules[m].terms[0].factors.up for m in (there, elsewhere)]
     assert torch.equal(*rotated)
     rows = ModuleId("unet", "a.weight", (0, 12))
-    assert not torch.allclose(rotated[0], shuffle(adapter_of({rows: value})).modules[rows].terms[0].factors.up)
+    assert not torch.allclose(
+        rotated[0], shuffle(adapter_of({rows: value})).modules[rows].terms[0].factors.up
+    )
 
 
 def test_the_result_is_a_function_of_the_delta_alone() -> None:
@@ -125,7 +127,11 @@ def nearly_cancelling() -> Adapter:
 def loss(value: Adapter, reference: Matrix) -> float:
     """What saving in fp16 loses, relative to the difference itself."""
     saved = saved_module(value.modules[LINEAR], "F16")
-    tensors = {"m.lora_up.weight": saved.up, "m.lora_down.weight": saved.down, "m.alpha": torch.tensor(saved.alpha)}
+    tensors = {
+        "m.lora_up.weight": saved.up,
+        "m.lora_down.weight": saved.down,
+        "m.alpha": torch.tensor(saved.alpha),
+    }
     return error(loaded(tensors)["m"], [(1.0, reference)])
 
 

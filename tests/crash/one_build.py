@@ -1,0 +1,102 @@
+"""A child process for the crash tests: one result, one output, one lock, and death on demand.
+
+    one_build.py FOLDER VERSION [POINT NTH ACTION]
+
+builds ``FOLDER/out/f`` and ``FOLDER/r.lock`` from a store in ``FOLDER/store``. The NTH time
+it comes to POINT it is killed (``kill``), or its disk is full (``full``). It prints each
+point it passes, and at the end whether it ``built`` the result or ``found`` it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from lorapipe.errors import LorapipeError
+from lorapipe.store.atomic import sweep
+from lorapipe.store.lockfile import LockedOutput, LockFile, write
+from lorapipe.store.store import Store, open_store
+
+SIZE = 3 << 19
+
+
+def content(version: str) -> bytes:
+    """Of an output; a third of it is more than the writer's buffer."""
+    return hashlib.sha256(version.encode()).digest() * (SIZE // 32)
+
+
+def result(version: str) -> bytes:
+    return b"result of " + content(version)
+
+
+def key(version: str) -> str:
+    return hashlib.sha256(b"key" + version.encode()).hexdigest()
+
+
+def write_pieces(file: BinaryIO, data: bytes) -> None:
+    for start in range(0, len(data), SIZE // 3):
+        file.write(data[start : start + SIZE // 3])
+
+
+def build(folder: Path, version: str, hook: Callable[[str], None]) -> bool:
+    """Returns whether the result had to be built."""
+    path = folder / "out" / "f"
+    sweep(path.parent)
+    with open_store(folder / "store", hook=hook) as store:
+        _, built = store.entries.obtain(
+            key(version), lambda file: write_pieces(file, result(version)), version
+        )
+        digest = publish(store, path, version)
+    output = LockedOutput("out/f", digest, SIZE, key(version))
+    write(folder / "r.lock", LockFile(recipe=key("recipe"), lorapipe="0", outputs={"f": output}))
+    return built
+
+
+def publish(store: Store, path: Path, version: str) -> str:
+    present = store.memo.hash(path).sha256 if path.exists() else None
+    assert present is None or store.journal.ours(path, present), "a foreign file"
+    digest = hashlib.sha256(content(version)).hexdigest()
+    with store.stage(path, needed=SIZE) as staged:
+        write_pieces(staged.file, content(version))
+        store.publish(staged, digest, key(version), replacing=present)
+    return digest
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()  # a killed process flushes nothing
+
+
+def acting(point: str, nth: int, action: str) -> Callable[[str], None]:
+    seen: Counter[str] = Counter()
+
+    def hook(at: str) -> None:
+        say(at)
+        seen[at] += 1
+        if (at, seen[at]) == (point, nth):
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(errno.ENOSPC, "injected")
+
+    return hook
+
+
+def main(folder: str, version: str, point: str = "", nth: str = "0", action: str = "") -> int:
+    try:
+        built = build(Path(folder), version, acting(point, int(nth), action))
+    except LorapipeError as error:
+        say(error.code)
+        return error.exit_status
+    say("built" if built else "found")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

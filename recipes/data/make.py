@@ -57,8 +57,8 @@ EXCERPT = {
     f"{LDM}1.1.proj_in.weight": (320, 320, 1, 1),
     f"{LDM}1.1.proj_in.bias": (320,),
     f"{LDM}1.1.transformer_blocks.0.attn1.to_q.weight": (320, 320),
-    f"{LDM}1.1.transformer_blocks.0.attn1.to_k.weight": (320, 320),
-    f"{LDM}1.1.transformer_blocks.0.attn1.to_v.weight": (320, 320),
+    # The width of the text tells SD1 from SD2, which name their U-Nets alike.
+    f"{LDM}1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
     f"{CLIP}final_layer_norm.weight": (768,),
     f"{CLIP}final_layer_norm.bias": (768,),
 }
@@ -115,7 +115,7 @@ def lora(title: str, modules: Mapping[str, tuple[int, ...]], rank: int, alpha: f
 
 
 def excerpt() -> Tensors:
-    """Twelve of the model's 1131 tensors, one of them of integers: none of the VAE, few of the rest."""
+    """Eleven of the model's 1131 tensors, one of them of integers: none of the VAE, few of the rest."""
     tensors: Tensors = {f"{CLIP}embeddings.position_ids": np.arange(77, dtype="<i8").reshape(1, 77)}
     for name, shape in EXCERPT.items():
         values = noise(name, shape) * 0.03125

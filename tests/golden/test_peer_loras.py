@@ -1,0 +1,166 @@
+"""kohya-ss/sd-scripts 48d368f on LoRA + LoRA: what it computes, and what lorapipe does instead.
+
+The peer's strengths are wrong, so its outputs are not matched: each test states the
+exact relation between its output and lorapipe's, on its own files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lorapipe.build.run import Options, build
+from lorapipe.recipe.parsing import load_recipe
+
+from ..bench import Bench
+from .numbers import deltas, factors, ranks, relative
+
+Shared = Callable[[str], Path]
+
+
+def build_steps(bench: Bench, shared: Shared, golden: str, steps: str) -> Path:
+    """Run a recipe of these steps on copies of a golden's inputs; the last step saves out.safetensors."""
+    for path in shared(f"golden/{golden}").glob("[abc].safetensors"):
+        shutil.copy(path, bench.folder)
+    built = build(load_recipe(bench.recipe(steps)), Options(workers=1))
+    return built.outputs[-1].path
+
+
+def loads(names: str) -> str:
+    return "".join(f"{name}: {{load: {name}.safetensors}}\n" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("golden", "ratios"),
+    [
+        ("concat_sd15", {"a": 1.0, "b": -1.0}),
+        ("concat_ratio_shuffle_sd15", {"a": 0.5, "b": -2.0}),
+    ],
+)
+def test_the_peers_concat_squares_ratios_and_divides_by_the_grown_rank(
+    bench: Bench, shared: Shared, golden: str, ratios: Mapping[str, float]
+) -> None:
+    terms = ", ".join(f"{name}: {ratio}" for name, ratio in ratios.items())
+    out = build_steps(
+        bench,
+        shared,
+        golden,
+        loads("ab") + f"s: {{concat: {{{terms}}}}}\no: {{save: s, to: out.safetensors, dtype: fp32}}",
+    )
+
+    peer, ours = deltas(shared(f"golden/{golden}/expected.safetensors")), deltas(out)
+    files = {name: shared(f"golden/{golden}/{name}.safetensors") for name in ratios}
+    given = {name: (deltas(path), ranks(path)) for name, path in files.items()}
+    assert set(peer) == set(ours)
+    for stem in ours:
+        present = [name for name in ratios if stem in given[name][0]]
+        exact = sum(ratios[name] * given[name][0][stem] for name in present)
+        total = sum(given[name][1][stem] for name in present)
+        squared = sum(
+            ratios[name] * abs(ratios[name]) * given[name][1][stem] / total * given[name][0][stem]
+            for name in present
+        )
+        assert relative(ours[stem], exact) < 1e-6
+        assert relative(peer[stem], squared) < 1e-5
+
+
+def test_the_peers_merge_adds_factors_lorapipe_adds_deltas(bench: Bench, shared: Shared) -> None:
+    ratios = {"a": 0.6, "b": 0.8}
+    out = build_steps(
+        bench,
+        shared,
+        "merge_sd15",
+        loads("ab") + "s: {concat: {a: 0.6, b: 0.8}}\no: {save: s, to: out.safetensors, dtype: fp32}",
+    )
+
+    given = {name: factors(shared(f"golden/merge_sd15/{name}.safetensors")) for name in ratios}
+    peer, ours = deltas(shared("golden/merge_sd15/expected.safetensors")), deltas(out)
+    assert set(peer) == set(ours)
+    for stem in ours:
+        present = [name for name in ratios if stem in given[name]]
+        up, down, base = _factor_sum([given[name][stem] for name in present], [ratios[n] for n in present])
+        exact = sum(
+            ratios[n]
+            * given[n][stem][2]
+            / given[n][stem][1].shape[0]
+            * (given[n][stem][0] @ given[n][stem][1])
+            for n in present
+        )
+        assert relative(ours[stem], exact) < 1e-6
+        assert relative(peer[stem], base / down.shape[0] * (up @ down)) < 1e-5
+        assert relative(peer[stem], exact) > 0.1
+
+
+def _factor_sum(
+    terms: list[tuple[np.ndarray, np.ndarray, float]], ratios: list[float]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """sum |s| up and sum s down with s = sqrt(alpha / alpha_0) * ratio, and alpha_0."""
+    base = terms[0][2]
+    scales = [np.sqrt(alpha / base) * ratio for (_, _, alpha), ratio in zip(terms, ratios, strict=True)]
+    up = sum(abs(s) * u for s, (u, _, _) in zip(scales, terms, strict=True))
+    down = sum(s * d for s, (_, d, _) in zip(scales, terms, strict=True))
+    return up, down, base
+
+
+def test_a_module_that_one_file_has_comes_out_at_its_ratio_not_its_square(
+    bench: Bench, shared: Shared
+) -> None:
+    out = build_steps(
+        bench,
+        shared,
+        "merge_sd15",
+        loads("ab") + "s: {concat: {a: 0.6, b: 0.8}}\no: {save: s, to: out.safetensors, dtype: fp32}",
+    )
+
+    ratios = {"a": 0.6, "b": 0.8}
+    given = {name: deltas(shared(f"golden/merge_sd15/{name}.safetensors")) for name in ratios}
+    peer, ours = deltas(shared("golden/merge_sd15/expected.safetensors")), deltas(out)
+    alone = {stem: "a" if stem in given["a"] else "b" for stem in given["a"].keys() ^ given["b"].keys()}
+    assert set(alone.values()) == {"a", "b"}
+    for stem, name in alone.items():
+        assert relative(ours[stem], ratios[name] * given[name][stem]) < 1e-6
+        assert relative(peer[stem], ratios[name] ** 2 * given[name][stem]) < 1e-5
+
+
+def test_a_fixed_resize_is_the_peers_where_the_peer_is_exact(bench: Bench, shared: Shared) -> None:
+    # The peer's conv rank means every 4-D module, 1x1 kernels included.
+    out = build_steps(
+        bench,
+        shared,
+        "resize_fixed_sd15",
+        loads("a")
+        + "s: {svd-resize: a, rank: 4, conv-rank: 3, conv1x1-rank: 3}\no: {save: s, to: out.safetensors, dtype: fp32}",
+    )
+
+    peer, ours = deltas(shared("golden/resize_fixed_sd15/expected.safetensors")), deltas(out)
+    assert ranks(out) == ranks(shared("golden/resize_fixed_sd15/expected.safetensors"))
+    for stem in ours:
+        assert relative(ours[stem], peer[stem]) < 1e-5
+
+
+def test_an_svd_merge_is_never_further_from_the_true_sum_than_the_peers(bench: Bench, shared: Shared) -> None:
+    # The peer clamps both factors at a quantile; lorapipe does not.
+    out = build_steps(
+        bench,
+        shared,
+        "svd_merge_sd15",
+        loads("ab")
+        + "s: {concat: {a: 0.8, b: 0.6}}\nr: {svd-resize: s, rank: 4, conv-rank: 2}\n"
+        + "o: {save: r, to: out.safetensors, dtype: fp32}",
+    )
+
+    folder = "golden/svd_merge_sd15"
+    ratios = {"a": 0.8, "b": 0.6}
+    given = {name: deltas(shared(f"{folder}/{name}.safetensors")) for name in ratios}
+    peer, ours = deltas(shared(f"{folder}/expected.safetensors")), deltas(out)
+    assert ranks(out) == ranks(shared(f"{folder}/expected.safetensors"))
+    for stem in ours:
+        exact = sum(ratios[n] * given[n][stem] for n in ratios if stem in given[n])
+        best = np.linalg.svd(exact, compute_uv=False)[ranks(out)[stem] :]
+        error = np.linalg.norm(ours[stem] - exact)
+        assert error <= np.linalg.norm(peer[stem] - exact)
+        assert error <= 1.0001 * np.linalg.norm(best) + 1e-6 * np.linalg.norm(exact)

@@ -174,6 +174,25 @@ def test_the_hook_passes_each_point_in_order(tmp_path: Path) -> None:
     ]
 
 
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test can cut the power; it can see in which order the disk was asked."""
+    seen: list[str] = []
+    real = os.fsync
+
+    def spy(fd: int) -> None:
+        seen.append("sync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync file")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    with atomic_write(tmp_path / "new" / "f", hook=seen.append) as file:
+        file.write(b"x")
+    order = [point for point in seen if point.startswith("sync") or point.endswith((":write", ":renamed"))]
+    assert order == ["sync folder", "output:write", "sync file", "output:renamed", "sync folder"]
+    assert seen[-1] == "output:published"
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_an_error_at_any_point_leaves_old_or_new_and_no_trace(tmp_path: Path, point: str) -> None:
     path = tmp_path / "f"

@@ -23,6 +23,12 @@ def test_a_recorded_digest_is_ours_at_its_path_only(store: Store, tmp_path: Path
     assert not store.journal.ours(tmp_path / "g", digest("a"))
 
 
+def test_a_record_survives_a_loss_of_power(store: Store, tmp_path: Path, digest: Digest) -> None:
+    """In sqlite's terms: the commit waits for the disk (synchronous = FULL)."""
+    store.journal.record(tmp_path / "f", digest("a"), digest("key"))
+    assert store.database.query("PRAGMA synchronous") == [(2,)]
+
+
 def test_nothing_is_ours_where_there_is_no_store(
     store: Store, tmp_path: Path, root: Path, digest: Digest
 ) -> None:

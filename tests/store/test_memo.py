@@ -231,6 +231,7 @@ def test_an_output_that_changed_meanwhile_is_not_remembered(
     path.write_bytes(b"xyz")
     memo.settle()
     assert memo.lookup(path) is None
+    assert memo.lookup(state) is None
     memo.later(path, None, sha256(b"abc"))  # another program wrote to it: nothing to wait for
     memo.settle()
     memo._database.close()

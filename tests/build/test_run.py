@@ -73,8 +73,14 @@ def metadata(path: Path) -> dict[str, str]:
 # --- the numbers ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tail", ["out: {save: both, to: out.safetensors, dtype: fp32}",
-                                  "mix: {shuffle: both, seed: 7}\nout: {save: mix, to: out.safetensors, dtype: fp32}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "out: {save: both, to: out.safetensors, dtype: fp32}",
+        "mix: {shuffle: both, seed: 7}\nout: {save: mix, to: out.safetensors, dtype: fp32}",
+    ],
+    ids=["concat", "shuffle"],
+)
 def test_a_weighted_concat_and_its_shuffle_agree_with_float64_to_1e_6(bench: Bench, tail: str) -> None:
     bench.lora("a", rank=8, alpha=4.0, seed=1)
     bench.lora("b", rank=12, alpha=None, seed=2)
@@ -190,7 +196,13 @@ def test_a_ckpt_goes_in_and_out(bench: Bench) -> None:
     bench.lora("a")
     torch.save({"state_dict": load_file(bench.folder / "a.safetensors")}, bench.folder / "a.ckpt")
 
-    built = run(bench.recipe("a: {load: a.ckpt, family: sd1}\nout: {save: a, to: out.ckpt}\nsame: {save: a, to: out2.pt}"))
+    built = run(
+        bench.recipe("""
+            a: {load: a.ckpt, family: sd1}
+            out: {save: a, to: out.ckpt}
+            same: {save: a, to: out2.pt}
+        """)
+    )
 
     found = torch.load(built.outputs[0].path, weights_only=True)
     for name, tensor in load_file(bench.folder / "a.safetensors").items():
@@ -209,7 +221,8 @@ def test_step_names_order_folder_workers_and_store_do_not_change_a_byte(
     first = run(
         bench.recipe(
             BOTH
-            + "s: {svd-resize: both, rank: 4}\nout: {save: s, to: o.safetensors}\nall: {save: both, to: p.safetensors}"
+            + "s: {svd-resize: both, rank: 4}\n"
+            + "out: {save: s, to: o.safetensors}\nall: {save: both, to: p.safetensors}"
         ),
         workers=1,
     )
@@ -285,7 +298,8 @@ def test_a_changed_option_rebuilds_only_what_depends_on_it(bench: Bench) -> None
     bench.lora("a", rank=8)
     recipe = bench.recipe(
         "a: {load: a.safetensors}\nm: {shuffle: a}\n"
-        "s: {svd-resize: m, rank: $(r)}\nout: {save: s, to: o.safetensors}\nwhole: {save: m, to: w.safetensors}",
+        "s: {svd-resize: m, rank: $(r)}\n"
+        "out: {save: s, to: o.safetensors}\nwhole: {save: m, to: w.safetensors}",
         head="params: {r: 4}\n",
     )
     assert steps_done(recipe) == {
@@ -307,7 +321,7 @@ def test_a_raised_version_of_a_kind_makes_its_results_stale(
     recipe = bench.recipe("a: {load: a.safetensors}\nm: {shuffle: a}\nout: {save: m, to: o.safetensors}")
     run(recipe)
 
-    import lorapipe.steps.shuffle as shuffle
+    from lorapipe.steps import shuffle
 
     monkeypatch.setattr(shuffle, "KIND", replace(find_kind("shuffle"), version=2))
 

@@ -28,9 +28,15 @@ def factors(path: Path) -> dict[str, Factors]:
     return found
 
 
+def product(module: Factors) -> np.ndarray:
+    """alpha / rank * up @ down, [O, I*k] in float64."""
+    up, down, alpha = module
+    return alpha / down.shape[0] * (up @ down)
+
+
 def deltas(path: Path) -> dict[str, np.ndarray]:
-    """alpha / rank * up @ down of every module, [O, I*k] in float64."""
-    return {stem: alpha / down.shape[0] * (up @ down) for stem, (up, down, alpha) in factors(path).items()}
+    """The delta of every module."""
+    return {stem: product(module) for stem, module in factors(path).items()}
 
 
 def ranks(path: Path) -> dict[str, int]:

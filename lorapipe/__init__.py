@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lorapipe.version import __version__
+
 if TYPE_CHECKING:
     from lorapipe.api import (
         Weights,
@@ -28,13 +30,12 @@ if TYPE_CHECKING:
     from lorapipe.build.run import Options
     from lorapipe.errors import LorapipeError, ManyErrors
 
-__version__ = "0.1.0"
-
 __all__ = [
     "LorapipeError",
     "ManyErrors",
     "Options",
     "Weights",
+    "__version__",
     "concat",
     "load",
     "make_plan",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorapipe.architectures.family import Family, families, family
+from lorapipe.architectures.family import Family, families, family, titles
 from lorapipe.architectures.recognise import (
     Recognised,
     nearest,
@@ -22,4 +22,5 @@ __all__ = [
     "other_families",
     "recognise_adapter",
     "recognise_checkpoint",
+    "titles",
 ]

@@ -13,7 +13,7 @@ from lorapipe.architectures.table import Features, Module, Table, bad_table, par
 from lorapipe.architectures.target import Target
 from lorapipe.errors import RecipeError
 
-__all__ = ["Family", "build_family", "families", "family"]
+__all__ = ["Family", "build_family", "families", "family", "titles"]
 
 _TABLES = Path(__file__).parent / "tables"
 
@@ -43,6 +43,11 @@ class Family:
     def names(self) -> Iterable[str]:
         """Every spelling that :meth:`lookup` knows."""
         return self._stems.keys()
+
+    @property
+    def namings(self) -> tuple[str, ...]:
+        """The namings that :meth:`spell` knows, the usual one first."""
+        return tuple(self._spellings)
 
     def group(self, component: str) -> str:
         """What a recipe calls the component: ``te1`` and ``te2`` are both ``te``."""
@@ -114,6 +119,11 @@ class Family:
 def families() -> tuple[str, ...]:
     """Names of all families: one for each table."""
     return tuple(sorted(path.stem for path in _TABLES.glob("*.yaml")))
+
+
+def titles() -> dict[str, str]:
+    """What people call each family: ``sd1`` is ``SD1.x``."""
+    return {name: _load(name).title for name in families()}
 
 
 def family(name: str) -> Family:

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lorapipe import __version__
 from lorapipe.build.result import BuiltOutput
 from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.digest import sha256_file
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockedStep, LockFile, lock_path, read, relative
+from lorapipe.version import __version__
 
 __all__ = ["locate", "lock_of", "locked_view"]
 

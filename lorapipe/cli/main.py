@@ -9,8 +9,8 @@ from typing import cast
 
 import click
 
-from lorapipe import __version__
 from lorapipe.recipe.suggest import did_you_mean
+from lorapipe.version import __version__
 
 __all__ = ["COMMANDS", "cli"]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lorapipe.architectures import titles
+from lorapipe.formats.spelling import one_spelling
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference import concat_spec
@@ -17,13 +20,15 @@ __all__ = ["KIND"]
 
 def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:  # noqa: ARG001  # the kinds' one signature
     terms = inputs.terms("concat")
-    return concat_spec([(t.step, t.weight, adapter_spec(t.value, "concat", t.step)) for t in terms])
+    specs = [(t.step, t.weight, adapter_spec(t.value, "concat", t.step)) for t in terms]
+    return one_spelling(concat_spec(specs, titles()))
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:  # noqa: ARG001  # the kinds' one signature
     from lorapipe.weights.combine import concat
 
-    return concat([(t.step, t.weight, t.value) for t in inputs.terms("concat")])
+    summed = concat([(t.step, t.weight, t.value) for t in inputs.terms("concat")], titles())
+    return replace(summed, spec=one_spelling(summed.spec))
 
 
 def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the kinds' one signature

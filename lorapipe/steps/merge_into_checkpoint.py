@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.architectures import families, family
+from lorapipe.architectures import titles
 from lorapipe.errors import RecipeError
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec
@@ -26,12 +26,8 @@ def bindings(inputs: Inputs[Spec]) -> list[tuple[str, float, AdapterSpec, Bindin
     found = []
     for term in inputs.terms("loras"):
         adapter = adapter_spec(term.value, "loras", term.step)
-        found.append((term.step, term.weight, adapter, bind(adapter, base, _titles())))
+        found.append((term.step, term.weight, adapter, bind(adapter, base, titles())))
     return found
-
-
-def _titles() -> dict[str, str]:
-    return {name: family(name).title for name in families()}
 
 
 def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
@@ -53,7 +49,7 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint: 
 
     base: Checkpoint = inputs.one(_PORT)
     terms = inputs.terms("loras")
-    return merge(base, [(t.weight, t.value, bind(t.value.spec, base.spec, _titles())) for t in terms])
+    return merge(base, [(t.weight, t.value, bind(t.value.spec, base.spec, titles())) for t in terms])
 
 
 def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the kinds' one signature

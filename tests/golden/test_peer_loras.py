@@ -133,7 +133,8 @@ def test_a_fixed_resize_is_the_peers_where_the_peer_is_exact(bench: Bench, share
         shared,
         "resize_fixed_sd15",
         loads("a")
-        + "s: {svd-resize: a, rank: 4, conv-rank: 3, conv1x1-rank: 3}\no: {save: s, to: out.safetensors, dtype: fp32}",
+        + "s: {svd-resize: a, rank: 4, conv-rank: 3, conv1x1-rank: 3}\n"
+        + "o: {save: s, to: out.safetensors, dtype: fp32}",
     )
 
     peer, ours = deltas(shared("golden/resize_fixed_sd15/expected.safetensors")), deltas(out)

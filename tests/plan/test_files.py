@@ -69,7 +69,8 @@ def test_a_missing_input_says_where_it_was_looked_for_and_what_is_near(tmp_path:
 
     assert str(near.value) == "error: no file 'chra.safetensors' - did you mean 'char.safetensors'?"
     assert str(far.value) == (
-        f"error: no file 'x/none.safetensors' - looked in {tmp_path / 'x'}; --models DIR adds a folder to look in"
+        f"error: no file 'x/none.safetensors' - looked in {tmp_path / 'x'}; "
+        "--models DIR adds a folder to look in"
     )
 
 

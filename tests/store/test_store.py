@@ -119,7 +119,7 @@ def commons() -> Iterator[Path]:
 
 
 AS_READER = """
-import os, sys, pathlib
+import os, sys, pathlib, urllib.parse
 from lorapipe.errors import BuildError
 from lorapipe.store.store import open_store
 if os.getuid() == 0:  # whom no mode stops; by now all is imported that a stranger may not read

@@ -24,6 +24,8 @@ _TELLING = re.compile(
     r"|hada_w[12]_[ab]|lokr_w[12](_[ab])?|dora_scale|oft_(blocks|diag|R))(\.|$)"
 )
 
+_READ = "lorapipe reads LoRA and LoCon as kohya's trainer writes them"
+
 BUNDLED = "bundle_emb."
 """Prefix of textual-inversion embeddings that a LoRA file carries."""
 
@@ -109,10 +111,8 @@ def _refuse(name: str, problems: Problems) -> set[str]:
     for kind, suffixes in _UNSUPPORTED.items():
         for suffix in suffixes:
             if name.endswith(suffix):
-                hint = "lorapipe reads LoRA and LoCon; convert the file with the program that made it"
-                problems.say(
-                    "unsupported-kind", f"{{n}} tensor{{s}} of {kind}, not supported yet", name, hint
-                )
+                message = f"{{n}} tensor{{s}} of {kind}, not supported yet"
+                problems.say("unsupported-kind", message, name, _READ)
                 return {name[: -len(suffix)]}
     problems.add("unknown-tensors", name)
     return set()

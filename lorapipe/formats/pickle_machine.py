@@ -29,11 +29,11 @@ STEP_LIMIT = 2_000_000
 _NUMBER_LIMIT = 64
 
 
-class Malformed(ValueError):  # noqa: N818  # a verdict for the caller to word, never seen by users
+class Malformed(ValueError):  # a verdict for the caller to word, never seen by users
     """The pickle is not one that ``torch.save`` could have written."""
 
 
-class Forbidden(ValueError):  # noqa: N818  # as above
+class Forbidden(ValueError):  # as above
     """The pickle names something (the message, ``module.attribute``) that is not data."""
 
 

@@ -114,7 +114,7 @@ class _View:
 
 def _gather(file: OpenedFile, view: _View, start: int, stop: int) -> bytearray:
     """Rows of a tensor whose elements do not lie one after the other."""
-    import numpy as np  # noqa: PLC0415  # only views need it, and headers should be quick to read
+    import numpy as np  # only views need it, and headers should be quick to read
 
     width = DTYPES[view.spec.dtype]
     shape = (stop - start, *view.spec.shape[1:])
@@ -185,7 +185,9 @@ def _legacy(file: OpenedFile) -> tuple[Any, dict[str, Entry]]:
         places[key] = Entry(position + 8, elements * widths[key])
         position += 8 + places[key].size
     if position > file.size:
-        raise file.error("torch-truncated", f"ends {position - file.size} bytes too early", _AGAIN)
+        raise file.error(
+            "torch-truncated", f"is cut short: it has {file.size} of its {position} bytes", _AGAIN
+        )
     return value, places
 
 

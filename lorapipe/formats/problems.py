@@ -29,10 +29,10 @@ _KINDS: Mapping[str, _Kind] = {
     "ranks-disagree": _Kind("{n} module{s} whose up and down have different ranks", _DAMAGED),
     "bad-factor-shape": _Kind("{n} module{s} whose factors have shapes that no LoRA has", _DAMAGED),
     "factors-not-floating": _Kind("{n} tensor{s} of factors whose numbers are not floating", _DAMAGED),
-    "alpha-not-scalar": _Kind("{n} alpha{s} that are not a single number", _DAMAGED),
+    "alpha-not-scalar": _Kind("{n} alpha{s} of more or less than one number", _DAMAGED),
     "bad-alpha": _Kind("{n} alpha{s} of 0, NaN or Inf", "the training failed, or the file is damaged"),
     "not-finite": _Kind("{n} tensor{s} with NaN or Inf", "the training failed, or the file is damaged"),
-    "unknown-tensors": _Kind("{n} tensor{s} that belong to no LoRA", "a checkpoint? say `as: checkpoint`"),
+    "unknown-tensors": _Kind("{n} tensor{s} of no LoRA module", "a checkpoint? say `as: checkpoint`"),
     "module-twice": _Kind("{n} module{s} written under two names", "remove one of the two"),
 }
 

@@ -90,7 +90,7 @@ def _check_shape(
             "position-misfit",
             "{n} module{s} whose shape is not that of the module with its number",
             f"{module.stem} is {list(found)}, {target.key} is {list(wanted)}",
-            f"the LoRA was made for another model than {known.title}",
+            "the LoRA was made for another model",
         )
 
 

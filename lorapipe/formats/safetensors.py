@@ -199,7 +199,11 @@ def _layout(file: OpenedFile, header: dict[str, object], available: int) -> dict
             )
         position, before = place.end, _quote(name)
     if position > available:
-        raise file.error("safetensors-truncated", f"ends {position - available} bytes too early", _AGAIN)
+        raise file.error(
+            "safetensors-truncated",
+            f"is cut short: it has {available} of its {position} bytes of data",
+            _AGAIN,
+        )
     if position < available:
         spare = available - position
         raise file.error("safetensors-trailing-data", f"has {spare} bytes that belong to no tensor", _AGAIN)

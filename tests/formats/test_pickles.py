@@ -195,7 +195,7 @@ def test_complex_tensors_are_refused_as_what_they_are(tmp_path: Path) -> None:
 def test_a_cut_legacy_file_is_said_to_end_early(tmp_path: Path) -> None:
     path = save(tmp_path / "x.pt", {"a": torch.ones(100)}, legacy=True)
     os.truncate(path, path.stat().st_size - 10)
-    with pytest.raises(InputError, match="ends 10 bytes too early") as caught:
+    with pytest.raises(InputError, match=r"is cut short: it has \d+ of its \d+ bytes") as caught:
         TorchFile.open(path)
     assert caught.value.code == "torch-truncated"
 

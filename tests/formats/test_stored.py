@@ -1,0 +1,153 @@
+"""The store keeps adapters bit for bit, and equal adapters as equal bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lorapipe.errors import InputError
+from lorapipe.formats.safetensors_writer import write_safetensors
+from lorapipe.formats.stored import read_stored, write_stored
+from lorapipe.weights.adapter import Adapter
+from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+
+from .sources import NAMES, seeded
+
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
+sizes = st.integers(1, 4)
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
+
+
+@st.composite
+def deltas(draw: st.DrawFn) -> Delta:
+    shape = draw(st.one_of(st.tuples(sizes, sizes), st.tuples(sizes, sizes, sizes, sizes)))
+    columns = int(torch.tensor(shape[1:]).prod())
+    terms = []
+    for _ in range(draw(st.integers(1, 3))):
+        rank, dtype, seed = draw(sizes), draw(st.sampled_from(DTYPES)), draw(st.integers(0, 1000))
+        up = seeded(shape[0], rank, seed=seed, dtype=dtype)
+        down = seeded(rank, columns, seed=seed + 1, dtype=dtype)
+        coefficient = draw(st.floats(allow_nan=False, allow_infinity=False))
+        terms.append(Term(coefficient, LowRank(up, down)))
+    return Delta(shape, tuple(terms))
+
+
+@st.composite
+def adapters(draw: st.DrawFn) -> Adapter:
+    rows = st.none() | st.tuples(st.integers(0, 9), st.integers(10, 20))
+    places = draw(
+        st.lists(st.builds(ModuleId, texts, texts, rows), max_size=4, unique=True)  # an id may be any text
+    )
+    modules = {place: draw(deltas()) for place in places}
+    specs = {
+        place: ModuleSpec(delta.shape, delta.rank, Spelling(draw(texts), draw(st.booleans())))
+        for place, delta in modules.items()
+    }
+    extras = {name: seeded(2, 3, seed=1).half() for name in draw(st.lists(texts, max_size=2, unique=True))}
+    spec = AdapterSpec(
+        family=draw(st.none() | st.just("sdxl")),
+        modules=specs,
+        dtype=draw(st.sampled_from(["F16", "F32"])),
+        metadata=draw(st.dictionaries(texts, texts, max_size=3)),
+        extras={name: TensorSpec(NAMES[t.dtype], tuple(t.shape)) for name, t in extras.items()},
+        hidden=draw(st.booleans()),
+    )
+    return Adapter(spec, modules, extras)
+
+
+def stored(adapter: Adapter) -> bytes:
+    stream = io.BytesIO()
+    write_stored(adapter, stream)
+    return stream.getvalue()
+
+
+def same(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Bit for bit: zeros of either sign are not the same."""
+    raw = [t.contiguous().reshape(-1).view(torch.uint8) for t in (one, two)]
+    return one.dtype == two.dtype and one.shape == two.shape and torch.equal(*raw)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(adapters())
+def test_what_is_written_is_read_bit_for_bit(tmp_path: Path, adapter: Adapter) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(stored(adapter))
+    found = read_stored(path)
+    found.check(adapter.spec)
+    assert list(found.spec.modules) == list(adapter.spec.modules)
+    for place, delta in adapter.modules.items():
+        assert len(found.modules[place].terms) == len(delta.terms)
+        for one, two in zip(found.modules[place].terms, delta.terms, strict=True):
+            assert struct.pack("d", one.coefficient) == struct.pack("d", two.coefficient)
+            assert same(one.factors.up, two.factors.up)
+            assert same(one.factors.down, two.factors.down)
+    assert all(same(found.extras[name], extra) for name, extra in adapter.extras.items())
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(adapters())
+def test_reading_and_writing_again_changes_no_byte(tmp_path: Path, adapter: Adapter) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(stored(adapter))
+    assert stored(read_stored(path)) == path.read_bytes()
+
+
+@settings(max_examples=30, deadline=None)
+@given(adapters())
+def test_the_order_of_metadata_changes_no_byte(adapter: Adapter) -> None:
+    turned = dict(reversed(adapter.spec.metadata.items()))
+    other = Adapter(replace(adapter.spec, metadata=turned), adapter.modules, adapter.extras)
+    assert stored(other) == stored(adapter)
+
+
+def one_module(up: torch.Tensor, down: torch.Tensor) -> Adapter:
+    delta = Delta((up.shape[0], down.shape[1]), (Term(0.1, LowRank(up, down)),))
+    place = ModuleId("unet", "x.weight")
+    spec = AdapterSpec("sd1", {place: ModuleSpec(delta.shape, delta.rank, Spelling("x"))}, "F32")
+    return Adapter(spec, {place: delta})
+
+
+def test_views_are_written_as_what_they_show() -> None:
+    up, down = seeded(3, 2, seed=1), seeded(2, 4, seed=2)
+    turned = one_module(up.T.contiguous().T, down.T.contiguous().T)
+    assert stored(turned) == stored(one_module(up, down))
+
+
+MODULE = {
+    "component": "", "key": "x", "rows": None, "shape": [1, 1], "rank": 1, "stem": "x", "transposed": False,
+    "terms": ["0x1p0"],
+}  # fmt: skip
+EMPTY = {"version": 1, "family": None, "dtype": "F32", "hidden": False, "metadata": {}, "extras": []}
+BAD = {
+    "another safetensors file": {},
+    "no JSON": {"lorapipe.adapter": "{"},
+    "a list": {"lorapipe.adapter": "[]"},
+    "a later version": {"lorapipe.adapter": '{"version":2}'},
+    "a module without tensors": {"lorapipe.adapter": json.dumps(EMPTY | {"modules": [MODULE]})},
+}
+
+
+@pytest.mark.parametrize("metadata", BAD.values(), ids=BAD.keys())
+def test_what_is_no_result_of_the_store_is_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    path = tmp_path / "blob"
+    with path.open("wb") as stream:
+        write_safetensors(stream, {}, [], metadata)
+    with pytest.raises(InputError, match="is no result of lorapipe's store") as caught:
+        read_stored(path)
+    assert caught.value.code == "stored-malformed"
+
+
+def test_a_damaged_blob_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(stored(one_module(seeded(3, 2, seed=1), seeded(2, 4, seed=2)))[:-1])
+    with pytest.raises(InputError, match="is cut short: it has 55 of its 56 bytes of data"):
+        read_stored(path)

@@ -151,6 +151,11 @@ def test_each_recipe_has_a_row_that_names_a_step_of_it() -> None:
         assert kind in {step.kind for step in recipe.steps.values()}
 
 
+def test_each_kind_is_shown_by_a_recipe() -> None:
+    recipes = [parse(path.read_text(), path.name) for path in (ROOT / "recipes").glob("*.yaml")]
+    assert {step.kind for recipe in recipes for step in recipe.steps.values()} == set(KINDS)
+
+
 # All documents
 
 
@@ -216,7 +221,7 @@ def test_the_changelog_begins_with_outputs_and_names_every_kind() -> None:
     for version in released:
         sections = re.findall(r"^### (.*)$", version, re.MULTILINE)
         assert sections[:1] == ["Outputs"]
-    (outputs,) = re.findall(r"### Outputs\n\n(.*?)\n### ", released[-1], re.DOTALL)
+    outputs = "".join(re.findall(r"### Outputs\n\n(.*?)\n### ", "".join(released), re.DOTALL))
     assert {name for name in KINDS if f"`{name}`" in outputs} == set(KINDS)
 
 

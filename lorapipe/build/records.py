@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.errors import BuildError
-from lorapipe.store.atomic import Hook, Staged
+from lorapipe.store.atomic import Hook, Staged, sweep
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
 
@@ -90,7 +90,11 @@ class Records:
                 raise
 
     def stage(self, path: Path, needed: int) -> Staged:
-        """A temporary file beside ``path``; raises ``disk-full`` when ``needed`` bytes do not fit."""
+        """A temporary file beside ``path``; raises ``disk-full`` when ``needed`` bytes do not fit.
+
+        What killed builds left in that folder goes first: it may be what fills the disk.
+        """
+        sweep(path.parent)
         return self._store.stage(path, needed=needed)
 
     def publish(self, staged: Staged, sha256: str, key: str) -> None:

@@ -17,7 +17,7 @@ from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
-from lorapipe.store.atomic import Hook
+from lorapipe.store.atomic import Hook, sweep
 from lorapipe.store.lockfile import write
 
 __all__ = ["MODELS_VARIABLE", "Options", "build", "plan", "recipe_folder"]
@@ -77,7 +77,10 @@ def build(
     with Records(looking=False, progress=_hashing(listen), hook=hook) as records:
         made, written = _attempt(recipe, options, records, listen)
         outputs = tuple(_output(step, written, records) for step in made.outputs)
-    write(locate(recipe, options.lock), lock_of(made, outputs, recipe_folder(recipe)))
+    lock = locate(recipe, options.lock)
+    for folder in {lock.parent, *(output.path.parent for output in outputs)}:
+        sweep(folder)
+    write(lock, lock_of(made, outputs, recipe_folder(recipe)))
     return Built(made, outputs)
 
 

@@ -38,6 +38,13 @@ class SavedFile:
 
 def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
     spec, dtype = inputs.one("save"), _DTYPES[str(params["dtype"])]
+    if params.get("metadata") and not writer_for(inputs.files["to"]).metadata:
+        raise RecipeError(
+            "metadata-not-kept",
+            f"a {inputs.files['to'].suffix} file holds no metadata",
+            hint="save as .safetensors, or leave 'metadata' out",
+            option="metadata",
+        )
     if isinstance(spec, AdapterSpec):
         return FileSpec(writer_for(inputs.files["to"]).order(saved_specs(spec, dtype)))
     if isinstance(spec, CheckpointSpec):
@@ -107,6 +114,18 @@ def _checkpoint_data(
     return context.each(make, checkpoint.spec.tensors)
 
 
+def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+    """Types whose range is wider than fp16's: a value beyond it would stop the build."""
+    spec = inputs.one("save")
+    if params["dtype"] != "fp16":
+        return ()
+    if isinstance(spec, CheckpointSpec):
+        wide = any(tensor.dtype == "BF16" for tensor in spec.tensors.values())
+    else:
+        wide = isinstance(spec, AdapterSpec) and spec.dtype == "BF16"
+    return ("bf16 numbers may be too large for fp16; 'dtype: bf16' keeps their range",) if wide else ()
+
+
 KIND = Kind(
     name="save",
     version=1,
@@ -115,4 +134,5 @@ KIND = Kind(
     work=_work,
     cost=_cost,
     keyless=frozenset({"to"}),
+    warn=_warn,
 )

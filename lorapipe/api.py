@@ -168,7 +168,8 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
         recipe = parse(json.dumps({"lorapipe": 1, "steps": steps}), file=_STEP)
     except LorapipeError as error:
         found = error.errors if isinstance(error, ManyErrors) else (error,)
-        raise ManyErrors(UsageError(e.code, e.message, hint=e.hint) for e in found) from None
+        usage = [UsageError(e.code, e.message, hint=e.hint) for e in found]
+        raise (usage[0] if len(usage) == 1 else ManyErrors(usage)) from None
     return recipe.steps[_STEP]
 
 

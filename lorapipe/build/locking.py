@@ -49,6 +49,11 @@ def lock_of(plan: Plan, outputs: Iterable[BuiltOutput], folder: Path) -> LockFil
             inputs[name] = LockedInput(relative(source.path, folder), source.sha256, source.size)
         if planned.key is not None:
             steps[name] = LockedStep(planned.step.kind, planned.kind.version, planned.key)
+    made = {}
+    for output in outputs:
+        key = plan.steps[output.step].key
+        assert key is not None, "inputs are hashed before a build, so every output has a key"
+        made[output.step] = LockedOutput(relative(output.path, folder), output.sha256, output.size, key)
     return LockFile(
         recipe=sha256_file(Path(plan.recipe.file)),
         lorapipe=__version__,
@@ -56,10 +61,5 @@ def lock_of(plan: Plan, outputs: Iterable[BuiltOutput], folder: Path) -> LockFil
         profile=plan.profile.as_json(),
         inputs=inputs,
         steps=steps,
-        outputs={
-            output.step: LockedOutput(
-                relative(output.path, folder), output.sha256, output.size, plan.steps[output.step].key or ""
-            )
-            for output in outputs
-        },
+        outputs=made,
     )

@@ -12,7 +12,7 @@ from lorapipe.build.engines.threads import default_workers, ordered_map, single_
 from lorapipe.build.records import Records
 from lorapipe.errors import BuildError
 from lorapipe.plan.device import torch_version
-from lorapipe.plan.files import identify
+from lorapipe.plan.files import Folders, find_input, identify
 from lorapipe.plan.lineage import Lineage, Profile, Source
 from lorapipe.plan.provenance import output_key
 from lorapipe.recipe.model import Step
@@ -83,10 +83,10 @@ def save_single(step: Step, given: Given) -> Path:
 def _input_file(step: Step) -> tuple[dict[str, Path], Source | None]:
     if step.kind != "load":
         return {}, None
-    path = Path(os.path.abspath(str(step.params["load"])))  # noqa: PTH100  # resolve() would hide the name
-    pin = step.params.get("sha256")
+    pin = None if "sha256" not in step.params else str(step.params["sha256"])
     with Records(looking=False) as records:
-        found = identify(path, None if pin is None else str(pin), None, records.digests, read=True)
+        path = find_input(str(step.params["load"]), pin, Folders(Path.cwd()), records.digests)
+        found = identify(path, pin, None, records.digests, read=True)
     return {"load": path}, Source(path.name, str(found.sha256))
 
 

@@ -69,7 +69,7 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
 
     A pinned file that was renamed is found in the model folders by the digest that
     the memo has of it; nothing is hashed for that. Raises
-    :class:`~lorapipe.errors.InputError` (``missing-input``).
+    :class:`~lorapipe.errors.InputError` (``input-missing``).
     """
     tried = [folders.recipe / name, *(folder / name for folder in folders.models)]
     for path in tried:
@@ -79,7 +79,7 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
         for path in _siblings(folders.models, Path(name).suffix):
             if digests.known(path) == pin.lower():
                 return Path(os.path.abspath(path))  # noqa: PTH100  # see above
-    raise InputError("missing-input", f"no file '{name}'", hint=_missing_hint(name, tried), option="load")
+    raise InputError("input-missing", f"no file '{name}'", hint=_missing_hint(name, tried), option="load")
 
 
 def _siblings(folders: Iterable[Path], suffix: str) -> Iterable[Path]:

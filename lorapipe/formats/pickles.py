@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorapipe.errors import InputError
 from lorapipe.formats.opened import OpenedFile, row_range
-from lorapipe.formats.pickle_machine import PICKLE_LIMIT, Forbidden, Malformed, PickledTensor, Storage, load
+from lorapipe.formats.pickle_machine import PICKLE_LIMIT, load
+from lorapipe.formats.pickle_names import Forbidden, Malformed, PickledTensor, Storage
 from lorapipe.formats.sniff import ZIP, foreign, is_legacy_pickle
 from lorapipe.formats.zip_directory import Entry, read_directory
 from lorapipe.weights.specs import DTYPES, TensorSpec

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorapipe.formats import pickle_machine
-from lorapipe.formats.pickle_machine import Forbidden, Malformed, PickledTensor, Storage, load
+from lorapipe.formats.pickle_machine import load
+from lorapipe.formats.pickle_names import Forbidden, Malformed, PickledTensor, Storage
 
 scalars = (
     st.none()

@@ -80,11 +80,12 @@ def _resolve_step(
         for port, terms in step.inputs.items()
     }
     inputs: Inputs[Spec] = Inputs(ports, files)
+    spec = kind.infer(inputs, step.params)
     return Resolved(
         step=step,
         kind=kind,
-        spec=kind.infer(inputs, step.params),
-        cost=kind.cost(inputs, step.params),
+        spec=spec,
+        cost=kind.cost(inputs, step.params, spec),
         files=files,
         source=source,
         lineage=_lineage(step, kind, done, source),

@@ -31,7 +31,7 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     return replace(summed, spec=one_spelling(summed.spec))
 
 
-def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the kinds' one signature
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     return Cost()
 
 

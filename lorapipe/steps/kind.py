@@ -5,7 +5,8 @@ says which options it takes and which of them are ports; this value says what it
 
 * ``infer``: from the specs of its inputs to the spec of its result. Torch-free: it
   runs in ``lorapipe plan``.
-* ``cost``: bytes, operations and memory that its work will take. Torch-free.
+* ``cost``: bytes, operations and memory that its work will take, from the inputs' specs
+  and the inferred result's. Torch-free.
 * ``work``: from values to a value. It imports torch, through ``weights``, when called.
 """
 
@@ -124,7 +125,7 @@ class Kind:
     materialise: Materialise
     infer: Callable[[Inputs[Spec], Params], Spec]
     work: Callable[[Inputs[Any], Params, Context], Any]
-    cost: Callable[[Inputs[Spec], Params], Cost]
+    cost: Callable[[Inputs[Spec], Params, Spec], Cost]
     keyless: frozenset[str] = frozenset()
     schema: Mapping[str, Any] | None = None
     warn: Callable[[Inputs[Spec], Params], tuple[str, ...]] = _nothing_to_say

@@ -52,7 +52,7 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint: 
     return merge(base, [(t.weight, t.value, bind(t.value.spec, base.spec, titles())) for t in terms])
 
 
-def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the kinds' one signature
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     flops = 0
     for _, _, adapter, binding in bindings(inputs):
         modules = [adapter.modules[bound.module] for bound in binding.bound]

@@ -52,13 +52,12 @@ def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
     raise RecipeError("wrong-type", "'save' takes a LoRA or a checkpoint, its input is a file", option="save")
 
 
-def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
-    written = _infer(inputs, params).nbytes
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
+    assert isinstance(result, FileSpec)
     spec = inputs.one("save")
-    largest = (
-        max((t.nbytes for t in spec.tensors.values()), default=0) if isinstance(spec, CheckpointSpec) else 0
-    )
-    return Cost(written=written, peak=_TENSORS_AT_WORK * largest)
+    sizes = [tensor.nbytes for tensor in spec.tensors.values()] if isinstance(spec, CheckpointSpec) else []
+    largest = max(sizes, default=0)
+    return Cost(written=result.nbytes, peak=_TENSORS_AT_WORK * largest)
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:

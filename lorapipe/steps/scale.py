@@ -32,7 +32,7 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     return scale(inputs.one("scale"), by, components)
 
 
-def _cost(inputs: Inputs[Spec], params: Params) -> Cost:  # noqa: ARG001  # the kinds' one signature
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     return Cost()
 
 

@@ -31,9 +31,9 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     )
 
 
-def _cost(inputs: Inputs[Spec], params: Params) -> Cost:
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     spec = adapter_spec(inputs.one("shuffle"), "shuffle")
-    out = shuffle_spec(spec, str(params["mode"]))
+    out = adapter_spec(result, KIND.name)
     # Two QRs with their Q factors (4 n r^2 each) and the products with the core's factors.
     flops = sum(6 * m.elements * m.rank for m in spec.modules.values())
     return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))

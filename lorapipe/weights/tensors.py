@@ -77,7 +77,8 @@ def from_bytes(buffer: bytearray, spec: TensorSpec, device: str = "cpu") -> Tens
 
 def to_bytes(tensor: Tensor) -> memoryview:
     """The tensor's little-endian bytes in row-major order, as a flat view of bytes."""
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    # One element counts as contiguous whatever its stride, which view() then refuses.
+    flat = tensor.detach().to("cpu").contiguous().as_strided((tensor.numel(),), (1,))
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 

@@ -177,6 +177,12 @@ def test_bytes_become_the_tensor_that_they_came_from(dtype: str, shape: tuple[in
     assert bytes(to_bytes(tensor)) == bytes(data)
 
 
+def test_one_element_of_a_strided_tensor_has_its_bytes() -> None:
+    strided = torch.arange(60.0)[::6][1:2]
+
+    assert bytes(to_bytes(strided)) == torch.tensor([6.0]).numpy().tobytes()
+
+
 def test_bytes_are_little_endian_and_row_major() -> None:
     tensor = from_bytes(bytearray(b"\x00\x00\x80\x3f" + b"\x00\x00\x00\x40"), TensorSpec("F32", (2,)))
     assert tensor.tolist() == [1.0, 2.0]

@@ -28,7 +28,9 @@ def build_options(command: F) -> F:
     decorators = [
         recipe_argument,
         setting_option,
-        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own."),
+        click.option(
+            "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own."
+        ),
         click.option(
             "--models",
             type=click.Path(path_type=Path, file_okay=False),
@@ -41,7 +43,9 @@ def build_options(command: F) -> F:
             help="The folder that outputs are relative to, instead of the recipe's.",
         ),
         click.option(
-            "--lock", type=click.Path(path_type=Path, dir_okay=False), help="The lock file, if not beside the recipe."
+            "--lock",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The lock file, if not beside the recipe.",
         ),
     ]
     for decorate in reversed(decorators):

@@ -50,7 +50,7 @@ def command(
     else:
         from lorapipe.views.plan_text import print_plan
 
-        print_plan(made, modules=modules)
+        print_plan(made, recipe_folder(loaded), modules=modules)
     if check and made.pending:
         names = ", ".join(step.step.id for step in made.pending)
         raise WorkPending("work-pending", f"to be built: {names}", hint="lorapipe run builds them")

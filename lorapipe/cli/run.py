@@ -38,6 +38,7 @@ def command(
     from lorapipe.build.run import Options, build, recipe_folder
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
+    from lorapipe.views.plan_text import print_warnings
     from lorapipe.views.progress import progress_view
     from lorapipe.views.tables import built_table, print_table
 
@@ -49,4 +50,6 @@ def command(
     with progress_view(console, quiet=quiet) as listen:
         built = build(loaded, options, listen=listen)
     if not quiet:
-        print_table(built_table(built, output_root or recipe_folder(loaded)), Console(file=sys.stdout))
+        print_warnings(built.plan, console)
+        made = built_table(built, output_root or recipe_folder(loaded))
+        print_table(made, Console(file=sys.stdout, highlight=False))

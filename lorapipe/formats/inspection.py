@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorapipe.errors import RecipeError
 from lorapipe.formats.adapters import detect, read_adapter_spec
 from lorapipe.formats.checkpoints import read_checkpoint_spec
 from lorapipe.formats.files import open_tensors
+from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
 
 __all__ = ["Inspection", "inspect_file"]
@@ -27,9 +29,21 @@ class Inspection:
 
 
 def inspect_file(path: Path, family: str | None = None) -> Inspection:
-    """Read a file's header. Raises as the readers do."""
+    """Read a file's header; ``family`` decides where the names leave it open.
+
+    Raises as the readers do; their advice to say `family: sd1` becomes `--family sd1`.
+    """
     with open_tensors(path) as source:
-        kind = detect(source)
-        spec = read_adapter_spec(source, family) if kind == "lora" else read_checkpoint_spec(source, family)
+        try:
+            spec = _spec(source, family)
+        except RecipeError as error:
+            error.hint = None if error.hint is None else error.hint.replace("`family:", "`--family")
+            raise
         dtypes = Counter(tensor.dtype for tensor in source.tensors.values())
         return Inspection(path, path.stat().st_size, dict(dtypes), dict(source.metadata), spec)
+
+
+def _spec(source: TensorSource, family: str | None) -> AdapterSpec | CheckpointSpec:
+    if detect(source) == "lora":
+        return read_adapter_spec(source, family)
+    return read_checkpoint_spec(source, family)

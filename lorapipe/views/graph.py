@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from lorapipe.recipe.model import Recipe, Step
+from lorapipe.views.text import visible
 
 __all__ = ["FORMATS", "dot", "mermaid"]
 
@@ -45,16 +46,17 @@ FORMATS: Mapping[str, Callable[[Recipe], str]] = MappingProxyType({"mermaid": me
 
 def _label(step: Step) -> list[str]:
     """The step's name, its kind, and what tells it apart from others of that kind."""
-    said = {k: v for k, v in step.params.items() if isinstance(v, str | int | float)}
-    files = [str(said[k]) for k in ("load", "to") if k in said]
-    return [step.id, step.kind, *(file.rpartition("/")[2] for file in files)]
+    files = [str(step.params[key]) for key in ("load", "to") if key in step.params]
+    return [step.id, step.kind, *(visible(file.rpartition("/")[2]) for file in files)]
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    """For a quoted string of dot, in which entities are read too."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
 
 
 def _escaped_html(text: str) -> str:
-    for mark, entity in (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;"), ("\n", " ")):
+    """For a quoted label of mermaid, which is HTML; ``#`` would begin an entity of mermaid's own."""
+    for mark, entity in (("&", "&amp;"), ("#", "&num;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(mark, entity)
     return text

@@ -10,14 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from lorapipe.formats.inspection import Inspection
-from lorapipe.views.tables import module_table, print_table, rank_text
+from lorapipe.views.tables import family_text, module_table, print_table, rank_text
 from lorapipe.views.text import bytes_text, visible
 from lorapipe.weights.specs import AdapterSpec
 
 __all__ = ["inspection_json", "print_inspection"]
 
-_LONG = 200
-"""Metadata values longer than this are cut: a training log is not one screen."""
+_NAMES = 32
+"""Columns of a terminal for what a fact is called; a longer name is wrapped."""
+
+_LONG_NAME, _LONG = 80, 200
+"""Metadata longer than this is cut: a training log is not one screen."""
 
 
 def inspection_json(found: Inspection, modules: bool = False) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def inspection_json(found: Inspection, modules: bool = False) -> dict[str, Any]:
     if isinstance(spec, AdapterSpec):
         ranks = Counter(module.rank for module in spec.modules.values())
         told["modules"] = len(spec.modules)
+        told["extras"] = list(spec.extras)
         told["components"] = dict(sorted(Counter(m.component for m in spec.modules).items()))
         told["ranks"] = {str(rank): count for rank, count in sorted(ranks.items())}
         if modules:
@@ -56,30 +60,37 @@ def print_inspection(found: Inspection, modules: bool = False, console: Console 
     """Print one screen: what the file is, then its metadata."""
     console = console or Console(highlight=False)
     grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(style="bold")
+    grid.add_column(style="bold", overflow="fold", max_width=_NAMES if console.is_terminal else None)
     grid.add_column(overflow="fold")
     for name, value in _facts(found):
         grid.add_row(name, Text(visible(value)))
     for name, value in sorted(found.metadata.items()):
-        cut = value if len(value) <= _LONG else f"{value[:_LONG]}... ({len(value)} characters)"
-        grid.add_row(Text(visible(name), style="dim"), Text(visible(cut), style="dim"))
+        cells = (visible(_cut(name, _LONG_NAME)), visible(_cut(value, _LONG)))
+        grid.add_row(*(Text(cell, style="dim") for cell in cells))
     print_table(grid, console)
     if modules and isinstance(found.spec, AdapterSpec):
+        console.print()
         print_table(module_table(found.spec.modules.items()), console)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:
     spec = found.spec
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in sorted(found.dtypes.items()))
-    facts = [("file", found.path.name), ("size", bytes_text(found.size)), ("tensors", dtypes)]
-    family = spec.family or "unknown"
+    file = ("file", f"{found.path.name}, {bytes_text(found.size)}")
+    family = ("family", "unknown" if spec.family is None else f"{family_text(spec.family)} ({spec.family})")
     if not isinstance(spec, AdapterSpec):
-        return [("what", "checkpoint"), ("family", family), *facts]
-    components = Counter(module.component or "unbound" for module in spec.modules)
+        return [file, ("holds", "a checkpoint"), family, ("tensors", dtypes)]
+    components = Counter(module.component or "of no known model" for module in spec.modules)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(components.items()))
-    return [
-        ("what", f"LoRA, {rank_text(spec)}"),
-        ("family", family),
-        ("modules", f"{len(spec.modules)} ({counted})"),
-        *facts,
+    facts = [
+        file,
+        ("holds", f"a LoRA, {rank_text(spec)}"),
+        family,
+        ("modules", f"{len(spec.modules)}: {counted}"),
+        ("tensors", dtypes),
     ]
+    return [*facts, ("extras", ", ".join(spec.extras))] if spec.extras else facts

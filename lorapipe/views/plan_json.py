@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorapipe.plan.plan import Plan, PlannedStep
-from lorapipe.weights.binding import bind
+from lorapipe.views.bindings import BoundRow, bound_rows, is_merge
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
 
 __all__ = ["plan_json"]
@@ -16,7 +16,8 @@ __all__ = ["plan_json"]
 def plan_json(plan: Plan, folder: Path, modules: bool = False) -> dict[str, Any]:
     """A JSON-ready dict; paths are relative to ``folder``, sizes in bytes.
 
-    ``modules`` adds each LoRA's modules with the key and rows that they bind to.
+    ``modules`` adds each LoRA's modules with the key and rows that they bind to, and to a
+    merge where in the checkpoint each of them goes.
     """
     return {
         "version": 1,
@@ -59,8 +60,8 @@ def _step(plan: Plan, planned: PlannedStep, folder: Path, modules: bool) -> dict
         step["file"] = {"path": _relative(planned.output, folder)}
     if modules and isinstance(planned.spec, AdapterSpec):
         step["modules"] = [_module(i, m) for i, m in planned.spec.modules.items()]
-    if modules and isinstance(planned.spec, CheckpointSpec) and "loras" in planned.step.inputs:
-        step["bindings"] = _bindings(plan, planned)
+    if modules and is_merge(planned):
+        step["bindings"] = [_binding(row) for row in bound_rows(plan, planned)]
     return step
 
 
@@ -98,22 +99,14 @@ def _module(module: ModuleId, spec: ModuleSpec) -> dict[str, Any]:
     }
 
 
-def _bindings(plan: Plan, planned: PlannedStep) -> list[dict[str, Any]]:
-    base = plan.steps[planned.step.inputs["merge-into-checkpoint"][0].step].spec
-    assert isinstance(base, CheckpointSpec)
-    found: list[dict[str, Any]] = []
-    for term in planned.step.inputs["loras"]:
-        adapter = plan.steps[term.step].spec
-        assert isinstance(adapter, AdapterSpec)
-        binding = bind(adapter, base)
-        for bound in binding.bound:
-            name = adapter.modules[bound.module].spelling.stem
-            rows = list(bound.rows) if bound.rows else None
-            found.append({"lora": term.step, "name": name, "key": bound.key, "rows": rows})
-        for problem in binding.problems:
-            name = adapter.modules[problem.module].spelling.stem
-            found.append({"lora": term.step, "name": name, "key": None, "reason": problem.reason})
-    return found
+def _binding(row: BoundRow) -> dict[str, Any]:
+    return {
+        "lora": row.lora,
+        "name": row.name,
+        "key": row.key,
+        "rows": list(row.rows) if row.rows else None,
+        "reason": row.reason,
+    }
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -1,27 +1,49 @@
-"""The plan on a terminal: the table, the modules if asked for, warnings, totals."""
+"""The plan on a terminal: the steps, their modules if asked for, warnings, totals."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from lorapipe.plan.plan import Plan
-from lorapipe.views.tables import module_table, plan_table, plan_totals, print_table
+from lorapipe.views.bindings import bound_rows, is_merge
+from lorapipe.views.tables import binding_table, module_table, plan_table, plan_totals, print_table
 from lorapipe.views.text import visible
 from lorapipe.weights.specs import AdapterSpec
 
-__all__ = ["print_plan"]
+__all__ = ["print_plan", "print_warnings"]
 
 
-def print_plan(plan: Plan, *, modules: bool = False, console: Console | None = None) -> None:
-    """Print a plan; ``modules`` adds every LoRA's modules with where they bind."""
+def print_plan(plan: Plan, folder: Path, *, modules: bool = False, console: Console | None = None) -> None:
+    """Print a plan; ``modules`` adds every LoRA's modules, and where each merge puts them.
+
+    Paths are shown as seen from ``folder``.
+    """
     console = console or Console(highlight=False)
-    print_table(plan_table(plan), console)
+    print_table(plan_table(plan, folder), console)
     if modules:
-        for planned in plan.steps.values():
-            if isinstance(planned.spec, AdapterSpec):
-                console.print(Text(f"\n{planned.step.id}", style="bold"))
-                print_table(module_table(planned.spec.modules.items()), console)
+        _print_modules(plan, console)
+    console.print()
+    print_warnings(plan, console)
+    console.print(Text(plan_totals(plan)), soft_wrap=not console.is_terminal)
+
+
+def _print_modules(plan: Plan, console: Console) -> None:
+    for planned in plan.steps.values():
+        if isinstance(planned.spec, AdapterSpec):
+            table = module_table(planned.spec.modules.items())
+        elif is_merge(planned):
+            table = binding_table(bound_rows(plan, planned))
+        else:
+            continue
+        console.print(Text(f"\n{planned.step.id}", style="bold"), soft_wrap=True)
+        print_table(table, console)
+
+
+def print_warnings(plan: Plan, console: Console) -> None:
+    """Print what is not wrong, and yet should be known, line by line."""
     for warning in plan.warnings:
-        console.print(Text(f"warning: {visible(warning)}", style="yellow"))
-    console.print(Text(f"\n{plan_totals(plan)}"))
+        lines = "\n".join(visible(line) for line in warning.splitlines())
+        console.print(Text(f"warning: {lines}", style="yellow"), soft_wrap=not console.is_terminal)

@@ -66,17 +66,17 @@ class _Bar:
 
     def tell(self, event: Event) -> None:
         if isinstance(event, events.Hashing):
-            self._show(f"hashing {event.path.name}", event.done, event.total)
+            description = visible(f"hashing {event.path.name}")
+            self._progress.update(
+                self._task, description=description, completed=event.done, total=event.total
+            )
         elif isinstance(event, events.StepStarted):
-            self._progress.reset(self._task, total=None, description=f"{event.kind}: {event.step}")
+            self._progress.reset(self._task, total=None, description=visible(f"{event.kind}: {event.step}"))
         elif isinstance(event, events.Progress):
             self._progress.update(self._task, completed=event.done, total=event.total)
         elif isinstance(event, events.Note):
             for line in note_lines(event):
                 self._progress.console.print(Text(visible(line)), soft_wrap=True)
-
-    def _show(self, description: str, done: int, total: int) -> None:
-        self._progress.update(self._task, description=visible(description), completed=done, total=total)
 
 
 def note_lines(note: events.Note) -> list[str]:
@@ -86,5 +86,6 @@ def note_lines(note: events.Note) -> list[str]:
         mean = sum(note.value.values()) / len(note.value)
         return [f"{note.step}: keeps {mean:.2%} of the energy, at worst {note.value[worst]:.2%} ({worst})"]
     if note.fact == "underflow":
-        return [f"{note.step}: {note.value} values became zero in the output's dtype"] if note.value else []
+        values = "value" if note.value == 1 else "values"
+        return [f"{note.step}: {note.value} {values} became zero in the output's dtype"] if note.value else []
     return [f"{note.step}: {note.fact}: {note.value}"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,48 +11,108 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lorapipe.architectures import family
 from lorapipe.plan.plan import Plan, PlannedStep, Status
-from lorapipe.views.text import bytes_text, visible
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+from lorapipe.recipe.model import Step, Term
+from lorapipe.steps.kind import Materialise
+from lorapipe.views.bindings import BoundRow
+from lorapipe.views.text import bytes_text, path_text, visible
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, ModuleId, ModuleSpec
 
 if TYPE_CHECKING:
     from lorapipe.build.result import Built, BuiltOutput
+    from lorapipe.plan.files import InputFile
 
-__all__ = ["built_table", "module_table", "plan_table", "plan_totals"]
+__all__ = [
+    "binding_table",
+    "built_table",
+    "family_text",
+    "module_table",
+    "plan_table",
+    "plan_totals",
+    "print_table",
+    "rank_text",
+    "result_text",
+]
 
 _STYLES = {Status.UP_TO_DATE: "green", Status.IN_STORE: "cyan", Status.UNUSED: "dim"}
 
+_LOG_WIDTH = 100_000
+"""Where nobody watches, no line is ever wrapped."""
 
-def plan_table(plan: Plan) -> Table:
-    """A row a step: what it is, what comes of it, what a run would do and why."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("step", "kind", "result", "reads", "writes", "peak"):
-        table.add_column(heading, justify="right" if heading in ("reads", "writes", "peak") else "left")
-    table.add_column("status", overflow="fold")
+
+def plan_table(plan: Plan, folder: Path) -> Table:
+    """A row a step: what it does, what comes of it at what cost, what a run would do and why.
+
+    Paths inside ``folder`` are relative to it; one that is absolute lies outside.
+    """
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", overflow="fold", max_width=20)
+    table.add_column(overflow="fold")
     for planned in plan.steps.values():
-        runs = planned.status in (Status.RUN, Status.UNDECIDED)
-        cost = planned.cost
-        table.add_row(
-            Text(planned.step.id),
-            Text(planned.step.kind),
-            Text(result_text(planned)),
-            bytes_text(cost.read) if runs and cost.read else "",
-            bytes_text(cost.written) if runs and cost.written else "",
-            bytes_text(cost.peak) if runs and cost.peak else "",
-            Text(f"{planned.status.value}: {planned.reason}", style=_STYLES.get(planned.status, "")),
-        )
+        table.add_row(Text(planned.step.id), Text("\n").join(_step_lines(planned, folder)))
     return table
+
+
+def _step_lines(planned: PlannedStep, folder: Path) -> Iterator[Text]:
+    path = planned.source.path if planned.source else planned.output
+    yield Text(visible(_sentence(planned.step, None if path is None else path_text(path, folder))))
+    if planned.source is not None:
+        yield Text(_source_text(planned.source, outside=not planned.source.path.is_relative_to(folder)))
+    yield Text(", ".join([result_text(planned), *_sizes(planned)]))
+    # That an input is read when it is used needs no words.
+    if planned.source is None or planned.status is not Status.RUN:
+        quiet = planned.status is Status.RUN and planned.kind.materialise is Materialise.LAZY
+        style = "dim" if quiet else _STYLES.get(planned.status, "")
+        yield Text(visible(f"{planned.status.value}: {planned.reason}"), style=style)
+
+
+def _sentence(step: Step, path: str | None) -> str:
+    """The step as a recipe reads: ``concat char, 0.7 style``; ``save both to out/x.safetensors``."""
+    said = ", ".join(_term(term) for term in step.terms())
+    if path is None:
+        return f"{step.kind} {said}"
+    return f"{step.kind} {said} to {path}" if said else f"{step.kind} {path}"
+
+
+def _term(term: Term) -> str:
+    return term.step if term.weight == 1.0 else f"{term.weight:g} {term.step}"
+
+
+def _source_text(source: InputFile, *, outside: bool) -> str:
+    digest = "" if source.sha256 is None else f" {source.sha256[:12]}..."
+    where = ", outside the recipe's folder" if outside else ""
+    return f"sha256{digest} {source.certainty.value}{where}"
+
+
+def _sizes(planned: PlannedStep) -> Iterator[str]:
+    runs = planned.status in (Status.RUN, Status.UNDECIDED)
+    if planned.source is not None:
+        yield bytes_text(planned.source.size) + (" to read" if runs else "")
+    elif isinstance(planned.spec, FileSpec):
+        yield bytes_text(planned.spec.nbytes) + (" to write" if runs else "")
+    elif runs and planned.cost.written:
+        yield f"{bytes_text(planned.cost.written)} to the store"
+    if runs and planned.cost.peak:
+        yield f"{bytes_text(planned.cost.peak)} of memory"
 
 
 def result_text(planned: PlannedStep) -> str:
     """What comes of a step, in a few words: ``LoRA, SDXL, 722 modules, rank 8-32``."""
     spec = planned.spec
     if isinstance(spec, AdapterSpec):
-        return f"LoRA, {spec.family or 'unknown family'}, {len(spec.modules)} modules, {rank_text(spec)}"
+        modules = _count(len(spec.modules), "module")
+        return f"LoRA, {family_text(spec.family)}, {modules}, {rank_text(spec)}"
+    tensors = _count(len(spec.tensors), "tensor")
     if isinstance(spec, CheckpointSpec):
-        touched = f", {len(spec.touched)} changed" if spec.touched else ""
-        return f"checkpoint, {spec.family or 'unknown family'}, {len(spec.tensors)} tensors{touched}"
-    return f"file, {len(spec.tensors)} tensors, {bytes_text(spec.nbytes)}"
+        touched = f", {len(spec.touched)} of them changed" if spec.touched else ""
+        return f"checkpoint, {family_text(spec.family)}, {tensors}{touched}"
+    return tensors
+
+
+def family_text(name: str | None) -> str:
+    """A family's name for people."""
+    return "unknown family" if name is None else family(name).title
 
 
 def rank_text(spec: AdapterSpec) -> str:
@@ -63,49 +123,54 @@ def rank_text(spec: AdapterSpec) -> str:
 
 
 def plan_totals(plan: Plan) -> str:
-    """One line below the table: what a run would do in all."""
+    """What a run would do in all: a line, and another if hashing would tell more."""
     pending = plan.pending
     if not pending:
         return "nothing to do: every output is up to date"
     active = [plan.steps[p.step] for p in plan.schedule]
     read = sum(step.cost.read for step in active)
     written = sum(step.cost.written for step in active)
-    plural = "output" if len(pending) == 1 else "outputs"
-    return (
-        f"{len(pending)} {plural} to write on {plan.device}: "
-        f"{bytes_text(read)} to read, {bytes_text(written)} to write"
-    )
+    outputs = f"{_count(len(pending), 'output')} to write on {plan.device}"
+    total = f"{outputs}: {bytes_text(read)} to read, {bytes_text(written)} to write"
+    if any(step.status is Status.UNDECIDED for step in plan.steps.values()):
+        total += "\nlorapipe plan --hash reads what is not hashed yet, and decides the rest"
+    return total
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def module_table(modules: Iterable[tuple[ModuleId, ModuleSpec]]) -> Table:
     """A row a module: its name in the file, where it belongs, its shape and rank."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("module", "binds to", "shape", "rank"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "rank" else "left")
+    table = _table("module", "binds to", "shape", "rank")
     for module, spec in modules:
+        shape = "x".join(str(n) for n in spec.shape)
         table.add_row(
-            Text(visible(spec.spelling.stem)),
-            Text(visible(str(module))),
-            "x".join(str(n) for n in spec.shape),
-            str(spec.rank),
+            Text(visible(spec.spelling.stem)), Text(visible(str(module))), Text(shape), Text(str(spec.rank))
         )
     return table
 
 
+def binding_table(rows: Iterable[BoundRow]) -> Table:
+    """A row a module of a merge: which LoRA's it is, and the rows that it changes, or why none."""
+    table = _table("lora", "module", "goes to")
+    for row in rows:
+        span = "" if row.rows is None else f"[{row.rows[0]}:{row.rows[1]}]"
+        to = f"{row.key}{span}" if row.key is not None else f"nowhere: {row.reason}"
+        style = "" if row.key is not None else "yellow"
+        table.add_row(Text(row.lora), Text(visible(row.name)), Text(visible(to), style=style))
+    return table
+
+
 def built_table(built: Built, folder: Path) -> Table:
-    """A row an output: where it is, what is in it, its sha256, and how it came."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("output", "content", "size", "sha256", ""):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
+    """A row an output: where it is and what is in it, its size, its sha256, how it came."""
+    table = _table("output", "size", "sha256", "")
     for output in built.outputs:
-        how = "written" if output.written else "up to date"
-        table.add_row(
-            Text(visible(Path(os.path.relpath(output.path, folder)).as_posix())),
-            Text(_content(built, output)),
-            bytes_text(output.size),
-            output.sha256[:16],
-            Text(how, style="" if output.written else "green"),
-        )
+        name = Text(visible(path_text(output.path, folder)))
+        content = Text(f"\n  {_content(built, output)}", style="dim")
+        how = Text("written") if output.written else Text("up to date", style="green")
+        table.add_row(name + content, Text(bytes_text(output.size)), Text(output.sha256[:12]), how)
     return table
 
 
@@ -114,8 +179,20 @@ def _content(built: Built, output: BuiltOutput) -> str:
     return result_text(built.plan.steps[step.step.inputs["save"][0].step])
 
 
-def print_table(table: Table, stream: Console) -> None:
-    """Print without wrapping where nobody watches: a log has no width."""
-    if not stream.is_terminal:
-        stream.width = 250
-    stream.print(table)
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("rank", "size") else "left")
+    return table
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table: wrapped to a terminal's width, unwrapped where nobody watches."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(file=io.StringIO(), width=_LOG_WIDTH, highlight=False, color_system=None)
+    with wide.capture() as drawn:
+        wide.print(table)
+    for line in drawn.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_text", "visible"]
+import os
+from pathlib import Path
+
+__all__ = ["bytes_text", "path_text", "visible"]
 
 
 def bytes_text(size: int) -> str:
     """A size as people say it, in powers of 1000 as file managers do.
 
-    >>> bytes_text(999), bytes_text(6_937_676_352)
-    ('999 B', '6.94 GB')
+    >>> bytes_text(999), bytes_text(999_999), bytes_text(6_937_676_352)
+    ('999 B', '1 MB', '6.94 GB')
     """
     value, unit = float(size), "B"
     for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
+        if float(f"{value:.3g}") < 1000:
             break
         value, unit = value / 1000, larger
-    return f"{size} B" if unit == "B" else f"{value:.3g} {unit}"
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+
+
+def path_text(path: Path, folder: Path) -> str:
+    """A path as it is read from ``folder``: relative inside it, absolute outside of it.
+
+    >>> path_text(Path("/a/loras/x.pt"), Path("/a")), path_text(Path("/b/x.pt"), Path("/a"))
+    ('loras/x.pt', '/b/x.pt')
+    """
+    relative = Path(os.path.relpath(path, folder))
+    return path.as_posix() if relative.parts[:1] == ("..",) else relative.as_posix()
 
 
 def visible(text: str) -> str:

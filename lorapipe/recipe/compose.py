@@ -27,8 +27,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 """The deepest nesting; the language itself needs five."""
 
-MAX_NODES = 100_000
-"""The most scalars, lists and maps, each alias counted as what it stands for."""
+MAX_NODES = 50_000
+"""The most scalars, lists and maps, each alias counted as what it stands for; 2000 steps have 16,000."""
 
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CONFLICT = re.compile(r"^<<<<<<< .*$", re.MULTILINE)
@@ -179,6 +179,11 @@ class _Composer:
     def _scalar(self, event: Any) -> Scalar:
         plain = not event.style
         span = _span(event)
+        escaped = _NOT_TEXT.search(event.value) if event.style == '"' else None
+        if escaped is not None:
+            code = f"U+{ord(escaped.group()):04X}"
+            self._report.add("not-text", f"the character {code} is no text", span, "delete its escape")
+            return Scalar(span, None, event.value, plain=False, unknown=True)
         if not plain:
             return Scalar(span, event.value, event.value, plain=False)
         try:

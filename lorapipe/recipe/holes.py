@@ -21,6 +21,9 @@ __all__ = ["Value", "fill", "holes_in"]
 _HOLE = re.compile(rf"\$\$\(|\$\((?:({NAME})\))?")
 
 
+_MOST_HOLES = 100  # in one value; no path and no note needs more
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """What ``$(name)`` stands for: a value, and the text that wrote it.
@@ -64,6 +67,9 @@ def _has_hole(node: Scalar) -> bool:
 
 def _fill_scalar(node: Scalar, values: Mapping[str, Value], report: Report) -> Scalar:
     text = str(node.value)
+    if text.count("$(") > _MOST_HOLES:
+        report.add("too-many-holes", f"more than {_MOST_HOLES} times $( in one value", node.span)
+        return replace(node, unknown=True)
     spans = _spans(node, text, report.source)
     pieces: list[str] = []
     inserted: list[Inserted] = []

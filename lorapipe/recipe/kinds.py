@@ -48,7 +48,7 @@ def _not_a_map(name: str, node: Node, report: Report) -> None:
 
 def _several_kinds(entry: Entry, node: MapNode, kinds: list[KindSchema], report: Report) -> list[Draft]:
     first, second = kinds[0], kinds[1]
-    names = " and ".join(kind.name for kind in kinds)
+    names = f"{', '.join(kind.name for kind in kinds[:-1])} and {kinds[-1].name}"
     count = {2: "two", 3: "three"}.get(len(kinds), str(len(kinds)))
     hint = "give each its own step"
     if second.main.port is not None:

@@ -122,7 +122,7 @@ def instantiate(document: Document, given: Mapping[str, Given], language: Langua
     check_top(root, language, report)
     steps = root.get("steps") if isinstance(root, MapNode) else None
     entries = steps.entries if isinstance(steps, MapNode) else ()
-    ids = [entry.name for entry in entries]
+    ids = dict.fromkeys(entry.name for entry in entries)
     drafts = [draft for entry in entries for draft in draft_step(entry, language, ids, report)]
     check_references(drafts, ids, report)
     report.raise_errors()

@@ -9,7 +9,10 @@ from typing import NoReturn
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 
-__all__ = ["Report", "Source", "Span"]
+__all__ = ["MAX_ERRORS", "Report", "Source", "Span"]
+
+MAX_ERRORS = 500
+"""The most errors reported of one text."""
 
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what the YAML scanner counts as a line
 
@@ -58,7 +61,10 @@ class Source:
 
 
 class Report:
-    """Collects the errors of one recipe, so that none hides another."""
+    """Collects the errors of one recipe, so that none hides another.
+
+    At :data:`MAX_ERRORS` it raises them: a text with more is no recipe.
+    """
 
     __slots__ = ("_errors", "source")
 
@@ -82,6 +88,10 @@ class Report:
     def add_error(self, error: LorapipeError) -> None:
         """Note an error of another class."""
         self._errors.append(error)
+        if len(self._errors) == MAX_ERRORS:
+            message = f"more than {MAX_ERRORS} errors"
+            more = RecipeError("too-many-errors", message, hint="mend these first", where=self.source.file)
+            raise ManyErrors([*self.errors, more])
 
     def fatal(self, code: str, message: str, span: Span, hint: str | None = None) -> NoReturn:
         """Note an error behind which nothing can be read, and raise all."""

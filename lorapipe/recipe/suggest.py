@@ -9,7 +9,8 @@ from types import MappingProxyType
 __all__ = ["did_you_mean", "nearest"]
 
 _NO_WORDS: Mapping[str, str] = MappingProxyType({})
-_CUTOFF = 0.6
+_LIKE = 0.6
+_MUCH_LIKE = 0.8  # another's word for it is only meant when it is nearly written
 _LONGEST = 80  # no option and no id is longer; a page of text is no misspelling
 
 
@@ -34,8 +35,8 @@ def nearest(word: str, choices: Iterable[str], also: Mapping[str, str] = _NO_WOR
     for table in (known, meant):
         if word in table:
             return table[word]
-    for table in (known, meant):
-        close = get_close_matches(word, table, n=1, cutoff=_CUTOFF)
+    for table, likeness in ((known, _LIKE), (meant, _MUCH_LIKE)):
+        close = get_close_matches(word, table, n=1, cutoff=likeness)
         if close:
             return table[close[0]]
     return None

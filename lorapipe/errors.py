@@ -64,12 +64,13 @@ class LorapipeError(Exception):
     ``where`` is a place in a recipe, or the name of a file; ``hint`` says what to
     do ("did you mean 'rank'?"); ``option`` names the recipe option at fault, from
     which the plan finds the place; ``step`` and ``module`` say in which step and in
-    which module of an adapter or checkpoint it happened.
+    which module of an adapter or checkpoint it happened. ``details`` are lines that say
+    more of what the message counts.
     """
 
     exit_status: ClassVar[int] = 1
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is one thing that an error may say
         self,
         code: str,
         message: str,
@@ -79,6 +80,7 @@ class LorapipeError(Exception):
         step: str | None = None,
         module: str | None = None,
         option: str | None = None,
+        details: Iterable[str] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -88,6 +90,7 @@ class LorapipeError(Exception):
         self.step = step
         self.module = module
         self.option = option
+        self.details = tuple(details)
 
     def located(
         self,
@@ -112,7 +115,7 @@ class LorapipeError(Exception):
         prefix = f"{self.where}: " if self.where is not None else ""
         inside = f"{self.module}: " if self.module is not None else ""
         suffix = f" - {self.hint}" if self.hint is not None else ""
-        return f"{prefix}error: {inside}{self.message}{suffix}"
+        return "\n  ".join([f"{prefix}error: {inside}{self.message}{suffix}", *self.details])
 
 
 class UsageError(LorapipeError):

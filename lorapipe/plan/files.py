@@ -92,9 +92,11 @@ def _missing_hint(name: str, tried: list[Path]) -> str:
         return "it is a folder: name a file in it"
     folder = tried[0].parent
     if folder.is_dir():
-        near = get_close_matches(Path(name).name, [p.name for p in folder.iterdir()], n=1, cutoff=0.75)
+        # Endings are so long and alike that with them any two names would seem near.
+        stems = {path.stem: path.name for path in sorted(folder.iterdir())}
+        near = get_close_matches(Path(name).stem, stems, n=1)
         if near:
-            return f"did you mean '{Path(name).with_name(near[0]).as_posix()}'?"
+            return f"did you mean '{Path(name).with_name(stems[near[0]]).as_posix()}'?"
     looked = ", ".join(str(path.parent) for path in tried)
     return f"looked in {looked}; --models DIR adds a folder to look in"
 

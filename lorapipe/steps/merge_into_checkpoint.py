@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.architectures import titles
-from lorapipe.errors import RecipeError
+from lorapipe.errors import ManyErrors, RecipeError
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec
 from lorapipe.weights.binding import Binding, bind, report
@@ -26,22 +26,33 @@ def bindings(inputs: Inputs[Spec]) -> list[tuple[str, float, AdapterSpec, Bindin
     found = []
     for term in inputs.terms("loras"):
         adapter = adapter_spec(term.value, "loras", term.step)
-        found.append((term.step, term.weight, adapter, bind(adapter, base, titles())))
+        found.append((term.step, term.weight, adapter, bind(adapter, base, titles(), term.step)))
     return found
 
 
 def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
     terms = bindings(inputs)
-    for step, _, _, binding in terms:
-        if binding.problems and params["unmatched"] == "error":
-            raise RecipeError(
-                "unmatched-modules",
-                report(binding, step),
-                hint="with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None,
-                option="loras",
-            )
+    lost = [(step, binding) for step, _, _, binding in terms if binding.problems]
+    if lost and params["unmatched"] == "error":
+        raise ManyErrors(_unmatched(step, binding) for step, binding in lost)
     base = checkpoint_spec(inputs.one(_PORT), _PORT)
     return merge_spec(base, [(weight, adapter, binding) for _, weight, adapter, binding in terms])
+
+
+def _unmatched(step: str, binding: Binding) -> RecipeError:
+    message, *details = report(binding, step).splitlines()
+    return RecipeError(
+        "unmatched-modules",
+        message,
+        hint="with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None,
+        details=[line.strip() for line in details],
+        option="loras",
+    )
+
+
+def _unmatched(step: str, binding: Binding) -> RecipeError:
+    hint = "with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None
+    return RecipeError("unmatched-modules", report(binding, step), hint=hint, option="loras")
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint:  # noqa: ARG001  # the kinds' one signature

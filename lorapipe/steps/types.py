@@ -30,7 +30,7 @@ def _wrong(spec: Spec, due: str, option: str, step: str | None) -> RecipeError:
     hint = (
         "merge-into-checkpoint adds LoRAs to a checkpoint"
         if due == "a LoRA"
-        else "say 'as: checkpoint' on its load step if the file is one"
+        else "LoRAs go under 'loras'; a checkpoint that is taken for one is loaded with 'as: checkpoint'"
     )
     return RecipeError("wrong-type", f"'{option}' takes {due}, {what} is {found}", hint=hint, option=option)
 

@@ -30,7 +30,7 @@ def diagnostic(error: LorapipeError, *, colour: bool = False) -> str:
     """
     if isinstance(error, ManyErrors):
         return "\n".join(diagnostic(one, colour=colour) for one in error.errors)
-    lines = [_headline(error, colour)]
+    lines = [_headline(error, colour), *(f"  {visible(detail)}" for detail in error.details)]
     if isinstance(error.where, Place) and error.where.text:
         lines += _excerpt(error.where, colour)
     return "\n".join(lines)

@@ -57,6 +57,8 @@ class Binding:
 def report(binding: Binding, name: str | None = None) -> str:
     """A line of counts, then one for each of the first modules that have no place.
 
+    Line breaks in names become spaces, so that a name cannot pass for a line of its own.
+
     >>> lost = Unmatched(ModuleId("unet", "a.weight"), "the checkpoint has no such weight")
     >>> print(report(Binding((), (lost,)), "char"))
     1 of 1 modules of 'char' has no place in the checkpoint
@@ -68,7 +70,7 @@ def report(binding: Binding, name: str | None = None) -> str:
     lines = [f"{lost} of {total} modules{whose} {'has' if lost == 1 else 'have'} no place in the checkpoint"]
     for problem in binding.problems[:_NAMED]:
         near = f" (nearest: {', '.join(problem.nearest)})" if problem.nearest else ""
-        lines.append(f"  {problem.module}: {problem.reason}{near}")
+        lines.append("  " + " ".join(f"{problem.module}: {problem.reason}{near}".splitlines()))
     if lost > _NAMED:
         lines.append(f"  and {lost - _NAMED} more")
     if not binding.bound:
@@ -77,16 +79,20 @@ def report(binding: Binding, name: str | None = None) -> str:
 
 
 def bind(
-    adapter: AdapterSpec, checkpoint: CheckpointSpec, titles: Mapping[str, str] | None = None
+    adapter: AdapterSpec,
+    checkpoint: CheckpointSpec,
+    titles: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> Binding:
     """Find each module's weight in a checkpoint of the same family.
 
-    ``titles`` maps a family to its name for people (``SD 1.x``). 2-D deltas fit 1x1
-    kernels and the other way round. Two sides of unknown family bind by verbatim keys.
+    ``titles`` maps a family to its name for people (``SD 1.x``); ``name`` is what errors
+    call the adapter. 2-D deltas fit 1x1 kernels and the other way round. Two sides of
+    unknown family bind by verbatim keys.
 
     Raises :class:`RecipeError` ``family-mismatch`` or ``family-unknown``.
     """
-    _same_family(adapter.family, checkpoint.family, titles or {})
+    _same_family(adapter.family, checkpoint.family, titles or {}, name)
     bound: list[Bound] = []
     problems: list[Unmatched] = []
     for module, spec in adapter.modules.items():
@@ -101,7 +107,7 @@ def bind(
     return Binding(tuple(bound), tuple(problems))
 
 
-def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str]) -> None:
+def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str], name: str | None) -> None:
     if ours == theirs:
         return
     if ours is None or theirs is None:
@@ -112,11 +118,14 @@ def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str]
             "family-unknown",
             f"the {other} is for {title}, the family of the {odd} is not known",
             hint=f"say `family: {known}` on the step that loads the {odd}, if that is what it is",
+            option="loras",
         )
+    who = f"'{name}'" if name else "this LoRA"
     raise RecipeError(
         "family-mismatch",
-        f"this LoRA is for {titles.get(ours, ours)}, the checkpoint is {titles.get(theirs, theirs)}",
+        f"{who} is for {titles.get(ours, ours)}, the checkpoint is {titles.get(theirs, theirs)}",
         hint="a LoRA fits only the model family that it was trained on",
+        option="loras",
     )
 
 

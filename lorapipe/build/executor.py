@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
 from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDone, StepStarted
+from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import BuiltOutput
 from lorapipe.errors import LorapipeError
@@ -28,18 +29,22 @@ class _Workshop:
     """What every task of one build shares."""
 
     plan: Plan
-    records: Records
+    ownership: Ownership
     workers: int
     listen: Listener
 
+    @property
+    def records(self) -> Records:
+        return self.ownership.records
 
-def execute(plan: Plan, records: Records, workers: int, listen: Listener) -> tuple[BuiltOutput, ...]:
+
+def execute(plan: Plan, ownership: Ownership, workers: int, listen: Listener) -> tuple[BuiltOutput, ...]:
     """Do what is on the schedule; returns the outputs written, in order.
 
     A value lives from the step that makes it to the last step that uses it. Raises what
     the steps raise, with the step named.
     """
-    shop = _Workshop(plan, records, workers, listen)
+    shop = _Workshop(plan, ownership, workers, listen)
     values: dict[str, Any] = {}
     written: list[BuiltOutput] = []
     with single_threaded_torch():
@@ -102,12 +107,13 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
     assert planned.output is not None
     assert planned.key is not None
     assert isinstance(planned.spec, FileSpec)
-    with shop.records.stage(planned.output, planned.spec.nbytes) as staged:
+    path = planned.output
+    with shop.records.stage(path, planned.spec.nbytes) as staged:
         context = _context(planned, shop, output=staged.file)
         saved: SavedFile = _work(planned, values, context)
-        shop.records.publish(staged, saved.sha256, planned.key)
-    shop.listen(OutputReady(planned.step.id, planned.output, saved.sha256, saved.size, written=True))
-    return BuiltOutput(planned.step.id, planned.output, saved.sha256, saved.size, written=True)
+        shop.ownership.publish(staged, saved.sha256, planned.key)
+    shop.listen(OutputReady(planned.step.id, path, saved.sha256, saved.size, written=True))
+    return BuiltOutput(planned.step.id, path, saved.sha256, saved.size, written=True)
 
 
 def _context(planned: PlannedStep, shop: _Workshop, output: BinaryIO | None = None) -> Context:

@@ -97,6 +97,11 @@ class Records:
         sweep(path.parent)
         return self._store.stage(path, needed=needed)
 
+    def adopt(self, path: Path, sha256: str, key: str) -> None:
+        """Enter a file that is in place already, unless the journal has it."""
+        if (sha256, key) not in self.built(path):
+            self._store.journal.record(path, sha256, key)
+
     def publish(self, staged: Staged, sha256: str, key: str) -> None:
         """Enter the file in the journal, then give it its name.
 

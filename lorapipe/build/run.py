@@ -10,6 +10,7 @@ from pathlib import Path
 from lorapipe.build.engines.threads import default_workers
 from lorapipe.build.events import Event, Hashing, Listener
 from lorapipe.build.locking import locate, lock_of, locked_view
+from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import EntryVanished, HashProgress, Records
 from lorapipe.build.result import Built, BuiltOutput
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors
@@ -19,6 +20,7 @@ from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, sweep
 from lorapipe.store.lockfile import write
+from lorapipe.weights.specs import FileSpec
 
 __all__ = ["MODELS_VARIABLE", "Options", "build", "plan", "recipe_folder"]
 
@@ -90,9 +92,10 @@ def _attempt(
     locked = _locked(recipe, options)
     for _ in range(_ATTEMPTS):
         made = _plan(recipe, options, records, locked, read=True)
-        _refuse_foreign(made, records, locked, force=options.force)
+        ownership = Ownership(records, locked, options.force)
+        _check_targets(made, ownership)
         try:
-            return made, _execute(made, records, options, listen)
+            return made, _execute(made, ownership, options, listen)
         except EntryVanished:
             continue
     raise BuildError(
@@ -102,15 +105,30 @@ def _attempt(
     )
 
 
-def _execute(made: Plan, records: Records, options: Options, listen: Listener) -> Mapping[str, BuiltOutput]:
+def _check_targets(made: Plan, ownership: Ownership) -> None:
+    """Refuse, before any work, to replace what is not ours; all such outputs at once."""
+    errors: list[LorapipeError] = []
+    for step in made.pending:
+        assert step.output is not None
+        assert isinstance(step.spec, FileSpec)
+        try:
+            ownership.check(step.output, step.spec)
+        except BuildError as error:
+            errors.append(error.located(where=step.step.places["to"], step=step.step.id))
+    if errors:
+        raise ManyErrors(errors)
+
+
+def _execute(
+    made: Plan, ownership: Ownership, options: Options, listen: Listener
+) -> Mapping[str, BuiltOutput]:
     if not made.pending:
         return {}
     # Imported here: a build with nothing to do answers before torch would be loaded.
     from lorapipe.build.executor import execute
 
-    return {
-        output.step: output for output in execute(made, records, options.workers or default_workers(), listen)
-    }
+    outputs = execute(made, ownership, options.workers or default_workers(), listen)
+    return {output.step: output for output in outputs}
 
 
 def _locked(recipe: Recipe, options: Options) -> Locked:
@@ -129,40 +147,15 @@ def recipe_folder(recipe: Recipe) -> Path:
     return Path(os.path.abspath(recipe.file)).parent  # noqa: PTH100  # resolve() would follow a link to the recipe
 
 
-def _refuse_foreign(made: Plan, records: Records, locked: Locked, *, force: bool) -> None:
-    """Stop before any work when an output would replace a file that is not ours."""
-    errors: list[LorapipeError] = []
-    for step in made.pending:
-        path = step.output
-        if force or path is None or not os.path.lexists(path):
-            continue
-        digest = records.digests.hash(path) if path.is_file() else None
-        known = {sha256 for sha256, _ in records.built(path)}
-        if path in locked.outputs:
-            known.add(locked.outputs[path][0])
-        if digest not in known:
-            errors.append(_foreign(step, path, changed=bool(known)))
-    if errors:
-        raise ManyErrors(errors)
-
-
-def _foreign(step: PlannedStep, path: Path, *, changed: bool) -> BuildError:
-    what = "was changed since lorapipe wrote it" if changed else "was not written by lorapipe"
-    return BuildError(
-        "foreign-file",
-        f"'{path.name}' is there and {what}",
-        hint="move it away, write to another name, or run with --force to replace it",
-        where=step.step.places.get("to", step.step.place),
-        step=step.step.id,
-    )
-
-
 def _output(step: PlannedStep, written: Mapping[str, BuiltOutput], records: Records) -> BuiltOutput:
+    """An output that was written, or that was up to date by the journal or the lock."""
     if step.step.id in written:
         return written[step.step.id]
     assert step.output is not None
-    size = step.output.stat().st_size
-    return BuiltOutput(step.step.id, step.output, records.digests.hash(step.output), size, written=False)
+    assert step.key is not None
+    sha256 = records.digests.hash(step.output)
+    records.adopt(step.output, sha256, step.key)
+    return BuiltOutput(step.step.id, step.output, sha256, step.output.stat().st_size, written=False)
 
 
 def _hashing(listen: Listener) -> HashProgress:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lorapipe.build.engines.threads import default_workers, ordered_map, single_threaded_torch
+from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
-from lorapipe.errors import BuildError
 from lorapipe.plan.device import torch_version
 from lorapipe.plan.files import Folders, find_input, identify
 from lorapipe.plan.lineage import Lineage, Profile, Source
+from lorapipe.plan.make import Locked
 from lorapipe.plan.provenance import output_key
 from lorapipe.recipe.model import Step
 from lorapipe.steps import find_kind
@@ -72,11 +73,12 @@ def save_single(step: Step, given: Given) -> Path:
     hidden = specs.one("save").hidden
     key, _, said = output_key(_lineage(step, kind, given, None), _PROFILE, path, hidden)
     with Records(looking=False) as records:
-        _refuse_foreign(path, records)
+        ownership = Ownership(records, Locked())
+        ownership.check(path, foretold)
         with records.stage(path, foretold.nbytes) as staged, single_threaded_torch():
             inputs = _inputs(step, given, {"to": path}, lambda value: value)
             saved = kind.work(inputs, step.params, _context(staged.file, said))
-            records.publish(staged, saved.sha256, key)
+            ownership.publish(staged, saved.sha256, key)
     return path
 
 
@@ -109,15 +111,3 @@ def _lineage(step: Step, kind: Kind, given: Given, source: Source | None) -> Lin
 
 def _context(output: BinaryIO | None = None, said: Mapping[str, str] | None = None) -> Context:
     return Context(each=ordered_map(default_workers()), output=output, provenance=said or {})
-
-
-def _refuse_foreign(path: Path, records: Records) -> None:
-    if not os.path.lexists(path):
-        return
-    digest = records.digests.hash(path) if path.is_file() else None
-    if digest not in {sha256 for sha256, _ in records.built(path)}:
-        raise BuildError(
-            "foreign-file",
-            f"'{path}' is there and was not written by lorapipe",
-            hint="move it away, or write to another name",
-        )

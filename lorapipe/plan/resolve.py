@@ -139,6 +139,9 @@ def _placed(error: LorapipeError, step: Step) -> Iterable[LorapipeError]:
             yield from _placed(inner, step)
         return
     place = step.places.get(error.option or step.kind, step.place)
+    if isinstance(error.where, str) and "load" in step.params:
+        # The name as the recipe has it: the reader knows no other.
+        error.where = str(step.params["load"])
     yield error.located(where=place, step=step.id)
 
 

@@ -50,11 +50,6 @@ def _unmatched(step: str, binding: Binding) -> RecipeError:
     )
 
 
-def _unmatched(step: str, binding: Binding) -> RecipeError:
-    hint = "with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None
-    return RecipeError("unmatched-modules", report(binding, step), hint=hint, option="loras")
-
-
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint:  # noqa: ARG001  # the kinds' one signature
     from lorapipe.weights.checkpoint import merge
 

@@ -39,4 +39,18 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
 
 
-KIND = Kind(name="shuffle", version=1, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost)
+def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
+    if params["mode"] != "permute":
+        return ()
+    return ("'mode: permute' hides nothing: the sources' factors are in the file, in another order",)
+
+
+KIND = Kind(
+    name="shuffle",
+    version=1,
+    materialise=Materialise.STORED,
+    infer=_infer,
+    work=_work,
+    cost=_cost,
+    warn=_warn,
+)

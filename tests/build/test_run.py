@@ -481,3 +481,51 @@ def test_metadata_of_the_recipe_wins(bench: Bench) -> None:
     found = metadata(built.outputs[0].path)
     assert (found["modelspec.title"], found["kept"]) == ("new", "yes")
     assert KEY not in found
+
+
+def test_outputs_are_adopted_where_journal_and_lock_are_both_lost(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lora("a")
+    recipe = bench.recipe("a: {load: a.safetensors}\nout: {save: a, to: o.safetensors}")
+    path = run(recipe).outputs[0].path
+    before = path.stat()
+    (bench.folder / "r.lock").unlink()
+    monkeypatch.setenv("LORAPIPE_STORE", str(tmp_path / "another-machine"))
+
+    run(recipe)
+
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [o.written for o in run(recipe).outputs] == [False]
+
+
+def test_a_file_of_the_same_tensors_that_is_another_is_refused_after_the_comparison(bench: Bench) -> None:
+    bench.lora("a", seed=1)
+    bench.lora("b", seed=2)
+    path = (
+        run(bench.recipe("b: {load: b.safetensors}\nout: {save: b, to: o.safetensors}", "b.yaml"))
+        .outputs[0]
+        .path
+    )
+    foreign = path.read_bytes()
+    path.unlink()
+    path.with_name("p.safetensors").write_bytes(foreign)
+
+    with pytest.raises(BuildError, match="was not written by lorapipe"):
+        run(bench.recipe("a: {load: a.safetensors}\nout: {save: a, to: p.safetensors}"))
+
+    assert path.with_name("p.safetensors").read_bytes() == foreign
+    assert not list(bench.folder.glob(".lorapipe-*"))
+
+
+def test_an_output_known_by_the_lock_is_entered_in_the_journal(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lora("a")
+    recipe = bench.recipe("a: {load: a.safetensors}\nout: {save: a, to: o.safetensors}")
+    run(recipe)
+    monkeypatch.setenv("LORAPIPE_STORE", str(tmp_path / "another-machine"))
+    run(recipe)
+    (bench.folder / "r.lock").unlink()
+
+    assert [o.written for o in run(recipe).outputs] == [False]

@@ -1,0 +1,84 @@
+"""Which files at an output's path may be replaced, and which are somebody else's.
+
+A file is ours if the journal or the lock holds its path with its present digest. One
+that is not is left alone, unless it turns out to be what the build makes anyway: then
+it is adopted, so that a lost lock or another machine's store costs a build and no more.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorapipe.build.records import Records
+from lorapipe.errors import BuildError, InputError, RecipeError
+from lorapipe.formats.files import open_tensors
+from lorapipe.plan.make import Locked
+from lorapipe.store.atomic import Staged
+from lorapipe.weights.specs import FileSpec
+
+__all__ = ["Ownership"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What this build may replace; ``force`` is everything."""
+
+    records: Records
+    locked: Locked
+    force: bool = False
+
+    def check(self, path: Path, spec: FileSpec) -> None:
+        """Stop before any work when an output would replace a file that is not ours.
+
+        A file of just the tensors that the build will write may be the same file; it
+        is compared when they are there. Raises :class:`~lorapipe.errors.BuildError`
+        ``foreign-file``.
+        """
+        if not self._replaceable(path) and not _has_tensors(path, spec):
+            raise self._foreign(path)
+
+    def publish(self, staged: Staged, sha256: str, key: str) -> None:
+        """Give a finished file its name, or adopt the one there if it is the same.
+
+        Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` when another file is
+        there that is not ours: it may have come while the build was at work.
+        """
+        path = staged.path
+        if path.is_file() and self.records.digests.hash(path) == sha256:
+            self.records.adopt(path, sha256, key)
+        elif self._replaceable(path):
+            self.records.publish(staged, sha256, key)
+        else:
+            raise self._foreign(path)
+
+    def _replaceable(self, path: Path) -> bool:
+        if self.force or not os.path.lexists(path):
+            return True
+        return path.is_file() and self.records.digests.hash(path) in self._known(path)
+
+    def _known(self, path: Path) -> set[str]:
+        """The digests under which ``path`` is ours."""
+        known = {sha256 for sha256, _ in self.records.built(path)}
+        if path in self.locked.outputs:
+            known.add(self.locked.outputs[path][0])
+        return known
+
+    def _foreign(self, path: Path) -> BuildError:
+        what = "was changed since lorapipe wrote it" if self._known(path) else "was not written by lorapipe"
+        return BuildError(
+            "foreign-file",
+            f"'{path.name}' is there and {what}",
+            hint="move it away, write to another name, or run with --force to replace it",
+            option="to",
+        )
+
+
+def _has_tensors(path: Path, spec: FileSpec) -> bool:
+    """Whether the file holds exactly these tensors in this order, by its header."""
+    try:
+        with open_tensors(path) as source:
+            return list(source.tensors.items()) == list(spec.tensors.items())
+    except (InputError, RecipeError):
+        return False

@@ -9,6 +9,7 @@ together, in the order of their places.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,11 +84,12 @@ def decode(data: bytes, file: str) -> str:
         Report(Source("", file)).fatal(
             "recipe-too-long", f"a recipe has at most {MAX_BYTES} bytes", Span(0, 0, 0, 1)
         )
+    data = data.removeprefix(BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
-        source = Source(data.decode("utf-8-sig", "replace"), file)
-        good = data[: error.start].decode("utf-8-sig")
+        source = Source(data.decode(errors="replace"), file)
+        good = data[: error.start].decode()
         report = Report(source)
         hint = "save the file as UTF-8"
         report.fatal(

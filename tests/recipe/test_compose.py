@@ -11,7 +11,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorapipe.recipe import compose as module
 from lorapipe.recipe.compose import MAX_BYTES, MAX_DEPTH, MAX_NODES, compose
 from lorapipe.recipe.nodes import ListNode, MapNode, Node, Scalar, to_json
 from lorapipe.recipe.source import Report, Source
@@ -98,11 +97,22 @@ def test_a_colon_inside_a_key_that_has_a_value_is_no_mistake() -> None:
 
 
 def test_quotes_make_text_of_anything() -> None:
-    assert to_json(composed("""['012', "no", '', '*x', '<<', "a\\tb"]""")) == ["012", "no", "", "*x", "<<", "a\tb"]
+    assert to_json(composed("""['012', "no", '', '*x', '<<', "a\\tb"]""")) == [
+        "012",
+        "no",
+        "",
+        "*x",
+        "<<",
+        "a\tb",
+    ]
 
 
 def test_anchors_stand_for_what_they_name() -> None:
-    assert to_json(composed("{a: &x [1, b], c: *x, d: [*x]}")) == {"a": [1, "b"], "c": [1, "b"], "d": [[1, "b"]]}
+    assert to_json(composed("{a: &x [1, b], c: *x, d: [*x]}")) == {
+        "a": [1, "b"],
+        "c": [1, "b"],
+        "d": [[1, "b"]],
+    }
 
 
 def test_every_node_knows_its_span() -> None:

@@ -16,8 +16,8 @@ KINDS = "load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, save"
         ("{svd_resize: a, rank: 4}", "5:7: error: no step kind 'svd_resize' - did you mean 'svd-resize'?"),
         ("{rank: 4, resize: a}", "5:16: error: no step kind 'resize' - did you mean 'svd-resize'?"),
         ("{merge: [a, b]}", "5:7: error: no step kind 'merge' - did you mean 'concat'?"),
-        ("{frobnicate: a}", f"5:7: error: no step kind 'frobnicate' - the kinds are {KINDS}"),
-        ("{frobnicate: a, rank: 4}", f"5:7: error: no step kind 'frobnicate' - the kinds are {KINDS}"),
+        ("{twiddle: a}", f"5:7: error: no step kind 'twiddle' - the kinds are {KINDS}"),
+        ("{twiddle: a, rank: 4}", f"5:7: error: no step kind 'twiddle' - the kinds are {KINDS}"),
         ("{acme.blur: a}", "5:7: error: no step kind 'acme.blur' - no installed package provides it"),
         ("{rank: 8}", "5:3: error: step 'x' has no kind - 'rank' is an option of svd-resize"),
         ("{}", "5:3: error: step 'x' has no kind - such as {load: FILE}"),
@@ -50,8 +50,7 @@ def test_of_two_kinds_the_values_of_both_are_checked() -> None:
     assert of_step("{shuffle: q, seed: -1, svd-resize: p, rank: 0, dtype: x}") == [
         "r.yaml:5:16: error: no step 'q'",
         "r.yaml:5:25: error: 'seed' takes a whole number from 0 to 2^53 - 1, or $(name), not -1",
-        "r.yaml:5:29: error: step 'x' has two kinds: shuffle and svd-resize"
-        " - give each its own step; 'svd-resize' could take 'x'",
+        "r.yaml:5:29: error: step 'x' has two kinds: shuffle and svd-resize - give each its own step; 'svd-resize' could take 'x'",
         "r.yaml:5:41: error: no step 'p'",
         "r.yaml:5:50: error: 'rank' takes a whole number from 1, or $(name), not 0",
     ]

@@ -23,7 +23,13 @@ def in_force(name: str, value: Any) -> Any:
 
 
 def test_defaults_hold_where_nothing_is_given() -> None:
-    assert parse(RECIPE, "r.yaml", {"due": "x"}).params == {"s": "text", "w": 0.5, "n": 4, "t": True, "due": "x"}
+    assert parse(RECIPE, "r.yaml", {"due": "x"}).params == {
+        "s": "text",
+        "w": 0.5,
+        "n": 4,
+        "t": True,
+        "due": "x",
+    }
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,10 @@ def test_a_value_that_does_not_fit_is_a_usage_error(params: dict[str, Any], erro
 def test_a_param_without_default_must_be_given() -> None:
     with pytest.raises(UsageError) as caught:
         parse(RECIPE, "r.yaml")
-    assert str(caught.value) == "r.yaml:2:47: error: param 'due' needs a value - it has no default: --set due=VALUE"
+    assert (
+        str(caught.value)
+        == "r.yaml:2:47: error: param 'due' needs a value - it has no default: --set due=VALUE"
+    )
     assert caught.value.exit_status == 2
 
 
@@ -127,7 +136,9 @@ def test_what_uses_a_missing_value_is_not_blamed_for_it() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_declaration_is_refused_in_place(params: str, error: str) -> None:
-    assert complaints(f"lorapipe: 1\nparams: {params}\nsteps: {{x: {{load: $(a)}}}}\n".replace("$(a)", "y")) == [error]
+    assert complaints(
+        f"lorapipe: 1\nparams: {params}\nsteps: {{x: {{load: $(a)}}}}\n".replace("$(a)", "y")
+    ) == [error]
 
 
 @pytest.mark.parametrize("argument", ["", "strength", "=1", " =1"])

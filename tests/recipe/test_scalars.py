@@ -49,7 +49,7 @@ from lorapipe.recipe.scalars import ScalarTrouble, resolve
         ("0x", "0x"),
         ("-0x10", "-0x10"),
         ("012abc", "012abc"),
-        ("١", "١"),
+        ("\u0661", "\u0661"),
         ("1 ", "1 "),
         ("1\n", "1\n"),
         (".inf", math.inf),

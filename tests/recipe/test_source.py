@@ -13,9 +13,7 @@ from lorapipe.recipe.source import MAX_ERRORS, Report, Source, Span
 
 def test_a_place_counts_from_one_and_carries_its_line() -> None:
     source = Source("one\ntwo words\n", "r.yaml")
-    assert source.place(Span(1, 4, 1, 9)) == Place(
-        file="r.yaml", line=2, column=5, width=5, text="two words"
-    )
+    assert source.place(Span(1, 4, 1, 9)) == Place(file="r.yaml", line=2, column=5, width=5, text="two words")
 
 
 def test_of_a_span_over_several_lines_the_first_is_shown() -> None:

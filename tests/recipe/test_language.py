@@ -1,0 +1,103 @@
+"""The language as values."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorapipe.recipe.language import HOLE, RESERVED, FileUse, Port, closed, core_language
+
+LANGUAGE = core_language()
+
+
+def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
+    table = {
+        kind.name: (dict(kind.ports), dict(kind.files), kind.params, dict(kind.defaults), kind.required)
+        for kind in LANGUAGE.kinds.values()
+    }
+    step, terms = Port.STEP, Port.TERMS
+    assert table == {
+        "load": ({}, {"load": FileUse.INPUT}, ("load", "as", "family", "sha256"), {}, ("load",)),
+        "scale": ({"scale": step}, {}, ("by", "components"), {}, ("scale",)),
+        "concat": ({"concat": terms}, {}, (), {}, ("concat",)),
+        "shuffle": ({"shuffle": step}, {}, ("seed", "mode"), {"seed": 0, "mode": "rotate"}, ("shuffle",)),
+        "svd-resize": (
+            {"svd-resize": step},
+            {},
+            ("rank", "conv-rank", "conv1x1-rank"),
+            {},
+            ("svd-resize", "rank"),
+        ),
+        "merge-into-checkpoint": (
+            {"merge-into-checkpoint": step, "loras": terms},
+            {},
+            ("unmatched",),
+            {"unmatched": "error"},
+            ("merge-into-checkpoint", "loras"),
+        ),
+        "save": (
+            {"save": step},
+            {"to": FileUse.OUTPUT},
+            ("to", "dtype", "metadata", "provenance", "layout"),
+            {"dtype": "keep", "provenance": "full", "layout": "keep"},
+            ("save", "to"),
+        ),
+    }
+
+
+def test_kinds_options_and_reserved_keys_are_disjoint_and_without_dots() -> None:
+    kinds = set(LANGUAGE.kinds)
+    options = {name for kind in LANGUAGE.kinds.values() for name in kind.options if name != kind.name}
+    assert not kinds & options
+    assert not (kinds | options | {"description"}) & set(RESERVED)
+    assert not any("." in name for name in kinds | options)
+
+
+def test_the_main_option_has_the_name_of_the_kind_and_comes_first() -> None:
+    for kind in LANGUAGE.kinds.values():
+        assert next(iter(kind.options)) == kind.name == kind.main.name
+        assert kind.main.required
+
+
+def test_having_finds_the_kinds_with_an_option() -> None:
+    assert [kind.name for kind in LANGUAGE.having("rank")] == ["svd-resize"]
+    assert list(LANGUAGE.having("none")) == []
+
+
+def test_an_unknown_kind_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        LANGUAGE.kind("svd-resise")
+
+
+def test_an_extended_language_leaves_the_core_as_it_is() -> None:
+    schema = {
+        "properties": {
+            "acme.x": {"$ref": "../common.schema.json#/definitions/terms"},
+            "to": {"type": "string"},
+        }
+    }
+    extended = LANGUAGE.extended({"acme.x": schema})
+    assert extended.kind("acme.x").ports == {"acme.x": Port.TERMS}
+    assert "acme.x" not in LANGUAGE.kinds
+    assert list(extended.kinds) == [*LANGUAGE.kinds, "acme.x"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "without"),
+    [
+        (
+            {"type": ["integer", "string"], "pattern": f"^{HOLE}$", "minimum": 1},
+            {"type": ["integer"], "minimum": 1},
+        ),
+        ({"type": "string", "pattern": f"^(?:a|b|{HOLE})$"}, {"type": "string", "pattern": "^(?:a|b)$"}),
+        ({"type": "string", "pattern": "^x$"}, {"type": "string", "pattern": "^x$"}),
+        ({"items": [{"pattern": f"^(?:a|{HOLE})$"}]}, {"items": [{"pattern": "^(?:a)$"}]}),
+    ],
+)
+def test_a_closed_schema_has_no_place_for_holes(schema: object, without: object) -> None:
+    assert closed(schema) == without
+
+
+def test_nothing_of_a_closed_kind_speaks_of_holes() -> None:
+    for kind in LANGUAGE.kinds.values():
+        for option in kind.closed["properties"].values():
+            assert HOLE not in str(option.get("pattern"))

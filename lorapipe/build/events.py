@@ -30,7 +30,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Items (modules or tensors) of a step that are done."""
+    """How far a step is: modules done, of an output the bytes written."""
 
     step: str
     done: int

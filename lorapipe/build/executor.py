@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
@@ -118,19 +117,29 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
 
 def _context(planned: PlannedStep, shop: _Workshop, output: BinaryIO | None = None) -> Context:
     step, listen = planned.step.id, shop.listen
+    tick, wrote = _progress(planned, listen)
     return Context(
         device=shop.plan.device,
         compute=shop.plan.profile.compute,
-        each=ordered_map(shop.workers, _ticker(planned, listen)),
+        each=ordered_map(shop.workers, tick),
         note=lambda fact, value: listen(Note(step, fact, value)),
+        wrote=wrote,
         output=output,
         provenance=planned.provenance,
     )
 
 
-def _ticker(planned: PlannedStep, listen: Listener) -> Callable[[], None]:
-    """Tells of each finished module or tensor, out of the number that the spec has."""
-    spec = planned.spec
-    total = len(spec.modules) if isinstance(spec, AdapterSpec) else len(spec.tensors)
-    done = count(1)
-    return lambda: listen(Progress(planned.step.id, next(done), total))
+def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:
+    """What to call for each finished module, and for bytes written: an output counts these."""
+    spec, step = planned.spec, planned.step.id
+    done = 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        total = len(spec.modules) if isinstance(spec, AdapterSpec) else spec.nbytes
+        listen(Progress(step, done, total))
+
+    if isinstance(spec, FileSpec):
+        return (lambda: None), add
+    return (lambda: add(1)), add

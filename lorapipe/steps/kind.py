@@ -81,6 +81,10 @@ def _forget(fact: str, value: object) -> None:
     pass
 
 
+def _unheard(count: int) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What ``work`` may know of the machine; none of it changes a result's bytes.
@@ -90,7 +94,8 @@ class Context:
     is ``map`` on all workers: results in the order of the items, a few items ahead of
     the consumer, progress reported and a request to stop heeded between items.
     ``note(fact, value)`` tells the user something about the result ("energy").
-    ``output`` is the stream that an output kind writes, a temporary
+    ``wrote(count)`` is told the bytes written since it was told last. ``output`` is
+    the stream that an output kind writes, a temporary
     file that becomes the output by a rename; ``provenance`` are the metadata keys
     which say how the output came to be.
     """
@@ -99,6 +104,7 @@ class Context:
     compute: str = "float64"
     each: Each = serial
     note: Callable[[str, object], None] = _forget
+    wrote: Callable[[int], None] = _unheard
     output: BinaryIO | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 

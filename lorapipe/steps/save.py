@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import RecipeError
@@ -77,7 +78,8 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
         data = _checkpoint_data(value, dtype, context, zeros.append)
     given = cast("dict[str, str]", params.get("metadata") or {})
     assert context.output is not None
-    written = writer.write(context.output, specs, data, {**metadata, **context.provenance, **given})
+    told = {**metadata, **context.provenance, **given}
+    written = writer.write(context.output, specs, data, told, context.wrote)
     context.note("underflow", sum(zeros))
     return SavedFile(FileSpec(specs), written.sha256, written.size)
 
@@ -102,15 +104,19 @@ def _adapter_data(
 def _checkpoint_data(
     checkpoint: Checkpoint, dtype: str | None, context: Context, underflow: Callable[[int], None]
 ) -> TensorData:
-    """The checkpoint's tensors in file order, a few of them at work or in memory at a time."""
+    """The checkpoint's tensors in file order; a few slabs at work or in memory at a time."""
 
-    def make(key: str) -> tuple[str, list[bytearray | memoryview]]:
+    def make(errand: tuple[str, tuple[int, int]]) -> tuple[str, list[bytearray | memoryview]]:
+        key, slab = errand
         chunks = checkpoint.chunks(
-            key, dtype, compute=context.compute, device=context.device, underflow=underflow
+            key, dtype, slab=slab, compute=context.compute, device=context.device, underflow=underflow
         )
         return key, list(chunks)
 
-    return context.each(make, checkpoint.spec.tensors)
+    errands = ((key, slab) for key in checkpoint.spec.tensors for slab in checkpoint.slabs(key))
+    done = context.each(make, errands)
+    for key, parts in groupby(done, key=lambda part: part[0]):
+        yield key, chain.from_iterable(chunks for _, chunks in parts)
 
 
 def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:

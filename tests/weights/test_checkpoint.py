@@ -180,11 +180,29 @@ def test_no_more_than_a_block_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch)
     assert base.source.reads == [(LINEAR.key, 0, 3)]
 
 
-def test_untouched_tensors_are_copied_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(under_test, "PIECE_BYTES", 20)
+def test_untouched_tensors_are_copied_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "BLOCK_ELEMENTS", 4)
+    monkeypatch.setattr(under_test, "SLAB_ELEMENTS", 8)
     base = model(torch.float16)
     chunks = [bytes(c) for c in base.chunks("vae.weight")]
     assert [len(c) for c in chunks] == [16, 16, 8]
+
+
+@pytest.mark.parametrize("slab_elements", [1, 40, 10_000])
+def test_slabs_of_any_size_are_the_tensor_in_pieces(
+    slab_elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "BLOCK_ELEMENTS", 16)
+    base, lora = fused(torch.float16)
+    value = merged(base, (0.5, lora))
+    whole = b"".join(bytes(c) for c in value.chunks("in_proj_weight"))
+    monkeypatch.setattr(under_test, "SLAB_ELEMENTS", slab_elements)
+
+    slabs = list(value.slabs("in_proj_weight"))
+
+    pieces = [c for slab in slabs for c in value.chunks("in_proj_weight", slab=slab)]
+    assert b"".join(bytes(piece) for piece in pieces) == whole
+    assert len(slabs) > 1 or slab_elements == 10_000
 
 
 def test_merging_reads_nothing() -> None:

@@ -130,13 +130,15 @@ class Staged:
 
     def discard(self) -> None:
         """Remove the temporary file and the folders made for it. Once published: only close."""
-        # Closing flushes what is buffered, to a disk that may be full.
-        with suppress(OSError, LorapipeError):
-            self.file.close()
-        if not self._published:
-            with suppress(OSError):
-                self.temp.unlink()
-            _remove_folders(self._made)
+        try:
+            # Closing flushes what is buffered, to a disk that may be full.
+            with suppress(OSError, LorapipeError):
+                self.file.close()
+        finally:  # even if Ctrl-C is pressed again meanwhile
+            if not self._published:
+                with suppress(OSError):
+                    self.temp.unlink()
+                _remove_folders(self._made)
 
     def __enter__(self) -> Self:
         return self

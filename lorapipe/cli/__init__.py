@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from lorapipe.cli.main import main
 
 __all__ = ["main"]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script: run a command line and return its exit status."""
-    from lorapipe.cli.failures import run_command
-    from lorapipe.cli.main import cli
-
-    return run_command(cli, arguments)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import cast
 
 import click
 
+from lorapipe.cli.failures import run_command
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
 
-__all__ = ["COMMANDS", "cli"]
+__all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -59,3 +60,8 @@ def cli() -> None:
 
     A recipe says what is wanted; the same recipe and inputs give the same bytes.
     """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script: run a command line and return its exit status."""
+    return run_command(cli, arguments)

@@ -61,12 +61,12 @@ def check(node: Node, schema: Schema) -> Iterator[Finding]:
     """Everything that ``schema`` refuses in ``node``, once.
 
     Holes are filled and the schema is closed (:func:`~.language.closed`). Of a
-    scalar whose value is not known nothing is said.
+    scalar whose value is not known nothing is said that depends on the value.
     """
     seen = set()
     for error in _validator()(schema).iter_errors(to_json(node)):
         for finding in _findings(error, node):
-            unknown = isinstance(finding.node, Scalar) and finding.node.unknown
+            unknown = isinstance(finding.node, Scalar) and finding.node.unknown and _takes_scalar(finding)
             mark = (finding.problem, finding.path, finding.names)
             if not unknown and mark not in seen:
                 seen.add(mark)
@@ -82,12 +82,17 @@ def word_value(finding: Finding) -> Wording:
     node = finding.node
     if not isinstance(node, Scalar):
         return f"{takes}, not {show(node)}", node.span, None
-    if node.inserted:
+    if node.inserted and not node.unknown:
         hole = node.inserted[0]
         whole = len(node.inserted) == 1 and hole.shown in (show(node), node.text)
         values = ", ".join(f"$({one.name}) is {one.shown}" for one in node.inserted)
         return (takes if whole else f"{takes}, not {show(node)}"), hole.span, values
     return f"{takes}, not {show(node)}", node.span, _value_hint(node, finding.schema)
+
+
+def _takes_scalar(finding: Finding) -> bool:
+    types = finding.schema.get("type", "string")
+    return not set([types] if isinstance(types, str) else types) <= {"array", "object"}
 
 
 def _value_hint(node: Scalar, schema: Schema) -> str | None:

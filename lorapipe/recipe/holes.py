@@ -86,10 +86,12 @@ def _fill_scalar(node: Scalar, values: Mapping[str, Value], report: Report) -> S
         pieces.append(value.text)
         if found.group(1) is not None:
             inserted.append(Inserted(found.group(1), value.shown, span))
-        if found.group() == text:
-            return Scalar(node.span, value.value, value.text, node.plain, tuple(inserted), unknown)
+        if found.group() == text and value.known:
+            return Scalar(node.span, value.value, value.text, node.plain, tuple(inserted))
+    if unknown:
+        return replace(node, inserted=tuple(inserted), unknown=True)
     filled = "".join([*pieces, text[end:]])
-    return Scalar(node.span, filled, filled, node.plain, tuple(inserted), unknown)
+    return Scalar(node.span, filled, filled, node.plain, tuple(inserted))
 
 
 def _look_up(name: str | None, values: Mapping[str, Value], span: Span, report: Report) -> Value:

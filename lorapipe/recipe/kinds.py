@@ -39,8 +39,8 @@ def draft_step(entry: Entry, language: Language, ids: Collection[str], report: R
 
 
 def _not_a_map(name: str, node: Node, report: Report) -> None:
-    if isinstance(node, Scalar) and node.unknown:
-        return
+    if isinstance(node, Scalar) and node.unknown and not node.inserted:
+        return  # noted where it was read
     file = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else "FILE"
     hint = f"a step is a map, such as {{load: {file}}}"
     report.add("step-not-map", f"step '{name}' is {show(node)}", node.span, hint)

@@ -50,6 +50,7 @@ def test_the_end_of_a_pattern_is_the_end_of_the_text() -> None:
 def test_of_a_value_that_is_not_known_nothing_is_said() -> None:
     unknown = Scalar(Span(0, 0, 0, 1), None, "", unknown=True)
     assert list(check(unknown, {"type": "integer"})) == []
+    assert len(list(check(unknown, {"type": "object"}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,14 @@ def test_what_uses_a_missing_value_is_not_blamed_for_it() -> None:
     ]
 
 
+def test_a_value_that_is_missing_where_no_value_fits_is_wrong_all_the_same() -> None:
+    text = RECIPE.replace("{load: x}}", "{load: x}, z: {scale: a, components: $(due)}}")
+    assert complaints(text) == [
+        "r.yaml:2:47: error: param 'due' needs a value - it has no default: --set due=VALUE",
+        "r.yaml:3:49: error: 'components' takes a map, not '$(due)'",
+    ]
+
+
 @pytest.mark.parametrize(
     ("params", "error"),
     [

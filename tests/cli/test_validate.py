@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from lorapipe.cli import main
-from tests.cli.test_main import modules_after, run
+
+from .test_main import modules_after, run
 
 GOOD = (
     "lorapipe: 1\nparams: {w: 1.0}\nsteps:\n  a: {load: no/such/file.safetensors}\n  b: {concat: {a: $(w)}}\n"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lorapipe.recipe.assemble import canonical
 from lorapipe.recipe.model import Step
 from lorapipe.recipe.parsing import parse
-from tests.recipe.complaints import HEAD
+
+from .complaints import HEAD
 
 
 def step_of(step: str, **params: Any) -> Step:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from lorapipe.recipe.compose import MAX_BYTES, MAX_DEPTH, MAX_NODES, compose
 from lorapipe.recipe.nodes import ListNode, MapNode, Node, Scalar, to_json
 from lorapipe.recipe.source import Report, Source
-from tests.recipe.complaints import errors_of
+
+from .complaints import errors_of
 
 
 @pytest.fixture(params=["libyaml", "python"], autouse=True)

@@ -9,7 +9,8 @@ from lorapipe.recipe.holes import Value, fill
 from lorapipe.recipe.nodes import Node, Scalar, to_json
 from lorapipe.recipe.parsing import parse
 from lorapipe.recipe.source import Report, Source, Span
-from tests.recipe.complaints import complaints
+
+from .complaints import complaints
 
 VALUES = {
     "n": Value(4, "4"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.recipe.complaints import of_step, of_steps
+from .complaints import of_step, of_steps
 
 KINDS = "load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, save"
 

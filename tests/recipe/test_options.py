@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lorapipe.recipe.options import write
-from tests.recipe.complaints import complaints, of_step, of_steps
+
+from .complaints import complaints, of_step, of_steps
 
 RANK = "'rank' takes a whole number from 1, or $(name)"
 

@@ -9,7 +9,8 @@ import pytest
 from lorapipe.errors import ManyErrors, UsageError
 from lorapipe.recipe.params import Setting, parse_setting
 from lorapipe.recipe.parsing import parse
-from tests.recipe.complaints import complaints
+
+from .complaints import complaints
 
 RECIPE = """\
 lorapipe: 1

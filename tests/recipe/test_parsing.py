@@ -21,7 +21,8 @@ from lorapipe.recipe.language import core_language
 from lorapipe.recipe.model import Term
 from lorapipe.recipe.parsing import instantiate, load_recipe, parse, read
 from lorapipe.recipe.schemas import bundle
-from tests.recipe.complaints import HEAD, complaints, errors_of
+
+from .complaints import HEAD, complaints, errors_of
 
 LANGUAGE = core_language()
 

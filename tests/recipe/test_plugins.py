@@ -11,7 +11,8 @@ import pytest
 
 from lorapipe.recipe import plugins
 from lorapipe.recipe.parsing import parse
-from tests.recipe.complaints import HEAD, of_step
+
+from .complaints import HEAD, of_step
 
 BLUR = {
     "title": "Blur",

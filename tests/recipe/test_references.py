@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorapipe.recipe.parsing import parse
-from tests.recipe.complaints import HEAD, complaints, of_step, of_steps
+
+from .complaints import HEAD, complaints, of_step, of_steps
 
 IMPOSSIBLE = "a step can only use what is made without it"
 

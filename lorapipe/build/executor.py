@@ -12,8 +12,9 @@ from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDon
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import BuiltOutput
-from lorapipe.errors import LorapipeError
+from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.plan.resolve import placed
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
 from lorapipe.weights.specs import AdapterSpec, FileSpec
 
@@ -54,8 +55,8 @@ def execute(plan: Plan, ownership: Ownership, workers: int, listen: Listener) ->
             try:
                 value, how = _run_task(planned, values, shop)
             except LorapipeError as error:
-                place = planned.step.places.get(error.option or planned.step.kind, planned.step.place)
-                raise error.located(where=place, step=planned.step.id) from error.__cause__
+                errors = list(placed(error, planned.step))
+                raise (errors[0] if len(errors) == 1 else ManyErrors(errors)) from error.__cause__
             if isinstance(value, BuiltOutput):
                 written.append(value)
             values[position.step] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,7 @@ from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
 from lorapipe.weights.specs import Spec
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["Resolved", "placed", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def resolve(
         try:
             done[name] = _resolve_step(step, done, folders, digests, locked.get(name), read)
         except LorapipeError as error:
-            errors.extend(_placed(error, step))
+            errors.extend(placed(error, step))
     errors.extend(_clashes(done))
     if errors:
         raise ManyErrors(sorted(errors, key=_by_place))
@@ -133,10 +133,11 @@ def _lineage(
     return Lineage(step.kind, kind.version, params, inputs, origin)
 
 
-def _placed(error: LorapipeError, step: Step) -> Iterable[LorapipeError]:
+def placed(error: LorapipeError, step: Step) -> Iterator[LorapipeError]:
+    """The error, or each of several, with its place in the recipe: the option at fault, or the step."""
     if isinstance(error, ManyErrors):
         for inner in error.errors:
-            yield from _placed(inner, step)
+            yield from placed(inner, step)
         return
     place = step.places.get(error.option or step.kind, step.place)
     if isinstance(error.where, str) and "load" in step.params:

@@ -165,7 +165,7 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
     steps[_STEP].update({key: _literal(value) for key, value in options.items() if value is not None})
     try:
         # JSON is YAML, so what is written here is a recipe like any other.
-        recipe = parse(json.dumps({"lorapipe": 1, "steps": steps}), file=_STEP)
+        recipe = parse(json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False), file=_STEP)
     except LorapipeError as error:
         found = error.errors if isinstance(error, ManyErrors) else (error,)
         usage = [UsageError(e.code, e.message, hint=e.hint) for e in found]

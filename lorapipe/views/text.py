@@ -19,7 +19,8 @@ def bytes_text(size: int) -> str:
         if float(f"{value:.3g}") < 1000:
             break
         value, unit = value / 1000, larger
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+    # Three digits of 999.7 are 1000, which the format would write as a power.
+    return f"{value:,.0f} {unit}" if float(f"{value:.3g}") >= 1000 else f"{value:.3g} {unit}"
 
 
 def path_text(path: Path, folder: Path) -> str:

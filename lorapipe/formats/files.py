@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from lorapipe.errors import RecipeError
+from lorapipe.errors import InputError, RecipeError
 from lorapipe.formats.output import OnBytes, TensorData, Written
 from lorapipe.formats.pickles import TorchFile
 from lorapipe.formats.pickles_writer import write_pickle
@@ -69,6 +69,8 @@ def writer_for(path: Path) -> Writer:
 
 def _suffix(path: Path, option: str) -> str:
     suffix = path.suffix.lower()
+    if suffix not in SUFFIXES and option == "load" and path.is_dir():
+        raise InputError("input-is-folder", "is a folder", hint="name a file inside it", where=str(path))
     if suffix not in SUFFIXES:
         raise RecipeError(
             "unknown-suffix",

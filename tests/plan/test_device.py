@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lorapipe.errors import RecipeError
+from lorapipe.errors import RecipeError, UsageError
 from lorapipe.plan.device import profile, torch_version
 
 
@@ -41,7 +41,7 @@ def test_auto_keeps_the_device_type_of_the_lock() -> None:
 
 
 def test_the_profile_has_the_device_type_not_its_number() -> None:
-    device, numbers = profile("cuda:1", "float64", None, cuda=_yes, mps=_no)
+    device, numbers = profile("cuda:1", "float64", None, cuda=lambda: 2, mps=_no)
 
     assert (device, numbers.device) == ("cuda:1", "cuda")
 
@@ -52,6 +52,26 @@ def test_mps_with_float64_is_refused_with_the_remedy() -> None:
 
     assert caught.value.code == "no-float64"
     assert "float32" in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "CPU", "", "cuda:1 "])
+def test_a_device_that_does_not_exist_is_refused_with_those_that_do(device: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        profile(device, "float64", None, cuda=_yes, mps=_yes)
+    assert str(caught.value) == (
+        f"error: no device '{device}' - the devices are auto, cpu, cuda, cuda:1 and so on, mps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "locked"), [("cuda", None), ("cuda:1", None), ("mps", None), ("auto", "cuda")]
+)
+def test_a_device_that_is_not_here_is_refused_before_any_work(device: str, locked: str | None) -> None:
+    one = _yes if device == "cuda:1" else _no
+    with pytest.raises(UsageError) as caught:
+        profile(device, "float32", locked, cuda=one, mps=_no)
+    assert caught.value.code == "no-device"
+    assert f"'{locked or device}'" in caught.value.message
 
 
 def test_torchs_version_is_known_without_torch_and_without_its_build_suffix() -> None:

@@ -1,0 +1,234 @@
+"""``lorapipe run``: what it prints where, what its options do, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from lorapipe.cli import main
+
+from ..bench import SHAPES, TE, TO_Q, Bench
+
+STEPS = """
+    a: {load: a.safetensors}
+    half: {scale: a, by: $(by)}
+    small: {svd-resize: half, rank: 2}
+    out: {save: small, to: out/o.safetensors}
+"""
+HEAD = "params: {by: 0.5}\n"
+
+
+@pytest.fixture
+def kitchen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    bench.lora("a")
+    bench.recipe(STEPS, head=HEAD)
+    monkeypatch.chdir(bench.folder)
+    return bench
+
+
+def table(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_what_was_made_goes_to_stdout_and_how_to_stderr(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "r.yaml"]) == 0
+
+    said = capsys.readouterr()
+    heading, output, content = table(said.out)
+    assert heading == ["output", "size", "sha256"]
+    assert (output[0], output[-1]) == ("out/o.safetensors", "written")
+    assert " ".join(content) == "LoRA, SD1.x, 4 modules, rank 2"
+    assert [line.split(" in ")[0] for line in said.err.splitlines() if line.startswith("[")] == [
+        "[1/4] a: built",
+        "[2/4] half: built",
+        "[3/4] small: built",
+        "[4/4] out: written",
+    ]
+    assert "small: keeps " in said.err
+
+
+def test_a_second_run_says_up_to_date_and_nothing_else(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", "r.yaml"])
+    capsys.readouterr()
+
+    assert main(["run", "r.yaml"]) == 0
+
+    said = capsys.readouterr()
+    assert table(said.out)[1][-3:] == ["up", "to", "date"]
+    assert said.err == ""
+
+
+def test_quiet_says_nothing_but_errors(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "r.yaml", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+    (kitchen.folder / "out" / "o.safetensors").write_bytes(b"edited")
+    assert main(["run", "r.yaml", "-q"]) == 5
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "was changed since lorapipe wrote it" in said.err
+
+
+def test_force_replaces_what_lorapipe_did_not_write(kitchen: Bench) -> None:
+    path = kitchen.folder / "out" / "o.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"precious")
+    assert main(["run", "r.yaml", "-q"]) == 5
+    assert path.read_bytes() == b"precious"
+
+    assert main(["run", "r.yaml", "-q", "--force"]) == 0
+    assert TO_Q + ".alpha" in load_file(path)
+
+
+def test_set_gives_a_param_another_value(kitchen: Bench) -> None:
+    main(["run", "r.yaml", "-q"])
+    half = load_file("out/o.safetensors")[f"{TO_Q}.lora_up.weight"]
+    main(["run", "r.yaml", "-q", "--set", "by=2", "--set", "by=1"])
+    whole = load_file("out/o.safetensors")[f"{TO_Q}.lora_up.weight"]
+
+    assert (whole.norm() / half.norm()).item() == pytest.approx(2**0.5)
+
+
+def test_outputs_go_under_another_root(
+    kitchen: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "r.yaml", "--output-root", str(tmp_path / "there")]) == 0
+
+    assert (tmp_path / "there" / "out" / "o.safetensors").is_file()
+    assert not (kitchen.folder / "out").exists()
+    assert table(capsys.readouterr().out)[1][0] == "out/o.safetensors"
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_inputs_are_found_in_the_model_folders(
+    kitchen: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (kitchen.folder / "a.safetensors").rename(models / "a.safetensors")
+    assert main(["run", "r.yaml", "-q"]) == 4
+
+    extra = ["--models", str(models)] if by == "option" else []
+    if by == "variable":
+        monkeypatch.setenv("LORAPIPE_MODELS", os.pathsep.join([str(tmp_path / "no"), str(models)]))
+
+    assert main(["run", "r.yaml", "-q", *extra]) == 0
+
+
+def test_the_lock_goes_where_it_is_told(kitchen: Bench, tmp_path: Path) -> None:
+    assert main(["run", "r.yaml", "-q", "--lock", str(tmp_path / "my.lock")]) == 0
+
+    assert (tmp_path / "my.lock").is_file()
+    assert not (kitchen.folder / "r.lock").exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "7"])
+def test_the_number_of_workers_changes_no_byte(kitchen: Bench, workers: str) -> None:
+    main(["run", "r.yaml", "-q", "--workers", "3"])
+    before = Path("out/o.safetensors").read_bytes()
+
+    assert main(["run", "r.yaml", "-q", "--workers", workers, "--output-root", "other"]) == 0
+
+    assert Path("other/out/o.safetensors").read_bytes() == before
+
+
+def test_a_recipe_in_another_folder_is_run_from_anywhere(
+    kitchen: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["run", "bench/r.yaml"]) == 0
+
+    assert (kitchen.folder / "out" / "o.safetensors").is_file()
+    assert (kitchen.folder / "r.lock").is_file()
+    assert table(capsys.readouterr().out)[1][0] == "out/o.safetensors"
+
+
+def test_a_warning_of_the_plan_is_told_by_the_run_too(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.checkpoint()
+    bench.lora("a", modules={TO_Q: SHAPES[TO_Q], TE.replace("layers_0", "layers_1"): SHAPES[TE]})
+    recipe = bench.recipe("""
+        base: {load: base.safetensors}
+        a: {load: a.safetensors}
+        model: {merge-into-checkpoint: base, loras: a, unmatched: warn}
+        out: {save: model, to: o.safetensors}
+    """)
+
+    assert main(["run", str(recipe)]) == 0
+
+    said = capsys.readouterr()
+    assert "warning: step 'model': 1 of 2 modules of 'a' has no place in the checkpoint\n" in said.err
+    assert "warning" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Missing argument 'RECIPE'"),
+        (["r.yaml", "--workers", "0"], "0 is not in the range x>=1"),
+        (["r.yaml", "--workers", "two"], "'two' is not a valid integer"),
+        (["r.yaml", "--set", "by"], "--set takes name=value, not 'by'"),
+        (["r.yaml", "--set", "bye=1"], "no param 'bye' - did you mean 'by'?"),
+        (["r.yaml", "--device", "gpu"], "no device 'gpu' - the devices are auto, cpu, cuda"),
+        (["r.yaml", "--output-root", "r.yaml"], "is a file"),
+        (["r.yaml", "--lock", "."], "is a directory"),
+        (["r.yaml", "--sett", "by=1"], "No such option"),
+        (["r.yaml", "other.yaml"], "unexpected extra argument"),
+    ],
+)
+def test_a_wrong_command_line_has_status_2_and_writes_nothing(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    before = sorted(kitchen.folder.iterdir())
+
+    assert main(["run", *arguments]) == 2
+
+    said = capsys.readouterr()
+    assert says in said.err
+    assert "Traceback" not in said.err
+    assert sorted(kitchen.folder.iterdir()) == before
+
+
+def test_a_missing_recipe_has_status_4(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "nope.yaml"]) == 4
+    assert capsys.readouterr().err == "nope.yaml: error: no such file or directory\n"
+
+
+def test_on_a_terminal_there_is_a_bar_and_no_line_is_too_long(kitchen: Bench) -> None:
+    import pty
+
+    command = [sys.executable, "-m", "lorapipe", "run", "r.yaml"]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "TERM": "xterm", "COLUMNS": "40", "NO_COLOR": "1"}
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, stdin=slave, env=environment)
+    os.close(slave)
+    drawn = io.BytesIO()
+    try:
+        while chunk := os.read(master, 4096):
+            drawn.write(chunk)
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        os.close(master)
+
+    assert process.wait(60) == 0
+    text = drawn.getvalue().decode()
+    assert "\x1b[?25h" in text  # the cursor, hidden while the bar moved, is back
+    assert "\x1b[3" not in text  # no colour
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text[text.index("output") :]).splitlines()
+    assert max(map(len, shown)) <= 40
+    assert "written" in text

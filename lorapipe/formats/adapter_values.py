@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lorapipe.formats.factors import Extra, Factors
+from lorapipe.formats.factors import Extra
+from lorapipe.formats.factors import Factors as Tensors
 from lorapipe.formats.problems import Problems
 from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Factors, LowRank, Term
+from lorapipe.weights.lazy import LazyFactors
 from lorapipe.weights.sources import TensorSource
-from lorapipe.weights.specs import AdapterSpec, ModuleId
+from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
 from lorapipe.weights.tensors import from_bytes
 
 __all__ = ["read_values"]
@@ -22,15 +24,17 @@ __all__ = ["read_values"]
 def read_values(
     source: TensorSource,
     spec: AdapterSpec,
-    factors: Mapping[ModuleId, Factors],
+    factors: Mapping[ModuleId, Tensors],
     extras: Mapping[str, Extra],
     device: str,
 ) -> Adapter:
-    """Read what ``spec`` describes; ``factors`` and ``extras`` say from which tensors.
+    """The adapter that ``spec`` describes; ``factors`` and ``extras`` say from which tensors.
 
     Each module is one term ``alpha / rank * up @ down`` (1.0 for ``alpha / rank`` where
     the file has no alpha), its factors 2-D, in their own dtypes, transposed where the
-    reference weight is the transpose of what the file means.
+    reference weight is the transpose of what the file means. On the CPU factors stay in
+    the file, which must stay open, and are read for each use; on another device they are
+    read now and stay there.
 
     Raises :class:`~lorapipe.errors.InputError`, or ``ManyErrors``, for NaN or Inf in a
     factor and for an alpha of 0, NaN or Inf.
@@ -39,12 +43,10 @@ def read_values(
     modules: dict[ModuleId, Delta] = {}
     for module, tensors in factors.items():
         known = spec.modules[module]
-        up = _matrix(source, tensors.up, device, problems)
-        down = _matrix(source, tensors.down, device, problems)
-        pair = LowRank(up, down)
-        if known.spelling.transposed:
-            pair = pair.transposed()
+        for name in (tensors.up, tensors.down):
+            _check_finite(source, name, problems)
         alpha = known.rank if tensors.alpha is None else _alpha(source, tensors.alpha, problems)
+        pair = _pair(source, tensors, known, device)
         modules[module] = Delta(known.shape, (Term(alpha / known.rank, pair),))
     problems.check()
     kept = {name: _tensor(source, e.tensor).reshape(e.spec.shape).to(device) for name, e in extras.items()}
@@ -55,14 +57,27 @@ def _tensor(source: TensorSource, name: str) -> Tensor:
     return from_bytes(source.read(name), source.tensors[name])
 
 
-def _matrix(source: TensorSource, name: str, device: str, problems: Problems) -> Tensor:
+def _pair(source: TensorSource, tensors: Tensors, known: ModuleSpec, device: str) -> Factors:
+    def read() -> LowRank:
+        pair = LowRank(_matrix(source, tensors.up), _matrix(source, tensors.down))
+        return pair.transposed() if known.spelling.transposed else pair
+
+    if torch.device(device).type == "cpu":
+        return LazyFactors((known.shape[0], known.columns), known.rank, read)
+    return read().to(device)
+
+
+def _matrix(source: TensorSource, name: str) -> Tensor:
     """A factor as 2-D: ``[O, r, 1, 1]`` to ``[O, r]``, ``[r, I, *k]`` to ``[r, I*k]``."""
+    return _tensor(source, name).flatten(1)
+
+
+def _check_finite(source: TensorSource, name: str, problems: Problems) -> None:
     tensor = _tensor(source, name)
     # Eight-bit floats know no isfinite.
     wide = tensor.to(torch.float32) if tensor.element_size() == 1 else tensor
     if not bool(torch.isfinite(wide).all()):
         problems.add("not-finite", name)
-    return tensor.flatten(1).to(device)
 
 
 def _alpha(source: TensorSource, name: str, problems: Problems) -> float:

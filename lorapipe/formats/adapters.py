@@ -60,7 +60,7 @@ def read_adapter_spec(source: TensorSource, family: str | None = None) -> Adapte
 
 
 def read_adapter(source: TensorSource, spec: AdapterSpec | None = None, device: str = "cpu") -> Adapter:
-    """The LoRA with its factors on ``device``, in the file's own dtypes.
+    """The LoRA with its factors in the file's own dtypes; it reads from ``source``, which must stay open.
 
     ``spec`` is what :func:`read_adapter_spec` gave, where it is known already. A term's
     coefficient is alpha / rank, 1.0 without alpha.

@@ -77,8 +77,9 @@ def read_stored(path: Path, device: str = "cpu") -> Adapter:
 def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
     for index, delta in enumerate(adapter.modules[module] for module in adapter.spec.modules):
         for number, term in enumerate(delta.terms):
-            yield f"{index}.{number}.up", term.factors.up
-            yield f"{index}.{number}.down", term.factors.down
+            factors = term.factors.load()
+            yield f"{index}.{number}.up", factors.up
+            yield f"{index}.{number}.down", factors.down
     for index, name in enumerate(adapter.spec.extras):
         yield f"extra.{index}", adapter.extras[name]
 

@@ -39,10 +39,10 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec | CheckpointSpec
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter | Checkpoint:
     spec = _infer(inputs, params)
     path = inputs.files["load"]
+    source = open_tensors(path)  # what is loaded reads on from the file, and so it owns it
     if isinstance(spec, CheckpointSpec):
-        return read_checkpoint(open_tensors(path), spec)  # the checkpoint reads on, so it owns the file
-    with open_tensors(path) as source:
-        return read_adapter(source, spec, device=context.device)
+        return read_checkpoint(source, spec)
+    return read_adapter(source, spec, device=context.device)
 
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature

@@ -4,12 +4,16 @@ A delta is ``sum_i c_i * up_i @ down_i``. Scaling touches the coefficients and j
 puts lists end to end, so both are free and exact; arithmetic happens where a delta is
 used (a merge, an SVD, a save), once. A further structure (a Kronecker product, say) is
 a sibling of :class:`LowRank` that a :class:`Term` may hold.
+
+Factors are in memory (:class:`LowRank`) or in a file (:class:`~.lazy.LazyFactors`):
+what is known of both without reading is :class:`Factors`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import copysign, prod, sqrt
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +21,26 @@ from torch import Tensor
 from lorapipe.errors import RecipeError
 from lorapipe.weights.specs import canonical_shape
 
-__all__ = ["Delta", "LowRank", "Term"]
+__all__ = ["Delta", "Factors", "Folded", "LowRank", "Term"]
+
+
+class Factors(Protocol):
+    """A product of rank ``rank`` and shape ``(O, I*k)``, wherever its factors are."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def rows(self, start: int, stop: int) -> Factors:
+        """Rows ``[start, stop)`` of the product."""
+
+    def transposed(self) -> Factors:
+        """The product's transpose."""
+
+    def load(self) -> LowRank:
+        """The factors themselves; read, where they are in a file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +61,13 @@ class LowRank:
     def rank(self) -> int:
         return self.up.shape[1]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.up.shape[0], self.down.shape[1]
+
+    def load(self) -> LowRank:
+        return self
+
     def rows(self, start: int, stop: int) -> LowRank:
         """Rows ``[start, stop)`` of the product: ``down`` is shared, ``up`` is a view."""
         return LowRank(self.up[start:stop], self.down)
@@ -54,6 +84,14 @@ class LowRank:
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
     """``coefficient * up @ down``; the coefficient holds weight times alpha/rank."""
+
+    coefficient: float
+    factors: Factors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """A whole delta as one product in memory, ``coefficient * up @ down``."""
 
     coefficient: float
     factors: LowRank
@@ -77,7 +115,7 @@ class Delta:
         if not self.terms:
             raise ValueError("a delta needs at least one term")
         for term in self.terms:
-            product = (term.factors.up.shape[0], term.factors.down.shape[1])
+            product = term.factors.shape
             if product != (self.shape[0], self.columns):
                 raise ValueError(f"a product {list(product)} is no delta of shape {list(self.shape)}")
 
@@ -122,11 +160,12 @@ class Delta:
 
         ``up = [c_1 up_1, c_2 up_2, ...]: [O, R]``, ``down: [R, I*k]`` in term order.
         """
-        ups = [t.factors.up.to(dtype) * t.coefficient for t in self.terms]
-        downs = [t.factors.down.to(dtype) for t in self.terms]
+        loaded = [(term.coefficient, term.factors.load()) for term in self.terms]
+        ups = [factors.up.to(dtype) * c for c, factors in loaded]
+        downs = [factors.down.to(dtype) for _, factors in loaded]
         return LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
 
-    def folded(self, dtype: torch.dtype) -> Term:
+    def folded(self, dtype: torch.dtype) -> Folded:
         """All terms as one, in term order: the stacked factors and one coefficient > 0.
 
         Where all magnitudes are equal the factors' values stay, signs go to ``up``, and
@@ -135,14 +174,14 @@ class Delta:
         ``up``, and the coefficient is 1.
         """
         magnitude = self.magnitude
+        loaded = [(term.coefficient, term.factors.load()) for term in self.terms]
         if magnitude is None:
-            rooted = [(t, sqrt(abs(t.coefficient))) for t in self.terms]
-            ups = [t.factors.up.to(dtype) * copysign(root, t.coefficient) for t, root in rooted]
-            downs = [t.factors.down.to(dtype) * root for t, root in rooted]
-            return Term(1.0, LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0)))
-        ups = [t.factors.up if t.coefficient > 0 else _negated(t.factors.up) for t in self.terms]
-        downs = [t.factors.down for t in self.terms]
-        return Term(magnitude, LowRank(_side_by_side(ups, dim=1), _side_by_side(downs, dim=0)))
+            ups = [f.up.to(dtype) * copysign(sqrt(abs(c)), c) for c, f in loaded]
+            downs = [f.down.to(dtype) * sqrt(abs(c)) for c, f in loaded]
+            return Folded(1.0, LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0)))
+        ups = [factors.up if c > 0 else _negated(factors.up) for c, factors in loaded]
+        downs = [factors.down for _, factors in loaded]
+        return Folded(magnitude, LowRank(_side_by_side(ups, dim=1), _side_by_side(downs, dim=0)))
 
     @property
     def magnitude(self) -> float | None:

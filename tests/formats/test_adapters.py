@@ -126,7 +126,7 @@ def test_factors_keep_their_own_bytes(dtype: torch.dtype) -> None:
     values = {k: v.to(dtype) for k, v in sd1().items()}
     adapter = read_adapter(MemorySource(values))
     for module, known in adapter.spec.modules.items():
-        factors_ = adapter.modules[module].terms[0].factors
+        factors_ = adapter.modules[module].terms[0].factors.load()
         up = values[f"{known.spelling.stem}.lora_up.weight"]
         assert factors_.up.dtype == dtype
         assert torch.equal(factors_.up.view(torch.uint8), up.flatten(1).view(torch.uint8))
@@ -485,6 +485,19 @@ def test_a_lora_reads_alike_from_every_format(tmp_path: Path, suffix: str) -> No
     expected = read_adapter(MemorySource(values))
     with open_tensors(path) as source:
         found = read_adapter(source)
-    assert found.modules.keys() == expected.modules.keys()
-    for module, delta in expected.modules.items():
-        assert torch.equal(found.modules[module].dense(torch.float64), delta.dense(torch.float64))
+        assert found.modules.keys() == expected.modules.keys()
+        for module, delta in expected.modules.items():
+            assert torch.equal(found.modules[module].dense(torch.float64), delta.dense(torch.float64))
+
+
+def test_on_the_cpu_factors_stay_in_the_file() -> None:
+    values = sd1()
+    source = MemorySource(values)
+    adapter = read_adapter(source)
+    values[f"{TO_Q}.lora_up.weight"] *= 2
+
+    (delta,) = (
+        delta for m, delta in adapter.modules.items() if adapter.spec.modules[m].spelling.stem == TO_Q
+    )
+
+    assert torch.equal(delta.terms[0].factors.load().up, values[f"{TO_Q}.lora_up.weight"].flatten(1))

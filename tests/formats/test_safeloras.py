@@ -161,13 +161,14 @@ def test_the_real_files_bind_whole(
         assert len(set(stems)) == 192
         read = {n: torch.frombuffer(file.read(n), dtype=torch.float16 if dtype == "F16" else torch.float32)
                 for n in ("unet:4:up", "unet:4:down")}  # fmt: skip
-    # The fifth of a transformer block of 9: attn1's q, k, v, out, then the GEGLU.
-    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_0_proj"
-    (delta,) = [
-        adapter.modules[m] for m, known in adapter.spec.modules.items() if known.spelling.stem == stem
-    ]
-    up, down = read["unet:4:up"].reshape(2560, rank).double(), read["unet:4:down"].reshape(rank, 320).double()
-    assert torch.equal(delta.dense(torch.float64), up @ down)
+        # The fifth of a transformer block of 9: attn1's q, k, v, out, then the GEGLU.
+        stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_0_proj"
+        (delta,) = [
+            adapter.modules[m] for m, known in adapter.spec.modules.items() if known.spelling.stem == stem
+        ]
+        up = read["unet:4:up"].reshape(2560, rank).double()
+        down = read["unet:4:down"].reshape(rank, 320).double()
+        assert torch.equal(delta.dense(torch.float64), up @ down)
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in REAL])

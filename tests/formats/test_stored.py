@@ -88,8 +88,8 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path, adapter: Adapter) -
         assert len(found.modules[place].terms) == len(delta.terms)
         for one, two in zip(found.modules[place].terms, delta.terms, strict=True):
             assert struct.pack("d", one.coefficient) == struct.pack("d", two.coefficient)
-            assert same(one.factors.up, two.factors.up)
-            assert same(one.factors.down, two.factors.down)
+            assert same(one.factors.load().up, two.factors.load().up)
+            assert same(one.factors.load().down, two.factors.load().down)
     assert all(same(found.extras[name], extra) for name, extra in adapter.extras.items())
 
 

@@ -57,7 +57,8 @@ def delta(
 
 def dense(value: Delta) -> Matrix:
     """``sum c * up @ down`` term by term, ``[O, I*k]``."""
-    return sum_of((t.coefficient, to_numpy(t.factors.up) @ to_numpy(t.factors.down)) for t in value.terms)
+    loaded = [(t.coefficient, t.factors.load()) for t in value.terms]
+    return sum_of((c, to_numpy(f.up) @ to_numpy(f.down)) for c, f in loaded)
 
 
 def sum_of(terms: Iterable[tuple[float, Matrix]]) -> Matrix:

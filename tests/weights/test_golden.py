@@ -41,7 +41,7 @@ def lora(tensors: dict[str, torch.Tensor]) -> Adapter:
             shape = (up.shape[0], *down.shape[1:])
             modules[ModuleId("", of)] = Delta(shape, (Term(float(alpha) / rank, factors),))
     specs = {m: ModuleSpec(d.shape, d.rank, Spelling(m.key)) for m, d in modules.items()}
-    dtypes = {NAMES[d.terms[0].factors.up.dtype] for d in modules.values()}
+    dtypes = {NAMES[d.terms[0].factors.load().up.dtype] for d in modules.values()}
     return Adapter(AdapterSpec(None, specs, dtypes.pop() if len(dtypes) == 1 else "F32"), modules)
 
 

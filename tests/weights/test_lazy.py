@@ -1,0 +1,65 @@
+"""Factors in a file are those in memory, but for when they are read."""
+
+from __future__ import annotations
+
+import torch
+
+from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.lazy import LazyFactors
+
+from .samples import factors
+
+
+class Shelf:
+    """A pair of factors that counts how often it is taken."""
+
+    def __init__(self, pair: LowRank) -> None:
+        self.pair = pair
+        self.taken = 0
+
+    def take(self) -> LowRank:
+        self.taken += 1
+        return self.pair
+
+
+def lazy(out: int = 6, into: int = 5, rank: int = 3) -> tuple[Shelf, LazyFactors]:
+    shelf = Shelf(factors((out, into), rank, seed=1))
+    return shelf, LazyFactors((out, into), rank, shelf.take)
+
+
+def test_nothing_is_read_until_the_numbers_are_used() -> None:
+    shelf, factors_ = lazy()
+
+    value = Delta((6, 5), (Term(0.5, factors_),)).scaled(-2.0)
+    joined = value.joined(value.rows(0, 6))
+
+    assert (joined.rank, joined.shape, joined.magnitude) == (6, (6, 5), 1.0)
+    assert shelf.taken == 0
+    value.dense(torch.float64)
+    assert shelf.taken == 1
+
+
+def test_rows_and_transpose_are_those_of_the_factors_in_memory() -> None:
+    shelf, factors_ = lazy()
+    in_memory = Delta((6, 5), (Term(0.5, shelf.pair),))
+    from_file = Delta((6, 5), (Term(0.5, factors_),))
+
+    for one, two in (
+        (in_memory, from_file),
+        (in_memory.rows(1, 4), from_file.rows(1, 4)),
+        (in_memory.transposed(), from_file.transposed()),
+        (in_memory.transposed().rows(2, 5), from_file.transposed().rows(2, 5)),
+    ):
+        assert one.shape == two.shape
+        assert torch.equal(one.dense(torch.float64), two.dense(torch.float64))
+        assert torch.equal(one.folded(torch.float64).factors.down, two.folded(torch.float64).factors.down)
+
+
+def test_each_use_reads_anew_so_that_nothing_is_held() -> None:
+    shelf, factors_ = lazy()
+
+    factors_.load()
+    factors_.rows(0, 2).load()
+    factors_.transposed().load()
+
+    assert shelf.taken == 3

@@ -1,0 +1,93 @@
+"""``load``: what a file is, and what reading it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorapipe.errors import InputError, ManyErrors, RecipeError
+from lorapipe.steps import find_kind
+from lorapipe.steps.kind import Materialise
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
+
+from ..bench import SHAPES, TO_Q, Bench
+from .kit import Q, deltas, given, infer, load, options
+
+KIND = find_kind("load")
+
+
+def test_it_is_free_until_something_uses_it_and_neither_name_nor_pin_are_in_its_key() -> None:
+    assert KIND.materialise is Materialise.LAZY
+    assert KIND.keyless == {"load", "sha256"}
+
+
+def test_a_lora_and_a_checkpoint_are_told_apart_by_their_names(bench: Bench) -> None:
+    spec = infer("load", given({"load": bench.lora("a", rank=8)}))
+    assert isinstance(spec, AdapterSpec)
+    assert (spec.family, {module.rank for module in spec.modules.values()}) == ("sd1", {8})
+
+    spec = infer("load", given({"load": bench.checkpoint()}))
+    assert isinstance(spec, CheckpointSpec)
+    assert (spec.family, len(spec.tensors)) == ("sd1", 7)
+
+
+def test_as_checkpoint_takes_a_file_for_what_its_names_deny(bench: Bench) -> None:
+    spec = infer("load", given({"load": bench.lora("a", modules={"x_y": (4, 4)})}), as_="checkpoint")
+    assert isinstance(spec, CheckpointSpec)
+
+
+def test_as_lora_of_a_checkpoint_is_refused(bench: Bench) -> None:
+    with pytest.raises(RecipeError) as caught:
+        infer("load", given({"load": bench.checkpoint()}), as_="lora")
+    assert (caught.value.code, caught.value.option) == ("not-a-lora", "as")
+
+
+def test_family_settles_what_the_names_leave_open(bench: Bench) -> None:
+    path = bench.lora("a", modules={TO_Q: SHAPES[TO_Q]}, metadata={})
+    spec = infer("load", given({"load": path}), family="sd2")
+    assert spec.family == "sd2"
+    assert list(spec.modules) == [Q]
+
+
+def test_the_numbers_are_the_files(bench: Bench) -> None:
+    found = deltas(load(bench.lora("a", rank=4, alpha=3.0)))
+    assert set(found) == set(SHAPES)
+    for stem, delta in found.items():
+        np.testing.assert_allclose(delta, bench.deltas["a"][stem], rtol=1e-6)
+
+
+def test_a_ckpt_gives_what_its_safetensors_twin_gives(bench: Bench) -> None:
+    path = bench.lora("a", metadata={})
+    torch.save(load_file(path), path.with_suffix(".pt"))
+    one, other = load(path, family="sd1"), load(path.with_suffix(".pt"), family="sd1")
+    assert all((delta == deltas(other)[stem]).all() for stem, delta in deltas(one).items())
+
+
+def test_a_lora_costs_its_bytes_and_a_checkpoint_no_memory(bench: Bench) -> None:
+    path, base = bench.lora("a"), bench.checkpoint()
+    for file, peak in ((path, path.stat().st_size), (base, 0)):
+        inputs = given({"load": file})
+        cost = KIND.cost(inputs, options("load"), infer("load", inputs))
+        assert (cost.read, cost.written, cost.peak) == (file.stat().st_size, 0, peak)
+
+
+def test_nan_is_found_when_the_numbers_are_read_not_before(bench: Bench) -> None:
+    path = bench.lora("a")
+    tensors = load_file(path)
+    tensors[f"{TO_Q}.lora_up.weight"].fill_(torch.nan)
+    save_file(tensors, path, {"ss_base_model_version": "sd_v1"})
+
+    infer("load", given({"load": path}))
+    with pytest.raises((InputError, ManyErrors), match="NaN or Inf"):
+        deltas(load(path))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.safetensors.bak"])
+def test_an_ending_that_is_no_files_of_weights_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(RecipeError, match="does not end like a file of weights"):
+        infer("load", given({"load": tmp_path / name}))

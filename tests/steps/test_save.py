@@ -1,0 +1,118 @@
+"""``save``: what will be in the file, and what is."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lorapipe.errors import RecipeError
+from lorapipe.steps import find_kind
+from lorapipe.steps.kind import Context, Materialise
+from lorapipe.weights.specs import FLOATING
+
+from ..bench import KEYS, SHAPES, TO_Q, Bench
+from .kit import FILE, given, infer, load, lora, model, options, work, written
+
+KIND = find_kind("save")
+TO = {"to": Path("o.safetensors")}
+
+
+def test_it_writes_a_file_whose_name_is_not_in_its_key() -> None:
+    assert KIND.materialise is Materialise.OUTPUT
+    assert KIND.keyless == {"to"}
+    assert options("save") == {"dtype": "keep", "provenance": "full", "layout": "keep"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "written_as"), [("keep", "F16"), ("fp32", "F32"), ("fp16", "F16"), ("bf16", "BF16")]
+)
+def test_a_loras_tensors_are_foretold_with_alpha_in_fp32_whatever_the_dtype(
+    dtype: str, written_as: str
+) -> None:
+    spec = infer("save", given(TO, save=lora(4, dtype="F16")), dtype=dtype)
+    assert len(spec.tensors) == 12
+    for name, tensor in spec.tensors.items():
+        assert tensor.dtype == ("F32" if name.endswith(".alpha") else written_as)
+        assert (tensor.shape == ()) == name.endswith(".alpha")
+
+
+def test_a_checkpoints_tensors_stand_in_its_own_order_and_only_floating_ones_are_cast() -> None:
+    spec = infer("save", given(TO, save=model(dtype="F16")), dtype="bf16")
+    assert list(spec.tensors) == list(model().tensors)
+    assert {tensor.dtype for tensor in spec.tensors.values()} <= FLOATING
+    assert {tensor.dtype for tensor in spec.tensors.values()} == {"BF16"}
+    assert infer("save", given(TO, save=model())).tensors == model().tensors
+
+
+def test_the_cost_of_a_lora_is_its_bytes_and_of_a_checkpoint_some_of_its_largest_tensors() -> None:
+    for spec, peak in ((lora(4), 0), (model(), 6 * 2 * 20 * 12 * 9)):
+        inputs = given(TO, save=spec)
+        out = infer("save", inputs)
+        cost = KIND.cost(inputs, options("save"), out)
+        assert (cost.read, cost.written, cost.peak) == (0, out.nbytes, peak)
+
+
+def test_a_file_is_not_saved_again() -> None:
+    with pytest.raises(RecipeError, match="takes a LoRA or a checkpoint"):
+        infer("save", given(TO, save=FILE))
+
+
+def test_an_ending_that_says_no_format_is_refused() -> None:
+    with pytest.raises(RecipeError) as caught:
+        infer("save", given({"to": Path("o.gguf")}, save=lora()))
+    assert (caught.value.code, caught.value.option) == ("unknown-suffix", "to")
+
+
+def test_metadata_that_the_format_cannot_hold_is_refused() -> None:
+    with pytest.raises(RecipeError) as caught:
+        infer("save", given({"to": Path("o.ckpt")}, save=lora()), metadata={"a": "b"})
+    assert (caught.value.code, caught.value.option) == ("metadata-not-kept", "metadata")
+
+
+def test_the_file_is_as_foretold_and_its_digest_and_size_are_told(bench: Bench) -> None:
+    stream = io.BytesIO()
+    made = work("save", given(TO, save=load(bench.lora("a"))), Context(output=stream), dtype="bf16")
+    data = stream.getvalue()
+    assert (made.sha256, made.size) == (hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_metadata_of_the_recipe_and_provenance_are_written(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "o.safetensors"
+    with path.open("wb") as stream:
+        context = Context(output=stream, provenance={"lorapipe.provenance": "{}"})
+        work("save", given(TO, save=load(bench.lora("a"))), context, metadata={"ss_note": "mine"})
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["ss_note"] == "mine"
+    assert metadata["lorapipe.provenance"] == "{}"
+    assert metadata["ss_network_dim"] == "4"
+
+
+def test_kept_as_it_is_a_lora_has_the_tensors_that_it_had(bench: Bench) -> None:
+    path = bench.lora("a", dtype="float16")
+    before, after = load_file(path), written(load(path))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_values_that_became_zero_are_counted(bench: Bench) -> None:
+    told: dict[str, object] = {}
+    tiny = work("scale", given(scale=load(bench.lora("a", modules={TO_Q: SHAPES[TO_Q]}))), by=1e-20)
+    other = load(bench.lora("b", modules={TO_Q: SHAPES[TO_Q]}, seed=1))
+    both = work("concat", given(concat=[("a", 1e-20, tiny), ("b", 1.0, other)]))
+    work("save", given(TO, save=both), Context(output=io.BytesIO(), note=told.__setitem__), dtype="fp16")
+    assert told["underflow"] == 2 * 20 * 4
+
+
+def test_what_is_written_is_told_as_it_is_written(bench: Bench) -> None:
+    told: list[int] = []
+    stream = io.BytesIO()
+    work("save", given(TO, save=load(bench.checkpoint())), Context(output=stream, wrote=told.append))
+    assert sum(told) > 0
+    assert KEYS[TO_Q].encode() in stream.getvalue()

@@ -137,7 +137,7 @@ def parse_table(name: str, text: str, shared: Mapping[str, str] | None = None) -
     """Read the YAML of the table ``name``; ``shared`` holds the YAML of what it includes."""
     try:
         raw = yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe loader, in C where there is one
-        included = [yaml.load((shared or {})[part], Loader=_Loader) for part in raw.get("include", ())]  # noqa: S506
+        included = [yaml.load((shared or {})[part], Loader=_Loader) for part in raw.get("include", ())]  # noqa: S506  # as above
         return _build(name, raw, included)
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise bad_table(name, f"{type(error).__name__}: {error}") from error

@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""Files <-> weights: containers read by offset and written as streams, and what their names mean."""

@@ -44,7 +44,7 @@ def ordered_map(workers: int, tick: Callable[[], None] = lambda: None) -> Each:
                 yield function(item)
                 tick()
             return
-        with ThreadPoolExecutor(workers, thread_name_prefix="lorapipe") as pool:
+        with ThreadPoolExecutor(workers, "lorapipe", initializer=_one_thread) as pool:
             ahead: deque[Future[B]] = deque()
             try:
                 for item in items:
@@ -60,6 +60,17 @@ def ordered_map(workers: int, tick: Callable[[], None] = lambda: None) -> Each:
                     future.cancel()
 
     return each
+
+
+def _one_thread() -> None:
+    """Keep a worker to one thread: OpenMP counts threads for each thread that asks anew.
+
+    Set in the main thread alone, LAPACK in the workers took two, and a float32 resize had
+    other last bits with two workers than with one.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @contextmanager

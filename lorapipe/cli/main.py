@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
@@ -27,6 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Name -> (module, summary). The module's ``command`` is the command."""
+
+
+_COLLECT_AFTER = 500_000
+"""Objects made before garbage is looked for; Python's own default is 700."""
 
 
 class LazyGroup(click.Group):
@@ -64,4 +69,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script: run a command line and return its exit status."""
+    # Headers and specs are many small objects and no cycles: looking for some took an
+    # eighth of the time of a plan on ten LoRAs.
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
     return run_command(cli, arguments)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard
 
+from lorapipe.errors import InputError
 from lorapipe.formats.opened import OpenedFile, row_range
 from lorapipe.formats.sniff import foreign
 from lorapipe.weights.specs import DTYPES, TensorSpec
@@ -133,7 +134,9 @@ def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
         raise foreign(file, "safetensors") or file.error(
             "safetensors-not-utf8", f"has a header that is not UTF-8 (byte {8 + error.start})", _AGAIN
         ) from None
-    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole, parse_constant=_no_constant)
+    # Numbers are looked at one by one only where a -0 may be among them: that is slow.
+    parse_int = _whole if b"-0" in raw else None
+    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_int=parse_int, parse_constant=_no_constant)
     try:
         header = decoder.decode(text)
     except _DuplicateKeyError as error:
@@ -188,16 +191,11 @@ def _layout(file: OpenedFile, header: dict[str, object], available: int) -> dict
     """The tensors by offset, their data checked to tile the file."""
     found = [(name, _entry(file, name, value)) for name, value in header.items()]
     found.sort(key=lambda item: (item[1].begin, item[1].end))
-    position, before = 0, "the header"
+    position, last = 0, ""
     for name, place in found:
-        if place.begin < position:
-            raise file.error("safetensors-overlap", f"has {_quote(name)} overlap {before}", _MAKER)
-        if place.begin > position:
-            gap = place.begin - position
-            raise file.error(
-                "safetensors-hole", f"has {gap} bytes between {before} and {_quote(name)}", _MAKER
-            )
-        position, before = place.end, _quote(name)
+        if place.begin != position:
+            raise _misplaced(file, name, last, place.begin - position)
+        position, last = place.end, name
     if position > available:
         raise file.error(
             "safetensors-truncated",
@@ -210,56 +208,68 @@ def _layout(file: OpenedFile, header: dict[str, object], available: int) -> dict
     return dict(found)
 
 
+def _misplaced(file: OpenedFile, name: str, last: str, gap: int) -> InputError:
+    before = _quote(last) if last else "the header"
+    if gap < 0:
+        return file.error("safetensors-overlap", f"has {_quote(name)} overlap {before}", _MAKER)
+    return file.error("safetensors-hole", f"has {gap} bytes between {before} and {_quote(name)}", _MAKER)
+
+
 def _entry(file: OpenedFile, name: str, value: object) -> _Place:
-    if not _encodable(name):
+    """One entry of the header, checked; a checkpoint has thousands, so that words wait for a fault."""
+    if not (name.isascii() or _encodable(name)):
         raise file.error(
             "safetensors-not-utf8", f"has a name that is not Unicode text: {_quote(name)}", _MAKER
         )
-    label = _quote(name)
     if not isinstance(value, dict) or value.keys() != _ENTRY:
         raise file.error(
-            "safetensors-bad-entry", f"should give {label} a dtype, a shape and data_offsets", _MAKER
+            "safetensors-bad-entry", f"should give {_quote(name)} a dtype, a shape and data_offsets", _MAKER
         )
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         known = ", ".join(DTYPES)
         named = _quote(dtype) if isinstance(dtype, str) else type(dtype).__name__
         raise file.error(
-            "safetensors-unknown-dtype", f"gives {label} the dtype {named}", f"known are {known}"
+            "safetensors-unknown-dtype", f"gives {_quote(name)} the dtype {named}", f"known are {known}"
         )
-    spec = TensorSpec(dtype, _shape(file, label, shape))
+    elements = _elements(file, name, shape)
     if not _whole_numbers(offsets) or len(offsets) != 2:
         raise file.error(
-            "safetensors-bad-offsets", f"has data_offsets of {label} that are not a pair", _MAKER
+            "safetensors-bad-offsets", f"has data_offsets of {_quote(name)} that are not a pair", _MAKER
         )
     begin, end = offsets
     if end < begin:
-        raise file.error("safetensors-bad-offsets", f"has data_offsets of {label} in the wrong order", _MAKER)
-    if end - begin != spec.nbytes:
+        raise file.error(
+            "safetensors-bad-offsets", f"has data_offsets of {_quote(name)} in the wrong order", _MAKER
+        )
+    size = elements * DTYPES[dtype]
+    if end - begin != size:
         raise file.error(
             "safetensors-size-mismatch",
-            f"gives {label} {end - begin} bytes, but {dtype} {list(spec.shape)} takes {spec.nbytes}",
+            f"gives {_quote(name)} {end - begin} bytes, but {dtype} {shape} takes {size}",
             _MAKER,
         )
-    return _Place(spec, begin, end)
+    return _Place(TensorSpec(dtype, tuple(shape)), begin, end)
 
 
-def _shape(file: OpenedFile, label: str, shape: object) -> tuple[int, ...]:
+def _elements(file: OpenedFile, name: str, shape: object) -> int:
     if not _whole_numbers(shape):
         raise file.error(
-            "safetensors-bad-shape", f"has a shape of {label} that is not a list of sizes", _MAKER
+            "safetensors-bad-shape", f"has a shape of {_quote(name)} that is not a list of sizes", _MAKER
         )
     elements = 1
     for size in shape:
         elements *= size
         if size >= 1 << 63 or elements >= 1 << 60:
-            raise file.error("safetensors-bad-shape", f"has an impossible shape of {label}", _MAKER)
-    return tuple(shape)
+            raise file.error("safetensors-bad-shape", f"has an impossible shape of {_quote(name)}", _MAKER)
+    return elements
 
 
 def _whole_numbers(value: object) -> TypeGuard[list[int]]:
-    # Not isinstance: True is an int to Python, not to JSON.
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    # By type, not isinstance: True is an int to Python, not to JSON.
+    if type(value) is not list:
+        return False
+    return not value or (set(map(type, value)) == {int} and min(value) >= 0)
 
 
 def _quote(name: str) -> str:

@@ -108,9 +108,9 @@ def _modules(
     for index, name, spec in live:
         for module, known in spec.modules.items():
             for target, piece in _cut(index, module, known, ends[module.component, module.key]):
-                cut = replace(known, shape=(piece.stop - piece.start, *known.shape[1:]))
-                if cut.shape != known.shape:
-                    cut = replace(cut, spelling=Spelling(""))
+                height = piece.stop - piece.start
+                whole = height == known.shape[0]
+                cut = known if whole else ModuleSpec((height, *known.shape[1:]), known.rank, Spelling(""))
                 modules[target] = _added(modules.get(target), cut, target, name)
                 pieces[target] = (*pieces.get(target, ()), piece)
     return modules, pieces
@@ -122,7 +122,7 @@ def _added(before: ModuleSpec | None, new: ModuleSpec, module: ModuleId, name: s
     if canonical_shape(before.shape) != canonical_shape(new.shape):
         raise _disagree(module, before.shape, new.shape, name)
     spelling = before.spelling if before.spelling.stem else new.spelling
-    return replace(before, rank=before.rank + new.rank, spelling=spelling)
+    return ModuleSpec(before.shape, before.rank + new.rank, spelling)
 
 
 def _disagree(module: ModuleId, before: tuple[int, ...], new: tuple[int, ...], name: str) -> RecipeError:
@@ -161,4 +161,5 @@ def _cut(term: int, module: ModuleId, known: ModuleSpec, ends: _Ends) -> Iterato
     points = sorted(point for point in ends.points if first <= point <= last)
     for start, stop in pairwise(points):
         rows = None if (start, stop) == (0, ends.height) else (start, stop)
-        yield replace(module, rows=rows), Piece(term, module, start - first, stop - first)
+        target = module if rows == module.rows else ModuleId(module.component, module.key, rows)
+        yield target, Piece(term, module, start - first, stop - first)

@@ -143,8 +143,11 @@ def _plan(recipe: Recipe, options: Options, records: Records, locked: Locked, *,
 
 
 def recipe_folder(recipe: Recipe) -> Path:
-    """The folder that the recipe's relative paths start from, absolute."""
-    return Path(os.path.abspath(recipe.file)).parent  # noqa: PTH100  # resolve() would follow a link to the recipe
+    """The folder that the recipe's relative paths start from: absolute, without links.
+
+    A recipe that is itself a link counts where the link is.
+    """
+    return Path(recipe.file).parent.resolve()
 
 
 def _output(step: PlannedStep, written: Mapping[str, BuiltOutput], records: Records) -> BuiltOutput:

@@ -529,3 +529,16 @@ def test_an_output_known_by_the_lock_is_entered_in_the_journal(
     (bench.folder / "r.lock").unlink()
 
     assert [o.written for o in run(recipe).outputs] == [False]
+
+
+def test_a_linked_folder_gives_the_lock_of_the_folder_itself(bench: Bench, tmp_path: Path) -> None:
+    bench.lora("a")
+    recipe = bench.recipe("a: {load: a.safetensors}\nout: {save: a, to: out/o.safetensors}")
+    run(recipe)
+    lock = (bench.folder / "r.lock").read_text(encoding="utf-8")
+    link = tmp_path / "link"
+    link.symlink_to(bench.folder)
+
+    assert [o.written for o in run(link / "r.yaml").outputs] == [False]
+    assert (bench.folder / "r.lock").read_text(encoding="utf-8") == lock
+    assert ".." not in lock

@@ -133,12 +133,13 @@ def _context(planned: PlannedStep, shop: _Workshop, output: BinaryIO | None = No
 def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:
     """What to call for each finished module, and for bytes written: an output counts these."""
     spec, step = planned.spec, planned.step.id
+    # Counted once: a file has thousands of tensors, and a build as many steps forward.
+    total = len(spec.modules) if isinstance(spec, AdapterSpec) else spec.nbytes
     done = 0
 
     def add(count: int) -> None:
         nonlocal done
         done += count
-        total = len(spec.modules) if isinstance(spec, AdapterSpec) else spec.nbytes
         listen(Progress(step, done, total))
 
     if isinstance(spec, FileSpec):

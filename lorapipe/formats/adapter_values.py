@@ -16,7 +16,7 @@ from lorapipe.weights.delta import Delta, Factors, LowRank, Term
 from lorapipe.weights.lazy import LazyFactors
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
-from lorapipe.weights.tensors import from_bytes
+from lorapipe.weights.tensors import all_finite, from_bytes
 
 __all__ = ["read_values"]
 
@@ -73,10 +73,7 @@ def _matrix(source: TensorSource, name: str) -> Tensor:
 
 
 def _check_finite(source: TensorSource, name: str, problems: Problems) -> None:
-    tensor = _tensor(source, name)
-    # Eight-bit floats know no isfinite.
-    wide = tensor.to(torch.float32) if tensor.element_size() == 1 else tensor
-    if not bool(torch.isfinite(wide).all()):
+    if not all_finite(_tensor(source, name)):
         problems.add("not-finite", name)
 
 

@@ -34,8 +34,8 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     spec = adapter_spec(inputs.one("shuffle"), "shuffle")
     out = adapter_spec(result, KIND.name)
-    # Two QRs with their Q factors (4 n r^2 each) and the products with the core's factors.
-    flops = sum(6 * m.elements * m.rank for m in spec.modules.values())
+    # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
+    flops = sum(3 * m.elements * m.rank + 20 * min(m.rank, m.full_rank) ** 3 for m in spec.modules.values())
     return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
 
 
@@ -47,7 +47,7 @@ def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG
 
 KIND = Kind(
     name="shuffle",
-    version=1,
+    version=2,
     materialise=Materialise.STORED,
     infer=_infer,
     work=_work,

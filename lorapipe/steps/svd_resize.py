@@ -1,4 +1,4 @@
-"""``svd-resize``: the best LoRA of a given rank, by QR and the SVD of a small core."""
+"""``svd-resize``: the best LoRA of a given rank, by the SVD of a small core."""
 
 from __future__ import annotations
 
@@ -39,12 +39,15 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
     out = adapter_spec(result, KIND.name)
-    changed = [m for i, m in spec.modules.items() if out.modules[i].rank != m.rank]
-    # Two QRs with their Q factors (4 n r^2 each) and the products with the core's factors.
-    flops = sum(6 * m.elements * m.rank for m in changed)
+    changed = {i: m for i, m in spec.modules.items() if out.modules[i].rank != m.rank}
+    # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
+    flops = sum(
+        m.elements * (m.rank + 2 * out.modules[i].rank) + 20 * min(m.rank, m.full_rank) ** 3
+        for i, m in changed.items()
+    )
     return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
 
 
 KIND = Kind(
-    name="svd-resize", version=1, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost
+    name="svd-resize", version=2, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost
 )

@@ -165,6 +165,17 @@ class Delta:
         downs = [factors.down.to(dtype) for _, factors in loaded]
         return LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
 
+    def side_by_side(self, dtype: torch.dtype) -> tuple[LowRank, Tensor]:
+        """All terms as one product in ``dtype`` with the coefficients apart, one a rank: ``[R]``.
+
+        The delta is ``up @ diag(coefficients) @ down``; the factors' values are the sources'.
+        """
+        loaded = [(term.coefficient, term.factors.load()) for term in self.terms]
+        up = _side_by_side([factors.up for _, factors in loaded], dim=1).to(dtype)
+        down = _side_by_side([factors.down for _, factors in loaded], dim=0).to(dtype)
+        apart = [up.new_full((factors.rank,), c) for c, factors in loaded]
+        return LowRank(up, down), torch.cat(apart)
+
     def folded(self, dtype: torch.dtype) -> Folded:
         """All terms as one, in term order: the stacked factors and one coefficient > 0.
 

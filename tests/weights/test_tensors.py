@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.specs import DTYPES, TensorSpec
-from lorapipe.weights.tensors import TORCH_DTYPES, from_bytes, round_to, to_bytes
+from lorapipe.weights.specs import DTYPES, FLOATING, TensorSpec
+from lorapipe.weights.tensors import TORCH_DTYPES, all_finite, from_bytes, round_to, to_bytes
 
 from .samples import to_numpy
 
@@ -192,3 +192,19 @@ def test_bytes_are_little_endian_and_row_major() -> None:
 def test_a_buffer_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="3 bytes do not make"):
         from_bytes(bytearray(3), TensorSpec("F32", (1,)))
+
+
+@pytest.mark.parametrize("dtype", sorted(FLOATING))
+def test_what_is_not_finite_is_told_from_the_largest_finite_value(dtype: str) -> None:
+    torch_type = TORCH_DTYPES[dtype]
+    largest = torch.finfo(torch_type).max
+    fine = torch.tensor([0.0, -0.0, largest, -largest], dtype=torch.float64).to(torch_type)
+    assert all_finite(fine)
+    assert all_finite(fine[:0])
+    specials = [float("nan")] if dtype == "F8_E4M3" else [float("nan"), float("inf"), float("-inf")]
+    for bad in specials:
+        for place in range(4):
+            values = fine.clone()
+            values[place] = torch.tensor(bad).to(torch_type)
+            assert not all_finite(values)
+            assert not all_finite(values.reshape(2, 2).T)

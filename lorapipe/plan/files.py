@@ -130,8 +130,9 @@ def place_output(name: str, folders: Folders) -> Path:
 
     A link of that name is replaced by the output, never followed.
 
-    Raises :class:`~lorapipe.errors.RecipeError` (``output-escapes``) when it lies
-    outside the recipe's folder or ``--output-root``.
+    Raises :class:`~lorapipe.errors.RecipeError`: ``output-escapes`` when it lies outside
+    the recipe's folder or ``--output-root``, ``output-is-folder``, and ``output-under-file``
+    when what should be one of its folders is a file.
     """
     root = folders.outputs.resolve()
     path = (root / name).parent.resolve() / Path(name).name
@@ -144,6 +145,14 @@ def place_output(name: str, folders: Folders) -> Path:
         )
     if path.is_dir():
         raise RecipeError("output-is-folder", f"'{name}' is a folder", hint="name a file in it", option="to")
+    lowest = next(folder for folder in path.parents if folder.exists())
+    if not lowest.is_dir():
+        raise RecipeError(
+            "output-under-file",
+            f"'{name}' cannot be in '{lowest.name}', which is a file",
+            hint="name another folder",
+            option="to",
+        )
     return path
 
 

@@ -154,6 +154,8 @@ def _unused(step: PlannedStep) -> PlannedStep:
 
 def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]) -> list[str]:
     warnings = [f"step '{name}': {text}" for name, r in resolved.items() for text in r.warnings]
+    if not any(step.output for step in steps.values()):
+        warnings.append("no step saves anything: a run makes no file")
     needed: dict[Path, int] = {}
     for step in steps.values():
         if step.output is not None and step.status is not Status.UP_TO_DATE:

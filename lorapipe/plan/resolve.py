@@ -151,8 +151,9 @@ def _by_place(error: LorapipeError) -> tuple[int, int]:
 
 
 def _clashes(done: Mapping[str, Resolved]) -> Iterable[LorapipeError]:
-    """Two steps that write one file, and outputs that are also inputs."""
+    """Two steps that write one file or one inside the other, and outputs that are also inputs."""
     inputs = {name: r.files["load"] for name, r in done.items() if "load" in r.files}
+    targets = {r.files["to"]: name for name, r in done.items() if "to" in r.files}
     writers: dict[Path, str] = {}
     for name, resolved in done.items():
         target = resolved.files.get("to")
@@ -169,6 +170,15 @@ def _clashes(done: Mapping[str, Resolved]) -> Iterable[LorapipeError]:
                 step=name,
             )
         writers.setdefault(target, name)
+        above = next((folder for folder in target.parents if folder in targets), None)
+        if above is not None:
+            yield RecipeError(
+                "output-collision",
+                f"'{name}' would write into the file that '{targets[above]}' writes",
+                hint="give each its own 'to'",
+                where=place,
+                step=name,
+            )
         clash = same_file(target, inputs)
         if clash is not None:
             yield RecipeError(

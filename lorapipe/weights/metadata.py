@@ -77,7 +77,12 @@ def _common(values: set[str]) -> str:
 
 
 def _shortest(value: float) -> str:
-    """The shortest decimal that is the same float32: ``5.6``, not ``5.599999904632568``."""
+    """The shortest decimal that is the same float32: ``5.6``, not ``5.599999904632568``.
+
+    A whole number is written out, ``10`` and not ``1e+01``: some readers take it for an integer.
+    """
+    if value.is_integer():
+        return str(int(value))
     bits = struct.pack("<f", value)
     texts = (f"{value:.{digits}g}" for digits in range(1, 10))
     return next(text for text in texts if struct.pack("<f", float(text)) == bits)

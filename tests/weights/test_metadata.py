@@ -71,7 +71,17 @@ def test_a_lora_of_convolutions_alone_has_a_dim() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alpha", "text"), [(4.0, "4"), (5.6, "5.6"), (1e-05, "1e-05"), (1 / 3, "0.33333334")]
+    ("alpha", "text"),
+    [
+        (4.0, "4"),
+        (10.0, "10"),
+        (96.0, "96"),
+        (200.0, "200"),
+        (12.5, "12.5"),
+        (5.6, "5.6"),
+        (1e-05, "1e-05"),
+        (1 / 3, "0.33333334"),
+    ],
 )
 def test_alpha_is_the_shortest_decimal_of_its_float32(alpha: float, text: str) -> None:
     value = adapter_of({ModuleId("unet", "x"): delta((4, 4), (alpha, 1))})

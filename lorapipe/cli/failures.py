@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -24,6 +25,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     its class, a wrong command line 2, Ctrl-C 130, and anything else 1 with a request to
     report it; ``LORAPIPE_DEBUG=1`` adds a traceback to any of them.
     """
+    _print_anything()
     try:
         result = command.main(
             args=None if arguments is None else list(arguments), prog_name="lorapipe", standalone_mode=False
@@ -38,6 +40,12 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     except Exception as error:  # noqa: BLE001 - what no one foresaw is shown as a fault of lorapipe
         return _say(_internal(error), _INTERNAL)
     return result if isinstance(result, int) else 0
+
+
+def _print_anything() -> None:
+    """Escape what standard output's encoding lacks, as standard error does: no name may stop a build."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _say(text: str, status: int) -> int:

@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+_LONGEST = 255
+"""Bytes of a name between two slashes: the limit of the usual file systems."""
+
+
 class Certainty(Enum):
     """How the sha256 of an input is known."""
 
@@ -69,8 +73,10 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
 
     A pinned file that was renamed is found in the model folders by the digest that
     the memo has of it; nothing is hashed for that. Raises
-    :class:`~lorapipe.errors.InputError` (``input-missing``).
+    :class:`~lorapipe.errors.InputError` (``input-missing``) and
+    :class:`~lorapipe.errors.RecipeError` (``name-too-long``).
     """
+    _check_name(name, "load")
     tried = [folders.recipe / name, *(folder / name for folder in folders.models)]
     for path in tried:
         if path.is_file():
@@ -80,6 +86,18 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
             if digests.known(path) == pin.lower():
                 return Path(os.path.abspath(path))  # noqa: PTH100  # see above
     raise InputError("input-missing", f"no file '{name}'", hint=_missing_hint(name, tried), option="load")
+
+
+def _check_name(name: str, option: str) -> None:
+    """Refuse a name that no file can have, before the system is asked for it."""
+    longest = max(len(os.fsencode(part)) for part in name.split("/"))
+    if longest > _LONGEST:
+        raise RecipeError(
+            "name-too-long",
+            f"a name of {longest} bytes is longer than a file's can be",
+            hint=f"{_LONGEST} bytes at most",
+            option=option,
+        )
 
 
 def _siblings(folders: Iterable[Path], suffix: str) -> Iterable[Path]:
@@ -131,9 +149,10 @@ def place_output(name: str, folders: Folders) -> Path:
     A link of that name is replaced by the output, never followed.
 
     Raises :class:`~lorapipe.errors.RecipeError`: ``output-escapes`` when it lies outside
-    the recipe's folder or ``--output-root``, ``output-is-folder``, and ``output-under-file``
-    when what should be one of its folders is a file.
+    the recipe's folder or ``--output-root``, ``output-is-folder``, ``output-under-file``
+    when what should be one of its folders is a file, and ``name-too-long``.
     """
+    _check_name(name, "to")
     root = folders.outputs.resolve()
     path = (root / name).parent.resolve() / Path(name).name
     if not path.is_relative_to(root):

@@ -74,6 +74,16 @@ def test_a_missing_input_says_where_it_was_looked_for_and_what_is_near(tmp_path:
     )
 
 
+@pytest.mark.parametrize("name", [f"{'x' * 250}.safetensors", f"{'é' * 130}/a.pt"])
+def test_a_name_that_no_file_can_have_is_a_fault_of_the_recipe(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match="is longer than a file's can be") as loaded:
+        find_input(name, None, Folders(tmp_path), _Digests())
+    with pytest.raises(RecipeError, match="is longer than a file's can be") as saved:
+        place_output(name, Folders(tmp_path))
+
+    assert (loaded.value.option, saved.value.option) == ("load", "to")
+
+
 @pytest.mark.parametrize(
     ("known", "pin", "locked", "sha256", "certainty"),
     [

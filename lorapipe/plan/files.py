@@ -90,7 +90,7 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
 
 def _check_name(name: str, option: str) -> None:
     """Refuse a name that no file can have, before the system is asked for it."""
-    longest = max(len(os.fsencode(part)) for part in name.split("/"))
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in name.split("/"))
     if longest > _LONGEST:
         raise RecipeError(
             "name-too-long",

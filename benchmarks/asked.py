@@ -1,0 +1,201 @@
+"""Contestants: how each program is asked for the same thing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.work import Check, Contestant, Setting
+
+__all__ = [
+    "OUT",
+    "SCRIPTS",
+    "concat",
+    "floor",
+    "floors",
+    "kohya",
+    "kohya_help",
+    "kohya_terms",
+    "lorapipe",
+    "merge",
+    "peer",
+    "plain",
+    "resize",
+    "said",
+]
+
+SCRIPTS = Path(__file__).parent / "contestants"
+OUT = "out.safetensors"
+
+Terms = Sequence[tuple[Path, float]]
+_WHOLE = "takes whole models only"
+
+
+def merge(base: Path, terms: Terms) -> str:
+    """The recipe of LoRAs into a checkpoint."""
+    step = f"done: {{merge-into-checkpoint: base, loras: {_weights(terms)}}}"
+    return _recipe({"base": base} | _loads(terms), step, f"out: {{save: done, to: {OUT}}}")
+
+
+def concat(terms: Terms) -> str:
+    """The recipe of LoRAs side by side, in fp16."""
+    step = f"done: {{concat: {_weights(terms)}}}"
+    return _recipe(_loads(terms), step, f"out: {{save: done, to: {OUT}, dtype: fp16}}")
+
+
+def resize(terms: Terms, rank: int) -> str:
+    """The recipe of LoRAs summed and cut to ``rank``, in fp16."""
+    steps = (f"all: {{concat: {_weights(terms)}}}", f"done: {{svd-resize: all, rank: {rank}}}")
+    return _recipe(_loads(terms), *steps, f"out: {{save: done, to: {OUT}, dtype: fp16}}")
+
+
+def _recipe(loads: Mapping[str, Path], *steps: str) -> str:
+    lines = [f"  {name}: {{load: {json.dumps(str(path))}}}" for name, path in loads.items()]
+    return "\n".join(["lorapipe: 1", "steps:", *lines, *(f"  {step}" for step in steps), ""])
+
+
+def _loads(terms: Terms) -> dict[str, Path]:
+    return {f"lora-{number}": path for number, (path, _) in enumerate(terms)}
+
+
+def _weights(terms: Terms) -> str:
+    return "{" + ", ".join(f"lora-{number}: {weight}" for number, (_, weight) in enumerate(terms)) + "}"
+
+
+def said(terms: Terms) -> list[str]:
+    """Terms as the scripts of this package take them: ``path=weight``."""
+    return [f"{path}={weight}" for path, weight in terms]
+
+
+def lorapipe(
+    recipe: str,
+    name: str = "lorapipe",
+    arguments: tuple[str, ...] = ("run", "recipe.yaml"),
+    *,
+    check: Check | None = None,
+    prepare: bool = False,
+    size: tuple[int, int] | None = None,
+    inputs: tuple[Path, ...] = (),
+) -> Contestant:
+    """The lorapipe that this Python imports; ``prepare``: measured when it has run once already."""
+    found = importlib.util.find_spec("lorapipe")
+    package = Path(found.origin if found and found.origin else "").parent
+    command = (sys.executable, "-m", "lorapipe", *arguments)
+    return Contestant(
+        name,
+        "lorapipe",
+        command,
+        files={"recipe.yaml": recipe},
+        env={"LORAPIPE_STORE": "store", "PYTHONPATH": str(package.parent)},
+        output=OUT,
+        check=check,
+        prepare=command if prepare else (),
+        size=size,
+        inputs=inputs,
+    )
+
+
+def plain(
+    name: str, arguments: Sequence[str], check: Check, *, note: str = "", scale: float = 1.0
+) -> Contestant:
+    """A script with nothing but torch and safetensors: what one writes by hand."""
+    return _script(name, sys.executable, arguments, check, note or "what one writes by hand", scale)
+
+
+def peer(
+    setting: Setting,
+    name: str,
+    arguments: Sequence[str],
+    check: Check,
+    *,
+    whole: bool = False,
+    note: str = "",
+    scale: float = 1.0,
+) -> Contestant:
+    """A peer from PyPI, through a script; ``whole``: it refuses the tiny models of ``--small``."""
+    place = setting.peers[name]
+    missing = place.missing or (_WHOLE if whole and setting.small else "")
+    return _script(name, place.python, arguments, check, note, scale, missing)
+
+
+def _script(
+    name: str,
+    python: str,
+    arguments: Sequence[str],
+    check: Check,
+    note: str,
+    scale: float,
+    missing: str = "",
+) -> Contestant:
+    script, *rest = arguments
+    command = (python, str(SCRIPTS / script), *rest)
+    # Without its terms a script loads its libraries and ends: its start-up.
+    startup = tuple(part for part in command if "=" not in part) if scale != 1 else ()
+    return Contestant(
+        name,
+        "peer",
+        command,
+        output=OUT,
+        check=check,
+        missing=missing,
+        note=note,
+        scale=scale,
+        startup=startup,
+    )
+
+
+def kohya_terms(terms: Terms) -> list[str]:
+    """The options that kohya's merging scripts share."""
+    models = [str(path) for path, _ in terms]
+    ratios = [str(weight) for _, weight in terms]
+    precision = ["--precision", "float", "--save_precision", "fp16"]
+    return ["--save_to", OUT, "--models", *models, "--ratios", *ratios, *precision]
+
+
+def kohya(
+    setting: Setting, arguments: Sequence[str], check: Check, *, note: str = "", scale: float = 1.0
+) -> Contestant:
+    """A script of kohya's checkout; its start-up is its ``--help``."""
+    return Contestant(
+        "kohya",
+        "peer",
+        _kohya_command(setting, *arguments),
+        env={"PYTHONPATH": str(setting.kohya_folder)},
+        output=OUT,
+        check=check,
+        missing=setting.kohya.missing or (_WHOLE if setting.small else ""),
+        note=note,
+        scale=scale,
+        startup=_kohya_command(setting, arguments[0], "--help") if scale != 1 else (),
+    )
+
+
+def kohya_help(setting: Setting, script: str) -> Contestant:
+    """``--help`` of one of kohya's scripts."""
+    command = _kohya_command(setting, script, "--help")
+    env = {"PYTHONPATH": str(setting.kohya_folder)}
+    name = f"kohya {Path(script).name} --help"
+    return Contestant(name, "peer", command, env=env, missing=setting.kohya.missing)
+
+
+def _kohya_command(setting: Setting, script: str, *arguments: str) -> tuple[str, ...]:
+    return (setting.kohya.python, str((setting.kohya_folder or Path()) / script), *arguments)
+
+
+def floors(path: Path) -> tuple[Contestant, ...]:
+    """What copying and hashing a file cost."""
+    copy = ("sh", "-c", f'cp "$1" {OUT} && sync {OUT}', "sh", str(path))
+    what = "of the checkpoint"
+    return (
+        floor("cp + sync", copy, what),
+        floor("sha256sum", ("sha256sum", str(path)), what),
+        floor("hashlib sha256", (sys.executable, str(SCRIPTS / "hash_file.py"), str(path)), what),
+    )
+
+
+def floor(name: str, command: tuple[str, ...], note: str = "") -> Contestant:
+    """A program that does part of what any contestant must do."""
+    return Contestant(name, "floor", command, note=note)

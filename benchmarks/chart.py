@@ -16,7 +16,7 @@ __all__ = ["svg"]
 
 Row = Mapping[str, Any]
 
-_WIDTH, _NAMES, _PANEL, _BAR, _LINE = 980, 230, 250, 175, 22
+_WIDTH, _NAMES, _PANEL, _BAR, _LINE = 980, 240, 247, 175, 22
 _PLOT = 150
 _STYLE = """\
 text { font: 13px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1f2328 }
@@ -38,14 +38,14 @@ _PANELS = (("cpu", "CPU seconds"), ("wall", "wall seconds"), ("peak", "peak memo
 def svg(results: Mapping[str, Any]) -> str:
     """The picture. Rows without figures are left out; what is extrapolated is paler, with a dashed edge."""
     drawn: list[str] = []
-    top = 34
+    top = 46
     for section in results["works"].values():
         rows = [row for row in section["rows"] if row["samples"]]
         if not rows:
             continue
         draw = _lines if rows[0]["size"] else _bars
         drawn += [_text(0, top, section["title"], "title"), *draw(rows, top + 24)]
-        top += 24 + (_PLOT + 70 if rows[0]["size"] else _LINE * (len(rows) + 1) + 34)
+        top += 24 + (_PLOT + 90 if rows[0]["size"] else _LINE * (len(rows) + 1) + 34)
     opened = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-16 0 {_WIDTH + 32} {top}" role="img">'
     title = "<title>lorapipe and its peers: CPU seconds, wall, peak memory</title>"
     told = _text(0, 14, "Shorter is better. Paler, with a dashed edge: extrapolated from a sample.", "dim")

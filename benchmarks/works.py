@@ -141,8 +141,8 @@ def startup(setting: Setting) -> Work:
     base = apart(make_checkpoint, setting.data, Checkpoint("sdxl", setting.divide))
     merge = asked.merge(base, _made(setting, [(setting.lora("sdxl", 32, 1), 0.7)]))
     mergekit, mecha = setting.peers["mergekit"], setting.peers["sd-mecha"]
-    script = str(Path(mergekit.python).with_name("mergekit-yaml"))
-    plan, idle = "lorapipe plan, ten SDXL LoRAs", "lorapipe run, nothing to do (6.9 GB)"
+    script = str(Path(mergekit.python).parent / "mergekit-yaml")
+    plan, idle = "lorapipe plan, ten SDXL LoRAs", "lorapipe run, 6.9 GB up to date"
     contestants = (
         asked.lorapipe(ten, "lorapipe --help", ("--help",)),
         asked.lorapipe(ten, "lorapipe validate", ("validate", "recipe.yaml")),

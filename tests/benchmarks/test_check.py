@@ -1,0 +1,104 @@
+"""The checks must see what they are for: a right result, a rounded one, a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from benchmarks.check import check_concat, check_merge, check_resize
+from benchmarks.layouts import Module
+
+MODULES = [Module("lora_a", (12, 10), "a.weight", None), Module("lora_b", (6, 4, 3, 3), "b.weight", (6, 12))]
+SHAPES = {"a.weight": (12, 10), "b.weight": (18, 4, 3, 3)}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Any:
+    """A base, two LoRAs and the deltas behind them, all from numpy."""
+    generator = np.random.default_rng(5)
+    base = {key: generator.standard_normal(shape).astype(np.float16) for key, shape in SHAPES.items()}
+    save_file(base, tmp_path / "base.safetensors")
+    terms, deltas = [], {module.stem: np.zeros(module.shape) for module in MODULES}
+    for name, rank, weight in (("x", 3, 0.5), ("y", 4, -2.0)):
+        tensors = {}
+        for module in MODULES:
+            out, *into = module.shape
+            up = generator.standard_normal((out, rank, *[1] * len(into[1:]))).astype(np.float16)
+            down = generator.standard_normal((rank, *into)).astype(np.float16)
+            tensors |= {f"{module.stem}.lora_up.weight": up, f"{module.stem}.lora_down.weight": down}
+            tensors[f"{module.stem}.alpha"] = np.array(2.0, np.float16)
+            product = np.einsum("or,r...->o...", up.reshape(out, rank).astype(float), down.astype(float))
+            deltas[module.stem] += weight * 2 / rank * product
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        terms.append((tmp_path / f"{name}.safetensors", weight))
+    return tmp_path, base, terms, deltas
+
+
+def _merged(base: dict[str, Any], deltas: dict[str, Any]) -> dict[str, Any]:
+    exact = {key: array.astype(np.float64) for key, array in base.items()}
+    exact["a.weight"] = exact["a.weight"] + deltas["lora_a"]
+    exact["b.weight"][6:12] += deltas["lora_b"]
+    return exact
+
+
+def test_a_merge_rounded_once_is_right_in_every_value(files: Any) -> None:
+    folder, base, terms, deltas = files
+    made = {key: array.astype(np.float16) for key, array in _merged(base, deltas).items()}
+    save_file(made, folder / "out.safetensors")
+    found = check_merge(folder / "out.safetensors", folder / "base.safetensors", terms, MODULES)
+    assert found["exact"] == 1
+    assert 5e-5 < found["error"] < 5e-4
+
+
+def test_a_merge_with_one_weight_wrong_is_seen(files: Any) -> None:
+    folder, base, terms, deltas = files
+    made = {key: array.astype(np.float16) for key, array in _merged(base, deltas).items()}
+    made["b.weight"][7, 0, 0, 0] += np.float16(1)
+    save_file(made, folder / "out.safetensors")
+    found = check_merge(folder / "out.safetensors", folder / "base.safetensors", terms, MODULES)
+    assert found["exact"] == 1 - 1 / (120 + 216)
+    assert found["error"] > 1e-2
+
+
+def test_a_merge_that_left_the_base_alone_is_seen(files: Any) -> None:
+    folder, _, terms, _ = files
+    found = check_merge(folder / "base.safetensors", folder / "base.safetensors", terms, MODULES)
+    assert found["error"] > 0.1
+
+
+def _factored(deltas: dict[str, Any], rank: int, factor: float = 1.0) -> dict[str, Any]:
+    tensors = {}
+    for module in MODULES:
+        out, *into = module.shape
+        U, S, Vh = np.linalg.svd(deltas[module.stem].reshape(out, -1), full_matrices=False)
+        up, down = U[:, :rank] * S[:rank] * factor, Vh[:rank]
+        tensors[f"{module.stem}.lora_up.weight"] = up.reshape(out, -1, *[1] * len(into[1:]))
+        tensors[f"{module.stem}.lora_down.weight"] = np.ascontiguousarray(down).reshape(-1, *into)
+        tensors[f"{module.stem}.alpha"] = np.array(float(len(down)))
+    return tensors
+
+
+def test_the_best_of_a_rank_is_the_optimum(files: Any) -> None:
+    folder, _, terms, deltas = files
+    save_file(_factored(deltas, 3), folder / "out.safetensors")
+    found = check_resize(folder / "out.safetensors", terms, MODULES, 3)
+    assert found["optimum"] == pytest.approx(1, abs=1e-9)
+    assert found["error"] > 0.01
+
+
+def test_less_than_the_best_is_above_the_optimum(files: Any) -> None:
+    folder, _, terms, deltas = files
+    save_file(_factored(deltas, 2), folder / "out.safetensors")
+    assert check_resize(folder / "out.safetensors", terms, MODULES, 3)["optimum"] > 1.05
+
+
+@pytest.mark.parametrize(("factor", "error"), [(1.0, 0.0), (0.5, 0.5), (-1.0, 2.0)])
+def test_the_error_of_a_concat_is_relative_to_the_sum(files: Any, factor: float, error: float) -> None:
+    folder, _, terms, deltas = files
+    save_file(_factored(deltas, 7, factor), folder / "out.safetensors")
+    found = check_concat(folder / "out.safetensors", terms, MODULES)
+    assert found["error"] == pytest.approx(error, abs=1e-12)

@@ -103,10 +103,26 @@ def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) 
 
 
 def svd_resize(
-    lora: Weights, *, rank: int, conv_rank: int | None = None, conv1x1_rank: int | None = None
+    lora: Weights,
+    *,
+    rank: int,
+    conv_rank: int | None = None,
+    conv1x1_rank: int | None = None,
+    dynamic: Mapping[str, float] | None = None,
+    max_size: str | int | None = None,
 ) -> Weights:
-    """The best LoRA of at most the given ranks."""
-    options = {"rank": rank, "conv-rank": conv_rank, "conv1x1-rank": conv1x1_rank}
+    """The best LoRA of at most the given ranks.
+
+    ``dynamic`` chooses each module's rank by its singular values: ``{"sv-fro": 0.9}``.
+    ``max_size`` is that of the file, ``"100MB"`` or bytes, shared out where it keeps most.
+    """
+    options = {
+        "rank": rank,
+        "conv-rank": conv_rank,
+        "conv1x1-rank": conv1x1_rank,
+        "dynamic": dynamic,
+        "max-size": max_size,
+    }
     return _call({"svd-resize": lora}, options)
 
 

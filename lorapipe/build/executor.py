@@ -16,7 +16,7 @@ from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.resolve import placed
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
-from lorapipe.weights.specs import AdapterSpec, FileSpec
+from lorapipe.weights.specs import AdapterSpec, FileSpec, Spec
 
 if TYPE_CHECKING:
     from lorapipe.steps.save import SavedFile
@@ -76,12 +76,16 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
     assert planned.preimage is not None
     # Of two processes that need the same result, one builds it and the other finds it here.
     with shop.records.entry_lock(planned.key):
-        if (value := shop.records.read_entry(planned.key, shop.plan.device)) is not None:
+        if (found := shop.records.read_entry(planned.key, shop.plan.device)) is not None:
+            value, kept = found
+            for fact, told in kept.items():
+                shop.listen(Note(planned.step.id, fact, told))
             return _checked(value, planned), "store"
         if planned.status is Status.IN_STORE:
             raise EntryVanished(planned.step.id)
-        value = _work(planned, values, _context(planned, shop))
-        shop.records.write_entry(planned.key, planned.preimage, value)
+        notes: dict[str, object] = {}
+        value = _work(planned, values, _context(planned, shop, notes=notes))
+        shop.records.write_entry(planned.key, planned.preimage, value, notes)
         return value, "built"
 
 
@@ -98,9 +102,15 @@ def _checked(value: Any, planned: PlannedStep) -> Any:
     """Hold the result against what the plan foretold; a difference is lorapipe's fault."""
     if isinstance(planned.spec, AdapterSpec):
         value.check(planned.spec)
-    elif value.spec != planned.spec:
+    elif not _as_foretold(planned.spec, value.spec):
         raise LorapipeError("spec-not-kept", "the result is not what was inferred", step=planned.step.id)
     return value
+
+
+def _as_foretold(foretold: Spec, found: Spec) -> bool:
+    if isinstance(foretold, FileSpec) and isinstance(found, FileSpec):
+        return foretold.admits(found.tensors)
+    return foretold == found
 
 
 def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> BuiltOutput:
@@ -116,14 +126,26 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
     return BuiltOutput(planned.step.id, path, saved.sha256, saved.size, written=True)
 
 
-def _context(planned: PlannedStep, shop: _Workshop, output: BinaryIO | None = None) -> Context:
+def _context(
+    planned: PlannedStep,
+    shop: _Workshop,
+    output: BinaryIO | None = None,
+    notes: dict[str, object] | None = None,
+) -> Context:
+    """What the step's work may know; what it notes is told, and put into ``notes``."""
     step, listen = planned.step.id, shop.listen
     tick, wrote = _progress(planned, listen)
+
+    def note(fact: str, value: object) -> None:
+        if notes is not None:
+            notes[fact] = value
+        listen(Note(step, fact, value))
+
     return Context(
         device=shop.plan.device,
         compute=shop.plan.profile.compute,
         each=ordered_map(shop.workers, tick),
-        note=lambda fact, value: listen(Note(step, fact, value)),
+        note=note,
         wrote=wrote,
         output=output,
         provenance=planned.provenance,

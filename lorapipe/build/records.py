@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
     from lorapipe.weights.adapter import Adapter
 
-__all__ = ["EntryVanished", "HashProgress", "Records"]
+__all__ = ["EntryVanished", "HashProgress", "Notes", "Records"]
 
 HashProgress = Callable[[Path, int, int], None]
 """Told the path, the bytes read, and the size, while a file is hashed."""
+
+
+Notes = Mapping[str, object]
+"""What a kind noted of its result, by fact: JSON."""
 
 
 class EntryVanished(Exception):  # a signal to plan again, not an error that anybody sees
@@ -72,19 +76,19 @@ class Records:
         """Held while a result is built, so that another process waits and then finds it."""
         return self._store.entries.lock(key)
 
-    def read_entry(self, key: str, device: str) -> Adapter | None:
-        """The result with this key, or ``None`` if it is not there or is damaged."""
+    def read_entry(self, key: str, device: str) -> tuple[Adapter, Notes] | None:
+        """The result with this key and its notes; ``None`` if it is not there or is damaged."""
         from lorapipe.formats.stored import read_stored
 
         entry = self._store.entries.get(key)
-        return None if entry is None else read_stored(entry.path, device=device)
+        return None if entry is None else (read_stored(entry.path, device=device), entry.notes)
 
-    def write_entry(self, key: str, preimage: str, value: Adapter) -> None:
+    def write_entry(self, key: str, preimage: str, value: Adapter, notes: Notes) -> None:
         """Keep a result under its key. A store that cannot take it costs time, not the build."""
         from lorapipe.formats.stored import write_stored
 
         try:
-            self._store.entries.put(key, lambda stream: write_stored(value, stream), preimage)
+            self._store.entries.put(key, lambda stream: write_stored(value, stream), preimage, notes=notes)
         except BuildError as error:
             if error.code not in ("store-unwritable", "disk-full"):
                 raise

@@ -87,13 +87,14 @@ def _unheard(count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What ``work`` may know of the machine; none of it changes a result's bytes.
+    """What ``work`` may know of the machine; only the numeric profile can change last bits.
 
     ``device`` is a torch device name, ``compute`` the dtype of arithmetic
     (``float64`` or ``float32``; this one is part of the key). ``each(function, items)``
     is ``map`` on all workers: results in the order of the items, a few items ahead of
     the consumer, progress reported and a request to stop heeded between items.
-    ``note(fact, value)`` tells the user something about the result ("energy").
+    ``note(fact, value)`` tells the user something about the result ("energy"); the store
+    keeps it beside the result, so the value is JSON.
     ``wrote(count)`` is told the bytes written since it was told last. ``output`` is
     the stream that an output kind writes, a temporary
     file that becomes the output by a rename; ``provenance`` are the metadata keys

@@ -47,7 +47,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
             option="metadata",
         )
     if isinstance(spec, AdapterSpec):
-        return FileSpec(writer_for(inputs.files["to"]).order(saved_specs(spec, dtype)))
+        return FileSpec(writer_for(inputs.files["to"]).order(saved_specs(spec, dtype)), spec.bounded)
     if isinstance(spec, CheckpointSpec):
         return FileSpec(saved_checkpoint_specs(spec, dtype))
     raise RecipeError("wrong-type", "'save' takes a LoRA or a checkpoint, its input is a file", option="save")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, cast
 
 from lorapipe.errors import BuildError, InputError
@@ -33,13 +34,18 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A result in the store: ``path`` is its blob, ``preimage`` what ``key`` was made of."""
+    """A result in the store: ``path`` is its blob, ``preimage`` what ``key`` was made of.
+
+    ``notes`` are facts about the result that its bytes do not hold, JSON by name. They
+    belong to the key: two ways to one blob can differ in what was lost on the way.
+    """
 
     key: str
     path: Path
     sha256: str
     size: int
     preimage: str
+    notes: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 class Entries:
@@ -71,10 +77,18 @@ class Entries:
         self._used(entry)
         return entry
 
-    def put(self, key: str, write: Write, preimage: str, *, needed: int | None = None) -> Entry:
+    def put(
+        self,
+        key: str,
+        write: Write,
+        preimage: str,
+        *,
+        needed: int | None = None,
+        notes: Mapping[str, object] = MappingProxyType({}),
+    ) -> Entry:
         """Write a result and keep it under ``key``, replacing what was there.
 
-        ``needed`` is its size in bytes, where known. Raises
+        ``needed`` is its size in bytes, where known; ``notes`` as in :class:`Entry`. Raises
         :class:`~lorapipe.errors.BuildError` ``disk-full`` or ``store-unwritable``, and
         whatever ``write`` raises; then the store is as before.
         """
@@ -87,7 +101,7 @@ class Entries:
                 write(cast("BinaryIO", sink))
                 blob = self._paths.blob(sink.sha256)
                 state = staged.publish(to=blob)
-            entry = Entry(key, blob, sink.sha256, sink.size, preimage)
+            entry = Entry(key, blob, sink.sha256, sink.size, preimage, notes)
             with stage(self._paths.temp / "manifest", hook=self._hook, label="manifest") as staged:
                 staged.file.write(_to_json(entry))
                 staged.publish(to=self._paths.manifest(key))
@@ -186,7 +200,10 @@ class Entries:
         sound = found.get("version") == 1 and found.get("key") == key and is_sha256(sha256)
         if not sound or type(size) is not int or not isinstance(preimage, str):
             return None
-        return Entry(key, self._paths.blob(sha256), sha256, size, preimage)
+        notes = found.get("notes", {})
+        return Entry(
+            key, self._paths.blob(sha256), sha256, size, preimage, notes if isinstance(notes, dict) else {}
+        )
 
 
 def _size(path: Path) -> int | None:
@@ -197,11 +214,13 @@ def _size(path: Path) -> int | None:
 
 
 def _to_json(entry: Entry) -> bytes:
-    manifest = {
+    manifest: dict[str, object] = {
         "version": 1,
         "key": entry.key,
         "sha256": entry.sha256,
         "size": entry.size,
         "preimage": entry.preimage,
     }
+    if entry.notes:
+        manifest["notes"] = dict(entry.notes)
     return (json.dumps(manifest, indent=1) + "\n").encode("ascii")

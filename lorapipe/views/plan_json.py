@@ -76,6 +76,7 @@ def _result(planned: PlannedStep) -> dict[str, Any]:
             "ranks": [min(ranks), max(ranks)],
             "dtype": spec.dtype,
             "elements": spec.elements,
+            "bounded": spec.bounded,
         }
     if isinstance(spec, CheckpointSpec):
         return {
@@ -85,7 +86,7 @@ def _result(planned: PlannedStep) -> dict[str, Any]:
             "bytes": spec.nbytes,
             "touched": len(spec.touched),
         }
-    return {"type": "file", "tensors": len(spec.tensors), "bytes": spec.nbytes}
+    return {"type": "file", "tensors": len(spec.tensors), "bytes": spec.nbytes, "bounded": spec.bounded}
 
 
 def _module(module: ModuleId, spec: ModuleSpec) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def note_lines(note: events.Note) -> list[str]:
         worst = min(note.value, key=note.value.__getitem__)
         mean = sum(note.value.values()) / len(note.value)
         return [f"{note.step}: keeps {mean:.2%} of the energy, at worst {note.value[worst]:.2%} ({worst})"]
+    if note.fact == "ranks" and isinstance(note.value, dict) and note.value:
+        return [f"{note.step}: ranks from {min(note.value.values())} to {max(note.value.values())}"]
     if note.fact == "underflow":
         values = "value" if note.value == 1 else "values"
         return [f"{note.step}: {note.value} {values} became zero in the output's dtype"] if note.value else []

@@ -87,14 +87,20 @@ def _source_text(source: InputFile, *, outside: bool) -> str:
 
 def _sizes(planned: PlannedStep) -> Iterator[str]:
     runs = planned.status in (Status.RUN, Status.UNDECIDED)
+    most = "at most " if _bounded(planned) else ""
     if planned.source is not None:
         yield bytes_text(planned.source.size) + (" to read" if runs else "")
     elif isinstance(planned.spec, FileSpec):
-        yield bytes_text(planned.spec.nbytes) + (" to write" if runs else "")
+        yield most + bytes_text(planned.spec.nbytes) + (" to write" if runs else "")
     elif runs and planned.cost.written:
-        yield f"{bytes_text(planned.cost.written)} to the store"
+        yield f"{most}{bytes_text(planned.cost.written)} to the store"
     if runs and planned.cost.peak:
         yield f"{bytes_text(planned.cost.peak)} of memory"
+
+
+def _bounded(planned: PlannedStep) -> bool:
+    """Whether sizes and ranks are upper bounds, since only the data tell them."""
+    return not isinstance(planned.spec, CheckpointSpec) and planned.spec.bounded
 
 
 def result_text(planned: PlannedStep) -> str:
@@ -116,9 +122,11 @@ def family_text(name: str | None) -> str:
 
 
 def rank_text(spec: AdapterSpec) -> str:
-    """``rank 32``, or ``rank 4-64`` where modules differ."""
+    """``rank 32``, ``rank 4-64`` where modules differ, ``rank <= 64`` where the data decide."""
     ranks = {module.rank for module in spec.modules.values()}
     low, high = min(ranks), max(ranks)
+    if spec.bounded:
+        return f"rank <= {high}"
     return f"rank {high}" if low == high else f"rank {low}-{high}"
 
 
@@ -131,7 +139,8 @@ def plan_totals(plan: Plan) -> str:
     read = sum(step.cost.read for step in active)
     written = sum(step.cost.written for step in active)
     outputs = f"{_count(len(pending), 'output')} to write on {plan.device}"
-    total = f"{outputs}: {bytes_text(read)} to read, {bytes_text(written)} to write"
+    most = "at most " if any(_bounded(step) for step in active) else ""
+    total = f"{outputs}: {bytes_text(read)} to read, {most}{bytes_text(written)} to write"
     if any(step.status is Status.UNDECIDED for step in plan.steps.values()):
         total += "\nlorapipe plan --hash reads what is not hashed yet, and decides the rest"
     return total

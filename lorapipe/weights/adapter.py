@@ -32,12 +32,12 @@ class Adapter:
         Raises :class:`LorapipeError` ``spec-not-kept``, an internal fault, when the specs
         differ or the deltas are not of the foretold ids, shapes and ranks.
         """
-        if self.spec != foretold:
+        if not foretold.admits(self.spec) or self.spec.bounded:
             raise _not_kept("the result's spec is not the one that was inferred")
         if set(self.modules) != set(foretold.modules):
             odd = min(set(self.modules) ^ set(foretold.modules), key=str)
             raise _not_kept("the module is only in one of the result and its spec", str(odd))
-        for module, spec in foretold.modules.items():
+        for module, spec in self.spec.modules.items():
             delta = self.modules[module]
             if (delta.shape, delta.rank) != (spec.shape, spec.rank):
                 found = f"shape {list(delta.shape)} and rank {delta.rank}"

@@ -7,18 +7,18 @@ results with the same functions, so that the two cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
-from math import isfinite, prod
+from math import isfinite
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.binding import Binding
 from lorapipe.weights.joining import SpecTerm, join
 from lorapipe.weights.metadata import hidden_spec
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+from lorapipe.weights.ranks import Ranks, least_size
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId
 
 __all__ = [
-    "Ranks",
     "concat_spec",
     "merge_spec",
     "module_factors",
@@ -26,35 +26,6 @@ __all__ = [
     "scale_spec",
     "shuffle_spec",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """What ``svd-resize`` aims at: for linear modules, larger kernels and 1x1 kernels.
-
-    The last two are ``linear`` unless given. Raises :class:`RecipeError`
-    ``rank-below-one``.
-    """
-
-    linear: int
-    conv: int | None = None
-    conv1x1: int | None = None
-
-    def __post_init__(self) -> None:
-        for rank in (self.linear, self.conv, self.conv1x1):
-            if rank is not None and rank < 1:
-                raise RecipeError("rank-below-one", f"a rank is a whole number from 1, not {rank}")
-
-    def target(self, module: ModuleSpec) -> int:
-        """The rank that a module may have: by its kernel, and at most its full rank.
-
-        >>> from lorapipe.weights.specs import Spelling
-        >>> Ranks(16, conv=48).target(ModuleSpec((320, 4, 3, 3), 64, Spelling("x")))
-        36
-        """
-        kernel = module.shape[2:]
-        by_kernel = (self.conv if prod(kernel) > 1 else self.conv1x1) if kernel else None
-        return min(self.linear if by_kernel is None else by_kernel, module.full_rank)
 
 
 def module_factors(
@@ -131,12 +102,23 @@ def shuffle_spec(spec: AdapterSpec, mode: str = "rotate") -> AdapterSpec:
 
 
 def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
-    """The spec after ``svd-resize``: no module above its target, the others as they were."""
+    """The spec after ``svd-resize``: no module above its target, the others as they were.
+
+    Where the data decide, the ranks are bounds. Raises :class:`RecipeError`
+    ``max-size-too-small`` for a size in which not even rank 1 of each module has room.
+    """
+    if ranks.max_size is not None and (least := least_size(spec)) > ranks.max_size:
+        raise RecipeError(
+            "max-size-too-small",
+            f"rank 1 for all {len(spec.modules)} modules takes {least} bytes already",
+            hint=f"'max-size' must be {least} or more",
+            option="max-size",
+        )
     modules = {
         module: replace(known, rank=min(known.rank, ranks.target(known)))
         for module, known in spec.modules.items()
     }
-    return replace(spec, modules=modules)
+    return replace(spec, modules=modules, bounded=spec.bounded or ranks.bounded)
 
 
 def merge_spec(

@@ -61,6 +61,7 @@ def join(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> 
         dtype=specs[0].dtype if len({spec.dtype for spec in specs}) == 1 else "F32",
         metadata=common_metadata([spec.metadata for spec in specs]),
         extras=_extras([(name, spec) for _, name, spec in live]),
+        bounded=any(spec.bounded for spec in specs),
     )
     return Joint(hidden_spec(joined) if any(spec.hidden for spec in specs) else joined, pieces)
 

@@ -46,15 +46,6 @@ class Svd:
         """
         return LowRank(*self._scaled(self.s[:rank].sqrt()))
 
-    def energy(self, rank: int) -> float:
-        """The share of the squared Frobenius norm in the first ``rank`` values; 1 of zero.
-
-        ``sum_{j < rank} s_j^2 / sum_j s_j^2``, from 0 to 1.
-        """
-        squares = self.s.to(torch.float64) ** 2
-        total = float(squares.sum())
-        return float(squares[:rank].sum()) / total if total else 1.0
-
     def _scaled(self, by: Tensor) -> tuple[Tensor, Tensor]:
         """``u * by`` and ``by * vt``, as many vectors as ``by`` has values."""
         u = self.left.columns(self.inner_u[:, : len(by)])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
-from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.delta import Delta, LowRank, Term
 from lorapipe.weights.each import Each, serial
-from lorapipe.weights.inference import Ranks, resize_spec
+from lorapipe.weights.inference import resize_spec
 from lorapipe.weights.linalg import compact_svd
+from lorapipe.weights.ranks import Ranks, fitted
 from lorapipe.weights.specs import ModuleId
 from lorapipe.weights.tensors import torch_dtype
 
@@ -25,24 +26,67 @@ class Resized:
     energy: Mapping[ModuleId, float]
 
 
-def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Each = serial) -> Resized:
-    """Truncate each module's SVD to its target rank; see :class:`~.inference.Ranks`.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """A module cut to ``rank``, its factors formed unless it can only pass as it is.
 
-    A module already within its target passes as it is, bit for bit. The others become
-    one term of coefficient 1 with balanced factors ``u sqrt(s)``, ``sqrt(s) vt`` in
-    ``compute``. Raises what :func:`~.linalg.compact_svd` raises, the module named.
+    ``values`` are all of its singular values; ``None`` where none were needed.
     """
-    spec = resize_spec(adapter.spec, ranks)
 
-    def one(module: ModuleId) -> tuple[Delta, float]:
-        delta, rank = adapter.modules[module], spec.modules[module].rank
-        if rank == delta.rank:
-            return delta, 1.0
+    rank: int
+    values: tuple[float, ...] | None = None
+    factors: LowRank | None = None
+
+
+def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Each = serial) -> Resized:
+    """Truncate each module's SVD to its target rank; see :class:`~.ranks.Ranks`.
+
+    A module already within its target passes as it is, bit for bit; where the data decide,
+    one of which nothing is dropped. The others become one term of coefficient 1 with
+    balanced factors ``u sqrt(s)``, ``sqrt(s) vt`` in ``compute``. Raises what
+    :func:`~.linalg.compact_svd` and :func:`~.inference.resize_spec` raise, the module named.
+    """
+    bounds = resize_spec(adapter.spec, ranks)
+
+    def one(module: ModuleId) -> _Cut:
         with inside(module):
-            svd = compact_svd(delta, torch_dtype(compute))
-        return Delta(delta.shape, (Term(1.0, svd.factors(rank)),)), svd.energy(rank)
+            return _cut(adapter.modules[module], bounds.modules[module].rank, ranks, compute)
 
-    results = dict(zip(spec.modules, each(one, spec.modules), strict=True))
-    modules = {module: delta for module, (delta, _) in results.items()}
-    energy = {module: kept for module, (_, kept) in results.items()}
-    return Resized(Adapter(spec, modules, adapter.extras), energy)
+    cuts = dict(zip(bounds.modules, each(one, bounds.modules), strict=True))
+    if ranks.max_size is not None:
+        room = {module: (cut.values or ())[: cut.rank] for module, cut in cuts.items()}
+        kept = fitted(adapter.spec, ranks.max_size, room)
+        cuts = {module: replace(cut, rank=kept[module]) for module, cut in cuts.items()}
+    specs = {module: replace(known, rank=cuts[module].rank) for module, known in bounds.modules.items()}
+    spec = replace(bounds, modules=specs, bounded=False)
+    modules = {module: _result(adapter.modules[module], cut) for module, cut in cuts.items()}
+    return Resized(
+        Adapter(spec, modules, adapter.extras), {module: _energy(cut) for module, cut in cuts.items()}
+    )
+
+
+def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
+    if bound == delta.rank and not ranks.bounded:
+        return _Cut(bound)
+    svd = compact_svd(delta, torch_dtype(compute))
+    values = tuple(svd.s.tolist())
+    rank = bound if ranks.dynamic is None else min(bound, ranks.dynamic.rank(values))
+    whole = rank == delta.rank and ranks.max_size is None
+    return _Cut(rank, values, None if whole else svd.factors(rank))
+
+
+def _result(delta: Delta, cut: _Cut) -> Delta:
+    if cut.rank == delta.rank or cut.factors is None:
+        return delta
+    up, down = cut.factors.up, cut.factors.down
+    if cut.rank < cut.factors.rank:
+        # Copies, so that what does not fit is given back.
+        up, down = up[:, : cut.rank].clone(), down[: cut.rank].clone()
+    return Delta(delta.shape, (Term(1.0, LowRank(up, down)),))
+
+
+def _energy(cut: _Cut) -> float:
+    """``sum_{j < rank} s_j^2 / sum_j s_j^2``; 1 of nothing, and of what is whole."""
+    squares = [value * value for value in cut.values or ()]
+    total = sum(squares)
+    return sum(squares[: cut.rank]) / total if total else 1.0

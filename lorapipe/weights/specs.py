@@ -7,7 +7,7 @@ values and never touches tensor data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 __all__ = [
@@ -119,7 +119,8 @@ class AdapterSpec:
     one dtype common to all factors (``F32`` when they differ): what ``dtype: keep``
     writes. ``metadata`` is the file's own; ``extras`` are tensors which are not
     weights (``bundle_emb.*``) and pass through. ``hidden`` is set by ``shuffle``:
-    nothing of the sources may be written with what follows.
+    nothing of the sources may be written with what follows. ``bounded`` says that ranks
+    are upper bounds, since only the data tell them; the spec of a value never is.
     """
 
     family: str | None
@@ -128,10 +129,20 @@ class AdapterSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     extras: Mapping[str, TensorSpec] = field(default_factory=dict)
     hidden: bool = False
+    bounded: bool = False
 
     @property
     def elements(self) -> int:
+        """Numbers in all factors together; at most, where ranks are bounds."""
         return sum(m.elements for m in self.modules.values())
+
+    def admits(self, found: AdapterSpec) -> bool:
+        """Whether a value of the spec ``found`` is what this one foretold."""
+        if not self.bounded or found.modules.keys() != self.modules.keys():
+            return found == self
+        lower = all(found.modules[m].rank <= known.rank for m, known in self.modules.items())
+        raised = {m: replace(found.modules[m], rank=known.rank) for m, known in self.modules.items()}
+        return lower and replace(found, modules=raised, bounded=True) == self
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +168,35 @@ class CheckpointSpec:
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """What ``save`` will write: the tensors in file order."""
+    """What ``save`` will write: the tensors in file order.
+
+    ``bounded`` says that sizes are upper bounds: see :class:`AdapterSpec`.
+    """
 
     tensors: Mapping[str, TensorSpec]
+    bounded: bool = False
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors; at most, where sizes are bounds."""
         return sum(t.nbytes for t in self.tensors.values())
+
+    def admits(self, found: Mapping[str, TensorSpec]) -> bool:
+        """Whether a file of the tensors ``found`` is what this spec foretold."""
+        if list(found) != list(self.tensors):
+            return False
+        return all(
+            found[name] == tensor or (self.bounded and _within(found[name], tensor))
+            for name, tensor in self.tensors.items()
+        )
 
 
 Spec = AdapterSpec | CheckpointSpec | FileSpec
+
+
+def _within(found: TensorSpec, bound: TensorSpec) -> bool:
+    same = found.dtype == bound.dtype and len(found.shape) == len(bound.shape)
+    return same and all(n <= most for n, most in zip(found.shape, bound.shape, strict=True))
 
 
 def canonical_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -323,7 +323,9 @@ def test_a_raised_version_of_a_kind_makes_its_results_stale(
 
     from lorapipe.steps import shuffle
 
-    monkeypatch.setattr(shuffle, "KIND", replace(find_kind("shuffle"), version=find_kind("shuffle").version + 1))
+    monkeypatch.setattr(
+        shuffle, "KIND", replace(find_kind("shuffle"), version=find_kind("shuffle").version + 1)
+    )
 
     assert steps_done(recipe) == {"a": "built", "m": "built", "out": "written"}
 

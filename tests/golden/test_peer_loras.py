@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from lorapipe.build.run import Options, build
 from lorapipe.recipe.parsing import load_recipe
@@ -165,3 +166,50 @@ def test_an_svd_merge_is_never_further_from_the_true_sum_than_the_peers(bench: B
         error = np.linalg.norm(ours[stem] - exact)
         assert error <= np.linalg.norm(peer[stem] - exact)
         assert error <= 1.0001 * np.linalg.norm(best) + 1e-6 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(
+    ("golden", "options", "conv", "rule", "value"),
+    [
+        ("resize_sv_ratio_sd15", "{sv-ratio: 6.0}", 8, "ratio", 6.0),
+        ("resize_sv_cumulative_sd15", "{sv-cumulative: 0.7}", 5, "sum", 0.7),
+        ("resize_sv_fro_sd15", "{sv-fro: 0.9}", 8, "squares", 0.9),
+    ],
+)
+def test_the_peers_dynamic_rank_is_ours_and_one_more(
+    bench: Bench, shared: Shared, golden: str, options: str, conv: int, rule: str, value: float
+) -> None:
+    asked = f"rank: 8, conv-rank: {conv}, conv1x1-rank: {conv}, dynamic: {options}"
+    out = build_steps(
+        bench,
+        shared,
+        golden,
+        loads("a") + f"s: {{svd-resize: a, {asked}}}\no: {{save: s, to: out.safetensors, dtype: fp32}}",
+    )
+
+    given = deltas(shared(f"golden/{golden}/a.safetensors"))
+    peer, ours, found = ranks(shared(f"golden/{golden}/expected.safetensors")), ranks(out), deltas(out)
+    assert set(ours) == set(given)
+    wide = {stem for stem, down in _downs(shared(f"golden/{golden}/a.safetensors")).items() if down == 4}
+    for stem, exact in given.items():
+        s = np.linalg.svd(exact, compute_uv=False)
+        by_rule = _by_rule(s, rule, value)
+        cap = min(conv if stem in wide else 8, 12, len(s))
+        assert ours[stem] == min(by_rule, cap)
+        assert peer[stem] == min(min(by_rule, len(s) - 1) + 1, cap)
+        best = np.linalg.norm(s[ours[stem] :])
+        assert np.linalg.norm(found[stem] - exact) <= 1.0001 * best + 1e-6 * np.linalg.norm(exact)
+
+
+def _by_rule(s: np.ndarray, rule: str, value: float) -> int:
+    """The rules by search, as the goldens' READMEs state them."""
+    if rule == "ratio":
+        return int((s > s[0] / value).sum())
+    weights, due = (s, value) if rule == "sum" else (s**2, value**2)
+    return next(n for n in range(1, len(s) + 1) if weights[:n].sum() >= due * weights.sum())
+
+
+def _downs(path: Path) -> dict[str, int]:
+    """How many axes each module's down has."""
+    suffix = ".lora_down.weight"
+    return {n.removesuffix(suffix): t.ndim for n, t in load_file(path).items() if n.endswith(suffix)}

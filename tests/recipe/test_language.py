@@ -23,7 +23,7 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
         "svd-resize": (
             {"svd-resize": step},
             {},
-            ("rank", "conv-rank", "conv1x1-rank"),
+            ("rank", "conv-rank", "conv1x1-rank", "dynamic", "max-size"),
             {},
             ("svd-resize", "rank"),
         ),

@@ -48,6 +48,18 @@ def test_what_was_put_is_got(store: Store, key: str) -> None:
     assert store.entries.get(key) == store.entries.peek(key) == put
 
 
+def test_notes_are_kept_beside_the_result_and_belong_to_the_key(store: Store, root: Path, key: str) -> None:
+    other = key[::-1]
+    notes = {"energy": {"a.weight": 0.1 + 0.2}, "ranks": {"a.weight": 3}}
+    with_notes = store.entries.put(key, writing(DATA), "", notes=notes)
+    without = store.entries.put(other, writing(DATA), "")
+    assert with_notes.path == without.path
+    assert [found.notes for found in map(store.entries.get, (key, other)) if found] == [notes, {}]
+    manifests = {path.stem: json.loads(path.read_text()) for path in (root / "manifests").rglob("*.json")}
+    assert manifests[key]["notes"] == notes
+    assert "notes" not in manifests[other]
+
+
 def test_a_key_never_put_is_a_miss_that_makes_nothing(store: Store, root: Path, key: str) -> None:
     assert store.entries.peek(key) is None
     assert not root.exists()

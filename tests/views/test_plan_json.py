@@ -18,6 +18,7 @@ from lorapipe.recipe.schemas import find_schemas
 from lorapipe.views.plan_json import plan_json
 
 from ..bench import KEYS, SHAPES, TE, TO_Q, Bench
+from .screens import planned
 
 STEPS = """
     base: {load: base.safetensors}
@@ -136,6 +137,7 @@ def test_a_plan_tells_what_each_step_makes(told: Callable[..., dict[str, Any]], 
     assert found["order"] == list(steps)
     assert steps["a"]["result"] == {
         "type": "lora", "family": "sd1", "modules": 5, "ranks": [8, 8], "dtype": "F32", "elements": 2304,
+        "bounded": False,
     }  # fmt: skip
     assert steps["both"]["result"]["ranks"] == [8, 20]
     assert steps["both"]["inputs"] == {
@@ -190,3 +192,14 @@ def _parts(value: object) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _parts(inner)
+
+
+def test_what_only_the_data_tell_is_said_to_be_bounded(bench: Bench, schema: dict[str, Any]) -> None:
+    bench.lora("a", rank=8)
+    steps = "a: {load: a.safetensors}\ns: {svd-resize: a, rank: 6, max-size: 1MB}\n"
+    made, folder = planned(bench, steps + "o: {save: s, to: o.safetensors}")
+    found = plan_json(made, folder, modules=True)
+    jsonschema.validate(found, schema)
+    bounded = {step["id"]: step["result"]["bounded"] for step in found["steps"]}
+    assert bounded == {"a": False, "s": True, "o": True}
+    assert found["steps"][1]["result"]["ranks"] == [6, 6]

@@ -293,3 +293,15 @@ def test_a_disk_that_is_too_small_is_a_warning_of_the_plan(
     text = drawn(inputs, log())
 
     assert f"warning: {inputs.folder} has 100 bytes free, the outputs take" in text
+
+
+def test_what_only_the_data_tell_is_shown_as_the_most_it_can_be(bench: Bench) -> None:
+    bench.lora("a", rank=8)
+    steps = "a: {load: a.safetensors}\ns: {svd-resize: a, rank: 6, dynamic: {sv-fro: 0.8}}\n"
+    made, folder = planned(bench, steps + "o: {save: s, to: o.safetensors}", read=True)
+    console = log()
+    print_plan(made, folder, modules=True, console=console)
+    text = text_of(console)
+    assert "4 modules, rank <= 6, at most " in text
+    assert text.count("at most ") == 3
+    assert "kB to read, at most " in text

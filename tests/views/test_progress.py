@@ -146,3 +146,7 @@ def test_a_whole_build_in_a_log(bench: Bench) -> None:
         "[2/3] s: built",
         "[3/3] o: written",
     ]
+
+
+def test_ranks_that_the_data_chose_are_told_as_a_range() -> None:
+    assert note_lines(Note("s", "ranks", {"a": 4, "b": 17, "c": 2})) == ["s: ranks from 2 to 17"]

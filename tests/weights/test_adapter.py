@@ -9,6 +9,7 @@ import torch
 
 from lorapipe.errors import LorapipeError
 from lorapipe.weights.adapter import Adapter
+from lorapipe.weights.specs import FileSpec, TensorSpec
 
 from .samples import CONV, LINEAR, adapter, delta
 
@@ -60,3 +61,42 @@ def test_a_value_that_breaks_its_spec_is_an_internal_fault(spoil: object, messag
         spoil(value).check(value.spec)  # type: ignore[operator]
     assert (caught.value.code, caught.value.exit_status) == ("spec-not-kept", 1)
     assert str(caught.value).startswith(f"error: {message}")
+
+
+def test_a_bound_admits_lower_ranks_and_nothing_else() -> None:
+    value = adapter(rank=3)
+    foretold = replace(adapter(rank=4).spec, bounded=True)
+    value.check(foretold)
+    for wrong in (
+        adapter(rank=5),
+        adapter(rank=3, family="sdxl"),
+        adapter(rank=3, metadata={"k": "v"}),
+        Adapter(replace(value.spec, bounded=True), value.modules),
+        Adapter(value.spec, adapter(rank=4).modules),
+    ):
+        with pytest.raises(LorapipeError) as caught:
+            wrong.check(foretold)
+        assert caught.value.code == "spec-not-kept"
+    with pytest.raises(LorapipeError):
+        value.check(replace(foretold, bounded=False))
+
+
+@pytest.mark.parametrize(
+    ("found", "exact", "bound"),
+    [
+        ({"a": ("F16", (3, 4)), "b": ("F32", ())}, True, True),
+        ({"a": ("F16", (3, 2)), "b": ("F32", ())}, False, True),
+        ({"a": ("F16", (3, 5)), "b": ("F32", ())}, False, False),
+        ({"a": ("F16", (3,)), "b": ("F32", ())}, False, False),
+        ({"a": ("F32", (3, 2)), "b": ("F32", ())}, False, False),
+        ({"b": ("F32", ()), "a": ("F16", (3, 2))}, False, False),
+        ({"a": ("F16", (3, 2))}, False, False),
+    ],
+)
+def test_a_file_is_within_its_bounds(
+    found: dict[str, tuple[str, tuple[int, ...]]], exact: bool, bound: bool
+) -> None:
+    tensors = {"a": TensorSpec("F16", (3, 4)), "b": TensorSpec("F32", ())}
+    there = {name: TensorSpec(*known) for name, known in found.items()}
+    assert FileSpec(tensors).admits(there) is exact
+    assert FileSpec(tensors, bounded=True).admits(there) is bound

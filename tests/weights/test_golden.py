@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
 from lorapipe.weights.delta import Delta, LowRank, Term
-from lorapipe.weights.inference import Ranks
+from lorapipe.weights.ranks import Ranks
 from lorapipe.weights.resize import resize
 from lorapipe.weights.saving import saved_tensors
 from lorapipe.weights.shuffle import shuffle

@@ -11,7 +11,7 @@ import torch
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat, scale
-from lorapipe.weights.inference import Ranks
+from lorapipe.weights.ranks import Ranks
 from lorapipe.weights.resize import resize
 from lorapipe.weights.saving import saved_tensors
 from lorapipe.weights.specs import ModuleId

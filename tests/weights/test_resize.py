@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lorapipe.errors import BuildError
+from lorapipe.errors import BuildError, RecipeError
 from lorapipe.weights.delta import Delta, LowRank, Term
-from lorapipe.weights.inference import Ranks
+from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size
 from lorapipe.weights.resize import resize
 
 from .samples import CONV, LINEAR, POINT, SHAPES, TEXT, Matrix, adapter, adapter_of, delta, dense
@@ -92,3 +93,117 @@ def test_work_is_spread_by_the_callers_map() -> None:
 
     resize(adapter(), Ranks(2), each=each)
     assert seen == list(SHAPES)
+
+
+def spectrum(matrix: Matrix) -> list[float]:
+    found: list[float] = np.linalg.svd(matrix, compute_uv=False).tolist()
+    return found
+
+
+@pytest.mark.parametrize("rule", [("sv-ratio", 1.5), ("sv-cumulative", 0.7), ("sv-fro", 0.9)])
+def test_a_rule_gives_each_module_the_rank_that_its_dense_values_give(rule: tuple[str, float]) -> None:
+    value = adapter_of({m: delta(shape, (0.7, 3), (-0.4, 4)) for m, shape in SHAPES.items()})
+    small = resize(value, Ranks(6, conv=3, dynamic=Dynamic(*rule))).adapter
+    found = {m: d.rank for m, d in small.modules.items()}
+    for module in SHAPES:
+        values = spectrum(dense(value.modules[module]))[: min(7, *dense(value.modules[module]).shape)]
+        by_rule = Dynamic(*rule).rank(values)
+        assert found[module] == min(by_rule, 3 if module == CONV else 6)
+        error = np.linalg.norm(dense(small.modules[module]) - dense(value.modules[module]))
+        assert error <= 1.0001 * optimum(dense(value.modules[module]), found[module])
+    assert len(set(found.values())) > 1
+    assert not small.spec.bounded
+    assert {m: known.rank for m, known in small.spec.modules.items()} == found
+
+
+def test_a_module_of_which_a_rule_drops_nothing_is_the_same_object() -> None:
+    value = adapter(rank=4)
+    kept = resize(value, Ranks(4, dynamic=Dynamic("sv-fro", 1.0)))
+    assert all(kept.adapter.modules[m] is value.modules[m] for m in SHAPES)
+    assert set(kept.energy.values()) == {1.0}
+
+
+def test_a_rule_drops_what_is_not_there() -> None:
+    once = LowRank(torch.eye(6, 2), torch.eye(2, 5))
+    value = adapter_of({LINEAR: Delta((6, 5), (Term(1.0, once), Term(2.0, once)))})
+    assert resize(value, Ranks(4, dynamic=Dynamic("sv-fro", 1.0))).adapter.modules[LINEAR].rank == 2
+
+
+def test_a_delta_of_zero_keeps_one_component_and_all_of_its_energy() -> None:
+    zero = Delta((6, 5), (Term(1.0, LowRank(torch.zeros(6, 3), torch.ones(3, 5))),))
+    for ranks in (Ranks(3, dynamic=Dynamic("sv-ratio", 9)), Ranks(3, max_size=10_000)):
+        resized = resize(adapter_of({LINEAR: zero}), ranks)
+        assert resized.adapter.modules[LINEAR].rank == 1
+        assert resized.energy[LINEAR] == 1.0
+
+
+def test_a_size_is_shared_out_by_the_dense_values() -> None:
+    value = adapter_of({m: delta(shape, (0.7, 3), (-0.4, 4)) for m, shape in SHAPES.items()})
+    size = least_size(value.spec) + 700
+    small = resize(value, Ranks(5, max_size=size))
+    values = {m: spectrum(dense(value.modules[m]))[:5] for m in SHAPES}
+    found = {m: d.rank for m, d in small.adapter.modules.items()}
+    assert found == fitted(value.spec, size, values)
+    assert len(set(found.values())) > 1
+    for module in SHAPES:
+        best, norm = optimum(dense(value.modules[module]), found[module]), np.linalg.norm(values[module])
+        error = np.linalg.norm(dense(small.adapter.modules[module]) - dense(value.modules[module]))
+        assert error <= 1.0001 * best
+        assert norm > 0
+        total = sum(s * s for s in spectrum(dense(value.modules[module])))
+        assert small.energy[module] == pytest.approx(1 - best**2 / total, rel=1e-9)
+
+
+def test_in_a_size_with_room_for_all_every_module_is_the_same_object() -> None:
+    value = adapter(rank=4)
+    kept = resize(value, Ranks(4, max_size=1 << 20)).adapter
+    assert all(kept.modules[m] is value.modules[m] for m in SHAPES)
+
+
+def test_a_rule_and_a_size_hold_together() -> None:
+    value = adapter(rank=6)
+    ranks = Ranks(5, dynamic=Dynamic("sv-fro", 0.8), max_size=1 << 20)
+    by_rule = resize(value, Ranks(5, dynamic=Dynamic("sv-fro", 0.8))).adapter
+    assert resize(value, ranks).adapter.spec == by_rule.spec
+
+
+def test_a_size_without_room_for_rank_one_is_refused_before_any_work() -> None:
+    value = adapter(rank=4)
+    least = least_size(value.spec)
+    assert {m.rank for m in resize(value, Ranks(4, max_size=least)).adapter.spec.modules.values()} == {1}
+    with pytest.raises(RecipeError) as caught:
+        resize(value, Ranks(4, max_size=least - 1))
+    assert (caught.value.code, caught.value.option) == ("max-size-too-small", "max-size")
+    assert str(least) in str(caught.value)
+
+
+class Shapes(TorchDispatchMode):
+    """Notes the number of elements of every tensor that torch makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch's own
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.largest = max(self.largest, one.numel())
+        return made
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [Ranks(3), Ranks(7, dynamic=Dynamic("sv-fro", 0.8)), Ranks(7, max_size=9_000)],
+    ids=["rank", "rule", "size"],
+)
+@pytest.mark.parametrize("condition", [1.0, 1e9], ids=["gram", "reflections"])
+def test_no_delta_is_ever_formed(ranks: Ranks, condition: float) -> None:
+    value = adapter_of({LINEAR: delta((90, 80), (1.0, 4), (0.5, 4)), CONV: delta((64, 20, 3, 3), (1.0, 8))})
+    for known in value.modules.values():
+        known.terms[0].factors.load().up[:, 0] /= condition
+        known.terms[0].factors.load().up[:, 1] += known.terms[0].factors.load().up[:, 2] * condition
+    with Shapes() as seen:
+        resize(value, ranks)
+    # The largest thing is a whole factor: its down, [8, 180]. A delta has 90 x 80 or 64 x 180.
+    assert seen.largest == 8 * 180

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorapipe.weights.delta import Delta
-from lorapipe.weights.inference import Ranks
 from lorapipe.weights.linalg import compact_svd
+from lorapipe.weights.ranks import Ranks
 from lorapipe.weights.resize import resize
 from lorapipe.weights.saving import saved_module
 from lorapipe.weights.shuffle import shuffle

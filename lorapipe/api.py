@@ -164,9 +164,24 @@ def _call(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Weights:
 
 
 def _terms(value: Terms) -> list[tuple[Weights, float]]:
+    """The terms with their weights; raises :class:`~lorapipe.errors.UsageError` for anything else."""
     if isinstance(value, Weights):
         return [(value, 1.0)]
-    return [(item, 1.0) if isinstance(item, Weights) else (item[0], float(item[1])) for item in value]
+    terms = []
+    given: Any = value  # whatever a caller gives, a text or a path too
+    for item in given if isinstance(given, list | tuple) else [given]:
+        match item:
+            case Weights():
+                terms.append((item, 1.0))
+            case (Weights() as weights, int() | float() as weight):
+                terms.append((weights, float(weight)))
+            case _:
+                raise UsageError(
+                    "bad-term",
+                    f"{item!r:.80} is not a LoRA, nor a pair of one and its weight",
+                    hint="load a file first: concat([(lorapipe.load('a.safetensors'), 0.7)])",
+                )
+    return terms
 
 
 def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
@@ -181,12 +196,20 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
     steps[_STEP].update({key: _literal(value) for key, value in options.items() if value is not None})
     try:
         # JSON is YAML, so what is written here is a recipe like any other.
-        recipe = parse(json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False), file=_STEP)
+        text = json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False, default=_plain)
+        recipe = parse(text, file=_STEP)
     except LorapipeError as error:
         found = error.errors if isinstance(error, ManyErrors) else (error,)
         usage = [UsageError(e.code, e.message, hint=e.hint) for e in found]
         raise (usage[0] if len(usage) == 1 else ManyErrors(usage)) from None
     return recipe.steps[_STEP]
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's numbers and the like as Python's own."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise UsageError("bad-option", f"{value!r:.80} is no value for an option")
 
 
 _STEP = "call"

@@ -161,7 +161,7 @@ class CheckFailed(LorapipeError):
 
 
 class Interrupted(LorapipeError):
-    """The user, or a signal, asked the build to stop."""
+    """A signal asked the build to stop (Ctrl-C is Python's own KeyboardInterrupt)."""
 
     exit_status = 130
 

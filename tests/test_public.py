@@ -360,3 +360,35 @@ def test_make_plan_foretells_and_writes_nothing(bench: Bench, tmp_path: Path) ->
     assert len(plan.steps["a"].spec.modules) == len(SHAPES)  # type: ignore[union-attr]
     assert sorted(path.name for path in bench.folder.iterdir()) == ["a.safetensors", "r.yaml"]
     assert not (tmp_path / "store").exists()
+
+
+def test_a_term_that_is_no_lora_is_told_with_the_remedy(bench: Bench) -> None:
+    lora = lorapipe.load(bench.lora("a"))
+
+    for given in ("a.safetensors", [(lora, "x")], [bench.folder], [(lora, 1.0, 2.0)]):
+        with pytest.raises(UsageError, match="is not a LoRA, nor a pair of one and its weight"):
+            lorapipe.concat(given)  # type: ignore[arg-type]
+
+
+def test_numpys_numbers_are_options_like_pythons(bench: Bench) -> None:
+    lora = lorapipe.load(bench.lora("a", rank=6))
+
+    small = lorapipe.svd_resize(lora, rank=np.int64(2))  # type: ignore[arg-type]
+
+    assert {module.rank for module in small.value.spec.modules.values()} == {2}  # type: ignore[union-attr]
+
+
+def test_an_input_is_not_overwritten_by_what_was_made_of_it(bench: Bench) -> None:
+    path = bench.folder / "mine.safetensors"
+    lorapipe.save(lorapipe.load(bench.lora("a")), path)
+    before = path.read_bytes()
+
+    with pytest.raises(RecipeError, match="which was loaded"):
+        lorapipe.save(lorapipe.scale(lorapipe.load(path), by=0.5), path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_value_at_a_prompt_is_one_short_line(bench: Bench) -> None:
+    assert repr(lorapipe.load(bench.lora("a"))) == "<Weights: sd1, 4 modules>"
+    assert repr(lorapipe.load(bench.checkpoint())) == "<Weights: sd1, checkpoint>"

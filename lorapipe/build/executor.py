@@ -37,6 +37,13 @@ class _Workshop:
     def records(self) -> Records:
         return self.ownership.records
 
+    def hold_inputs(self) -> None:
+        """See that no input changed: those that are loaded are read until the build ends."""
+        for position in self.plan.schedule:
+            source = self.plan.steps[position.step].source
+            if source is not None:
+                self.records.hold(source)
+
 
 def execute(plan: Plan, ownership: Ownership, workers: int, listen: Listener) -> tuple[BuiltOutput, ...]:
     """Do what is on the schedule; returns the outputs written, in order.
@@ -71,7 +78,10 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
     if planned.output is not None:
         return _write_output(planned, values, shop), "written"
     if planned.kind.materialise is not Materialise.STORED:
-        return _work(planned, values, _context(planned, shop)), "built"
+        value = _work(planned, values, _context(planned, shop))
+        if planned.source is not None:
+            shop.records.hold(planned.source)
+        return value, "built"
     assert planned.key is not None
     assert planned.preimage is not None
     # Of two processes that need the same result, one builds it and the other finds it here.
@@ -85,6 +95,7 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
             raise EntryVanished(planned.step.id)
         notes: dict[str, object] = {}
         value = _work(planned, values, _context(planned, shop, notes=notes))
+        shop.hold_inputs()
         shop.records.write_entry(planned.key, planned.preimage, value, notes)
         return value, "built"
 
@@ -121,6 +132,7 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
     with shop.records.stage(path, planned.spec.nbytes) as staged:
         context = _context(planned, shop, output=staged.file)
         saved: SavedFile = _work(planned, values, context)
+        shop.hold_inputs()
         shop.ownership.publish(staged, saved.sha256, planned.key)
     shop.listen(OutputReady(planned.step.id, path, saved.sha256, saved.size, written=True))
     return BuiltOutput(planned.step.id, path, saved.sha256, saved.size, written=True)

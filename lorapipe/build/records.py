@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lorapipe.errors import BuildError
+from lorapipe.errors import BuildError, InputError
+from lorapipe.plan.files import InputFile
 from lorapipe.store.atomic import Hook, Staged, sweep
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
@@ -63,6 +64,24 @@ class Records:
     def __init__(self, *, looking: bool, progress: HashProgress = _quiet, hook: Hook = _no_hook) -> None:
         self._store = open_store(looking=looking, hook=hook)
         self.digests = _MemoDigests(self._store.memo, progress)
+
+    def hold(self, source: InputFile) -> None:
+        """See that an input is what it was when it was hashed; read anew only if its state is another.
+
+        What was read from a file that changed would be kept under the old file's key, for
+        good. Raises :class:`~lorapipe.errors.InputError` ``input-changed``.
+        """
+        if source.sha256 is not None and self.digests.hash(source.path) != source.sha256:
+            raise InputError(
+                "input-changed",
+                "changed after it was hashed",
+                hint="run again when nothing writes to it",
+                where=str(source.path),
+            )
+
+    def probe(self) -> None:
+        """Raise :class:`~lorapipe.errors.BuildError` now if the store cannot be written."""
+        self._store.database.prepare()
 
     def stored(self, key: str) -> bool:
         """Whether the store has a result with this key; its blob is verified when it is read."""

@@ -18,7 +18,7 @@ from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
-from lorapipe.store.atomic import Hook, sweep
+from lorapipe.store.atomic import Hook, stage, sweep
 from lorapipe.store.lockfile import write
 from lorapipe.weights.specs import FileSpec
 
@@ -94,6 +94,10 @@ def _attempt(
         made = _plan(recipe, options, records, locked, read=True)
         ownership = Ownership(records, locked, options.force)
         _check_targets(made, ownership)
+        if made.pending:
+            # Both are needed when the work is done: better to know before.
+            records.probe()
+            stage(locate(recipe, options.lock), label="lock").discard()
         try:
             return made, _execute(made, ownership, options, listen)
         except EntryVanished:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lorapipe.build.engines.threads import default_workers, ordered_map, single_threaded_torch
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
+from lorapipe.errors import RecipeError
 from lorapipe.plan.device import torch_version
-from lorapipe.plan.files import Folders, find_input, identify
+from lorapipe.plan.files import Folders, find_input, identify, same_file
 from lorapipe.plan.lineage import Lineage, Profile, Source
 from lorapipe.plan.make import Locked
 from lorapipe.plan.provenance import output_key
@@ -30,7 +31,7 @@ __all__ = ["Given", "Weights", "save_single", "single_step"]
 _PROFILE = Profile(torch=torch_version(), device="cpu", compute="float64")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Weights:
     """A LoRA or a checkpoint, and how it came to be, for the provenance of what is saved.
 
@@ -40,6 +41,13 @@ class Weights:
 
     value: Adapter | Checkpoint
     lineage: Lineage
+    files: frozenset[Path] = frozenset()
+    """The files that it came from, and may still read."""
+
+    def __repr__(self) -> str:
+        spec = self.value.spec
+        count = f"{len(self.value.modules)} modules" if hasattr(self.value, "modules") else "checkpoint"
+        return f"<Weights: {spec.family or 'unknown family'}, {count}>"
 
 
 Given = Mapping[str, Sequence[tuple[Weights, float]]]
@@ -56,17 +64,22 @@ def single_step(step: Step, given: Given) -> Weights:
     kind.infer(_inputs(step, given, files, lambda value: value.spec), step.params)
     with single_threaded_torch():
         value = kind.work(_inputs(step, given, files, lambda value: value), step.params, _context())
-    return Weights(value, _lineage(step, kind, given, source))
+    read = frozenset(files.values()).union(*(w.files for terms in given.values() for w, _ in terms))
+    return Weights(value, _lineage(step, kind, given, source), read)
 
 
 def save_single(step: Step, given: Given) -> Path:
     """Do a ``save`` step; the file is written and entered in the journal as a build's are.
 
     Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` where a file is that
-    lorapipe did not write.
+    lorapipe did not write, :class:`~lorapipe.errors.RecipeError` ``output-is-input``.
     """
     kind = find_kind(step.kind)
     path = Path(os.path.abspath(str(step.params["to"])))  # noqa: PTH100  # a link is replaced, not followed
+    clash = same_file(path, {str(name): name for w, _ in given["save"] for name in w.files})
+    if clash is not None:
+        message = f"this would overwrite '{clash}', which was loaded"
+        raise RecipeError("output-is-input", message, hint="write to another name")
     specs = _inputs(step, given, {"to": path}, lambda value: value.spec)
     foretold = kind.infer(specs, step.params)
     assert isinstance(foretold, FileSpec)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import MappingProxyType
-from typing import cast
+from types import FrameType, MappingProxyType
+from typing import NoReturn, cast
 
 import click
 
 from lorapipe.cli.failures import run_command
+from lorapipe.errors import Interrupted
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
 
@@ -28,6 +30,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Name -> (module, summary). The module's ``command`` is the command."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signal module's signature
+    raise Interrupted("terminated", "stopped by SIGTERM", hint="run again to go on")
 
 
 _COLLECT_AFTER = 500_000
@@ -72,4 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Headers and specs are many small objects and no cycles: looking for some took an
     # eighth of the time of a plan on ten LoRAs.
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    # A scheduler's way of Ctrl-C: temporary files go, the status is that of an interruption.
+    signal.signal(signal.SIGTERM, _terminated)
     return run_command(cli, arguments)

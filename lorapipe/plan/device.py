@@ -13,12 +13,12 @@ from pathlib import Path
 from lorapipe.errors import RecipeError, UsageError
 from lorapipe.plan.lineage import Profile
 
-__all__ = ["cuda_devices", "has_mps", "profile", "torch_version"]
+__all__ = ["choose_device", "cuda_devices", "has_mps", "torch_version"]
 
 _DEVICE = re.compile(r"cpu|mps|cuda(?::([0-9]+))?")
 
 
-def profile(
+def choose_device(
     wanted: str,
     compute: str,
     locked: str | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from lorapipe.plan.device import profile as numeric_profile
+from lorapipe.plan.device import choose_device
 from lorapipe.plan.files import Digests, Folders
 from lorapipe.plan.graph import order, schedule, step_graph
 from lorapipe.plan.lineage import Profile, content_key
@@ -66,7 +66,7 @@ def make_plan(
     graph = step_graph(recipe)
     sequence = order(graph)
     wanted_device = device or str(recipe.defaults["device"])
-    device, profile = numeric_profile(wanted_device, str(recipe.defaults["compute"]), locked.device)
+    device, profile = choose_device(wanted_device, str(recipe.defaults["compute"]), locked.device)
     resolved = resolve(recipe, sequence, folders, past.digests, locked=locked.inputs, read=read)
     view = _View(profile, past, locked, read)
     steps = {name: _decide(resolved[name], resolved, view) for name in sequence}

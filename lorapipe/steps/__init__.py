@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from lorapipe.errors import RecipeError
+from lorapipe.recipe.plugins import GROUP
 
 if TYPE_CHECKING:
     from lorapipe.steps.kind import Kind
@@ -32,13 +33,17 @@ KINDS: Mapping[str, str] = {
 def find_kind(name: str) -> Kind:
     """The kind of that name; a dotted name is a third party's entry point.
 
-    Raises :class:`~lorapipe.errors.RecipeError` when nothing installed has it.
+    Raises :class:`~lorapipe.errors.RecipeError` when nothing installed has it, or two packages do.
     """
     if name in KINDS:
         core: Kind = import_module(KINDS[name]).KIND
         return core
-    found = entry_points(group="lorapipe.steps", name=name)
-    for point in found:
-        plugin: Kind = point.load()
-        return plugin
-    raise RecipeError("unknown-kind", f"no step kind '{name}' is installed")
+    found = tuple(entry_points(group=GROUP, name=name))
+    if not found:
+        raise RecipeError("unknown-kind", f"no step kind '{name}' is installed")
+    if len(found) > 1:
+        places = " and ".join(point.value for point in found)
+        message = f"two packages bring the step kind '{name}': {places}"
+        raise RecipeError("kind-twice", message, hint="remove one")
+    plugin: Kind = found[0].load()  # its schema was read from it before, so it loads
+    return plugin

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lorapipe.build.events import Event, StepDone
+from lorapipe.build.events import Event, StepDone, StepStarted
 from lorapipe.build.result import Built
 from lorapipe.build.run import Options, build
 from lorapipe.errors import BuildError, InputError, ManyErrors
@@ -544,3 +544,76 @@ def test_a_linked_folder_gives_the_lock_of_the_folder_itself(bench: Bench, tmp_p
     assert [o.written for o in run(link / "r.yaml").outputs] == [False]
     assert (bench.folder / "r.lock").read_text(encoding="utf-8") == lock
     assert ".." not in lock
+
+
+def test_an_input_replaced_after_it_was_hashed_stops_the_build_and_poisons_nothing(bench: Bench) -> None:
+    """Else the store would hold the new file's result under the old file's key, for good."""
+    path = bench.lora("a", seed=1)
+    other = bench.lora("other", seed=2)
+    recipe = load_recipe(
+        bench.recipe("""
+        a: {load: a.safetensors}
+        s: {svd-resize: a, rank: 2}
+        o: {save: s, to: o.safetensors}
+        """),
+        {},
+    )
+    old = path.read_bytes()
+
+    def replace_it(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "a":
+            other.replace(path)
+
+    with pytest.raises(InputError, match="changed after it was hashed"):
+        build(recipe, Options(workers=1), listen=replace_it)
+
+    assert not (bench.folder / "o.safetensors").exists()
+    path.write_bytes(old)
+    assert steps_done(bench.folder / "r.yaml")["s"] == "built"
+
+
+def test_an_input_rewritten_in_place_with_its_old_mtime_is_noticed_before_the_output_appears(
+    bench: Bench,
+) -> None:
+    path = bench.lora("a", seed=1)
+    other = bench.lora("other", seed=2).read_bytes()
+    recipe = load_recipe(
+        bench.recipe("a: {load: a.safetensors}\no: {save: a, to: out/o.safetensors}"),
+    )
+
+    def rewrite(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "o":
+            old = path.stat()
+            path.write_bytes(other)
+            os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+    with pytest.raises(InputError, match="changed after it was hashed"):
+        build(recipe, Options(workers=1), listen=rewrite)
+
+    assert not (bench.folder / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, where even root cannot make a file")
+def test_a_lock_that_cannot_be_written_stops_the_build_before_the_work(bench: Bench) -> None:
+    bench.lora("a")
+    recipe = load_recipe(bench.recipe("a: {load: a.safetensors}\no: {save: a, to: o.safetensors}"))
+
+    with pytest.raises(BuildError, match=r"r\.lock cannot be written"):
+        build(recipe, Options(workers=1, lock=Path("/proc/r.lock")))
+
+    assert not (bench.folder / "o.safetensors").exists()
+
+
+def test_a_store_that_cannot_be_written_stops_the_build_before_the_work(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lora("a")
+    recipe = load_recipe(bench.recipe("a: {load: a.safetensors}\no: {save: a, to: o.safetensors}"))
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("LORAPIPE_STORE", str(tmp_path / "file" / "store"))
+    events: list[Event] = []
+
+    with pytest.raises(BuildError, match="cannot be written"):
+        build(recipe, Options(workers=1), listen=events.append)
+
+    assert not [event for event in events if isinstance(event, StepStarted)]

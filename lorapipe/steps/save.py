@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from lorapipe.errors import RecipeError
 from lorapipe.formats.files import writer_for
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.weights.blocks import SLAB_ELEMENTS
 from lorapipe.weights.metadata import checkpoint_metadata, network_metadata
 from lorapipe.weights.output import saved_checkpoint_specs, saved_specs
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, Spec
+from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec
 
 if TYPE_CHECKING:
     from lorapipe.formats.output import TensorData
@@ -24,8 +25,8 @@ __all__ = ["KIND", "SavedFile"]
 
 _DTYPES: Mapping[str, str | None] = {"keep": None, "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
-_TENSORS_AT_WORK = 6
-"""Copies of the largest tensor that a streamed merge holds: two at work in float64, two waiting."""
+_SLABS_HELD = 6
+"""Slabs in memory while a merge is written, on two cores: two at work, two waiting, two being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     assert isinstance(result, FileSpec)
-    spec = inputs.one("save")
-    sizes = [tensor.nbytes for tensor in spec.tensors.values()] if isinstance(spec, CheckpointSpec) else []
-    largest = max(sizes, default=0)
-    return Cost(written=result.nbytes, peak=_TENSORS_AT_WORK * largest)
+    if not isinstance(inputs.one("save"), CheckpointSpec):
+        return Cost(written=result.nbytes)
+    widest = max((DTYPES[tensor.dtype] for tensor in result.tensors.values()), default=0)
+    return Cost(written=result.nbytes, peak=min(result.nbytes, _SLABS_HELD * SLAB_ELEMENTS * widest))
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.binding import Binding
+from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.borders import inside
 from lorapipe.weights.delta import Delta, LowRank
 from lorapipe.weights.inference import merge_spec
@@ -24,15 +25,7 @@ from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import CheckpointSpec, ModuleId, TensorSpec
 from lorapipe.weights.tensors import Rounded, from_bytes, round_to, to_bytes, torch_dtype
 
-__all__ = ["BLOCK_ELEMENTS", "SLAB_ELEMENTS", "Checkpoint", "Edit", "merge"]
-
-BLOCK_ELEMENTS = 2**19
-"""Elements summed at a time: 4 MiB in float64, which a core's cache holds (2**22 took 1.7
-times the time). A product's last bits can depend on how many rows it has, so the size is
-the same on every machine."""
-
-SLAB_ELEMENTS = 2**23
-"""Elements of a slab, whole blocks each: one worker's errand, and what it holds in memory."""
+__all__ = ["Checkpoint", "Edit", "merge"]
 
 
 def _ignore(count: int) -> None:

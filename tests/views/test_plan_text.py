@@ -77,7 +77,7 @@ lora    save small to out/small.safetensors
         12 tensors, 3.98 kB to write
         will run, or be found in the store once hashed: an input is not hashed yet
 merged  save model to out/model.safetensors
-        7 tensors, 6.8 kB to write, 25.9 kB of memory
+        7 tensors, 6.8 kB to write, 6.8 kB of memory
         will run, or be found in the store once hashed: an input is not hashed yet
 
 2 outputs to write on cpu: 30.2 kB to read, 18.7 kB to write

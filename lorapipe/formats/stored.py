@@ -8,7 +8,7 @@ is safetensors; a JSON text in its metadata says what is what. Never read by oth
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.delta import Delta
+    from lorapipe.weights.delta import Delta, Factors
 
 __all__ = ["read_stored", "write_stored"]
 
 _KEY = "lorapipe.adapter"
 _VERSION = 1
-_Read = Callable[[str], "Tensor"]
 
 
 def write_stored(adapter: Adapter, stream: IO[bytes]) -> None:
@@ -46,31 +45,34 @@ def write_stored(adapter: Adapter, stream: IO[bytes]) -> None:
 def read_stored(path: Path, device: str = "cpu") -> Adapter:
     """The adapter that :func:`write_stored` wrote: the same spec, coefficients and factors, bit for bit.
 
+    On the CPU factors are read when they are used, so that a result takes no memory beside
+    the modules at work; the file stays open as long as the adapter lives.
+
     Raises :class:`InputError` ``stored-malformed`` for any other file.
     """
     from lorapipe.weights.adapter import Adapter  # it needs torch
     from lorapipe.weights.tensors import from_bytes  # as above
 
-    with SafetensorsFile.open(path) as file:
-        try:
-            known = json.loads(file.metadata[_KEY])
-            spec = _spec(known)
-
-            def tensor(name: str) -> Tensor:
-                return from_bytes(file.read(name), file.tensors[name], device)
-
-            modules = {
-                module: _delta(index, described, spec.modules[module].shape, tensor)
-                for index, (module, described) in enumerate(zip(spec.modules, known["modules"], strict=True))
-            }
-            extras = {name: tensor(f"extra.{index}") for index, name in enumerate(spec.extras)}
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-            raise InputError(
-                "stored-malformed",
-                f"is no result of lorapipe's store ({type(error).__name__})",
-                hint="delete it; the step will run again",
-                where=str(path),
-            ) from error
+    file = SafetensorsFile.open(path)
+    try:
+        known = json.loads(file.metadata[_KEY])
+        spec = _spec(known)
+        modules = {
+            module: _delta(file, index, described, spec.modules[module].shape, device)
+            for index, (module, described) in enumerate(zip(spec.modules, known["modules"], strict=True))
+        }
+        extras = {
+            name: from_bytes(file.read(f"extra.{index}"), file.tensors[f"extra.{index}"], device)
+            for index, name in enumerate(spec.extras)
+        }
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        file.close()
+        raise InputError(
+            "stored-malformed",
+            f"is no result of lorapipe's store ({type(error).__name__})",
+            hint="delete it; the step will run again",
+            where=str(path),
+        ) from error
     return Adapter(spec, modules, extras)
 
 
@@ -124,14 +126,31 @@ def _spec(known: Mapping[str, Any]) -> AdapterSpec:
     return AdapterSpec(known["family"], modules, known["dtype"], known["metadata"], extras, known["hidden"])
 
 
-def _delta(index: int, described: Mapping[str, Any], shape: tuple[int, ...], tensor: _Read) -> Delta:
-    from lorapipe.weights.delta import Delta, LowRank, Term  # they need torch
+def _delta(
+    file: SafetensorsFile, index: int, described: Mapping[str, Any], shape: tuple[int, ...], device: str
+) -> Delta:
+    from lorapipe.weights.delta import Delta, Term  # they need torch
 
     terms = tuple(
-        Term(
-            float.fromhex(coefficient),
-            LowRank(tensor(f"{index}.{number}.up"), tensor(f"{index}.{number}.down")),
-        )
+        Term(float.fromhex(coefficient), _factors(file, f"{index}.{number}", device))
         for number, coefficient in enumerate(described["terms"])
     )
     return Delta(shape, terms)
+
+
+def _factors(file: SafetensorsFile, term: str, device: str) -> Factors:
+    from lorapipe.weights.delta import LowRank  # they need torch
+    from lorapipe.weights.lazy import LazyFactors
+    from lorapipe.weights.tensors import from_bytes
+
+    up, down = f"{term}.up", f"{term}.down"
+
+    def read() -> LowRank:
+        return LowRank(*(from_bytes(file.read(name), file.tensors[name], device) for name in (up, down)))
+
+    if device != "cpu":
+        return read()
+    (rows, rank), (inner, columns) = file.tensors[up].shape, file.tensors[down].shape
+    if rank != inner:
+        raise ValueError(f"ranks {rank} and {inner}")
+    return LazyFactors((rows, columns), rank, read)

@@ -18,6 +18,7 @@ from lorapipe.formats.safetensors_writer import write_safetensors
 from lorapipe.formats.stored import read_stored, write_stored
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.lazy import LazyFactors
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 from .sources import NAMES, seeded
@@ -151,3 +152,34 @@ def test_a_damaged_blob_is_refused(tmp_path: Path) -> None:
     path.write_bytes(stored(one_module(seeded(3, 2, seed=1), seeded(2, 4, seed=2)))[:-1])
     with pytest.raises(InputError, match="is cut short: it has 55 of its 56 bytes of data"):
         read_stored(path)
+
+
+def test_factors_are_read_when_they_are_used_and_the_file_outlives_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    factors = LowRank(torch.eye(3, 2), torch.eye(2, 4))
+    module = ModuleId("unet", "a.weight")
+    spec = AdapterSpec("sd1", {module: ModuleSpec((3, 4), 2, Spelling("a"))}, "F32")
+    path.write_bytes(stored(Adapter(spec, {module: Delta((3, 4), (Term(0.5, factors),))})))
+    found = read_stored(path)
+    (term,) = found.modules[module].terms
+    assert isinstance(term.factors, LazyFactors)
+    path.unlink()
+    for _ in range(2):
+        again = term.factors.load()
+        assert same(again.up, factors.up)
+        assert same(again.down, factors.down)
+
+
+def test_factors_of_two_ranks_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    from safetensors.torch import load, save
+
+    module = ModuleId("unet", "a.weight")
+    spec = AdapterSpec("sd1", {module: ModuleSpec((3, 4), 2, Spelling("a"))}, "F32")
+    delta = Delta((3, 4), (Term(0.5, LowRank(torch.eye(3, 2), torch.eye(2, 4))),))
+    data = stored(Adapter(spec, {module: delta}))
+    text = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    path = tmp_path / "blob"
+    path.write_bytes(save({**load(data), "0.0.down": torch.ones(1, 4)}, text))
+    with pytest.raises(InputError) as caught:
+        read_stored(path)
+    assert caught.value.code == "stored-malformed"

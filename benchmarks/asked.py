@@ -156,7 +156,13 @@ def kohya_terms(terms: Terms) -> list[str]:
 
 
 def kohya(
-    setting: Setting, arguments: Sequence[str], check: Check, *, note: str = "", scale: float = 1.0
+    setting: Setting,
+    arguments: Sequence[str],
+    check: Check,
+    *,
+    note: str = "",
+    scale: float = 1.0,
+    needs: int = 0,
 ) -> Contestant:
     """A script of kohya's checkout; its start-up is its ``--help``."""
     return Contestant(
@@ -170,6 +176,7 @@ def kohya(
         note=note,
         scale=scale,
         startup=_kohya_command(setting, arguments[0], "--help") if scale != 1 else (),
+        needs=needs,
     )
 
 

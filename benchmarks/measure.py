@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Failed", "Sample", "apart", "measure", "warm"]
+__all__ = ["Failed", "Sample", "apart", "free_memory", "measure", "warm"]
 
 Result = TypeVar("Result")
 
@@ -50,6 +50,15 @@ def warm(paths: Sequence[Path]) -> None:
             while file.readinto(piece):
                 pass
     os.sync()
+
+
+def free_memory() -> int:
+    """Bytes that a process can have before another must go; all there is, where the kernel does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def measure(
@@ -107,4 +116,4 @@ def _reason(code: int, said: Path, *, late: bool) -> str:
         return "killed, for memory as it seems"
     lines = said.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"exit status {code}: {re.sub(r'(/[^/ :]+)+/', '', last)[:100]}"
+    return f"failed with exit status {code}: {re.sub(r'(/[^/ :]+)+/', '', last)[:100]}"

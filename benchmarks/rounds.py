@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Failed, Sample, apart, measure, warm
+from benchmarks.measure import Failed, Sample, apart, free_memory, measure, warm
 from benchmarks.work import Check, Contestant, Setting, Work
 
 __all__ = ["Row", "run_work"]
@@ -32,7 +32,7 @@ def run_work(work: Work, setting: Setting, runs: int, tell: Callable[[str], None
             try:
                 sample = _once(contestant, row, work, setting, first=number == 0)
             except Failed as failed:
-                row["missing"] = f"failed: {failed}"
+                row["missing"] = str(failed)
                 tell(f"{work.name}: {contestant.name}: {row['missing']}")
                 continue
             row["samples"].append(asdict(sample))
@@ -56,6 +56,8 @@ def _row(contestant: Contestant) -> Row:
 
 def _once(contestant: Contestant, row: Row, work: Work, setting: Setting, *, first: bool) -> Sample:
     folder = setting.scratch / work.name / "".join(c if c.isalnum() else "-" for c in contestant.name)
+    if contestant.needs > (free := free_memory()):
+        raise Failed(f"needs {contestant.needs / 2**30:.0f} GiB of memory, {free / 2**30:.0f} were free")
     fresh = first or not contestant.prepare
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)

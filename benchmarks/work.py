@@ -68,6 +68,8 @@ class Contestant:
     startup: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    needs: int = 0
+    """Bytes of memory below which it is not started."""
     inputs: tuple[Path, ...] = ()
     """Read once before each run; the work's where empty."""
 

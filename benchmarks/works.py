@@ -57,7 +57,7 @@ def _merge(
         asked.lorapipe(asked.merge(base, terms), check=check),
         asked.plain("load_file, add, save_file", ("plain_merge.py", str(places), *said), check),
         asked.peer(setting, "sd-mecha", ("mecha_merge.py", layout, *said), check, whole=True, note=added),
-        asked.kohya(setting, kohya, check),
+        asked.kohya(setting, kohya, check, needs=22 * 2**30 if layout == "sdxl" else 0),
         *asked.floors(base),
     )
     return Work(name, title, contestants, (base, *(path for path, _ in terms)), goals)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import Failed, apart, measure, warm
+from benchmarks.measure import Failed, apart, free_memory, measure, warm
 
 HELD = "x = bytearray(300 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1"
 
@@ -32,10 +32,10 @@ def test_cpu_and_wall_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("raise SystemExit(3)", "exit status 3: "),
+        ("raise SystemExit(3)", "failed with exit status 3: "),
         (
             "import sys; sys.exit('cannot read /some/where/secret.txt')",
-            "exit status 1: cannot read secret.txt",
+            "failed with exit status 1: cannot read secret.txt",
         ),
         ("import os; os.kill(os.getpid(), 9)", "killed, for memory as it seems"),
     ],
@@ -72,3 +72,7 @@ def test_warm_takes_files_of_any_size(tmp_path: Path) -> None:
     for name, size in (("empty", 0), ("odd", (1 << 20) + 3)):
         (tmp_path / name).write_bytes(b"." * size)
     warm([tmp_path / "empty", tmp_path / "odd"])
+
+
+def test_free_memory_is_part_of_what_there_is() -> None:
+    assert 0 < free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import peers, works
 from benchmarks.machine import facts
-from benchmarks.work import Setting
+from benchmarks.rounds import run_work
+from benchmarks.work import Contestant, Setting, Work
 
 
 @pytest.fixture
@@ -58,3 +59,11 @@ def test_facts_of_the_machine_are_words_without_folders(tmp_path: Path) -> None:
     found = facts(tmp_path)
     assert found["cores"].isdigit()
     assert not any("/" in value or str(tmp_path) in value for value in found.values())
+
+
+def test_what_needs_more_memory_than_there_is_is_not_started(tmp_path: Path) -> None:
+    hungry = Contestant("hungry", "peer", ("touch", str(tmp_path / "started")), needs=2**60)
+    (row,) = run_work(Work("none", "", (hungry,)), Setting(True, tmp_path, tmp_path, {}), 1, lambda _: None)
+    assert row["missing"].startswith("needs 1073741824 GiB of memory, ")
+    assert not row["samples"]
+    assert not (tmp_path / "started").exists()

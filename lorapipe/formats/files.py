@@ -13,6 +13,7 @@ from lorapipe.formats.pickles import TorchFile
 from lorapipe.formats.pickles_writer import write_pickle
 from lorapipe.formats.safetensors import SafetensorsFile
 from lorapipe.formats.safetensors_writer import library_order, write_safetensors
+from lorapipe.formats.tensor_file import TensorFile
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["SUFFIXES", "Writer", "open_tensors", "writer_for"]
@@ -51,7 +52,7 @@ _SAFETENSORS = Writer(write_safetensors, metadata=True)
 _TORCH = Writer(write_pickle, metadata=False)
 
 
-def open_tensors(path: Path) -> SafetensorsFile | TorchFile:
+def open_tensors(path: Path) -> TensorFile:
     """Open a file of weights by its suffix; close it, or use it as a context manager.
 
     Raises :class:`RecipeError` ``unknown-suffix`` and, for what is in the file,

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.errors import InputError
@@ -20,6 +18,7 @@ from lorapipe.formats.opened import OpenedFile, row_range
 from lorapipe.formats.pickle_machine import PICKLE_LIMIT, load
 from lorapipe.formats.pickle_names import Forbidden, Malformed, PickledTensor, Storage
 from lorapipe.formats.sniff import ZIP, foreign, is_legacy_pickle
+from lorapipe.formats.tensor_file import TensorFile
 from lorapipe.formats.zip_directory import Entry, read_directory
 from lorapipe.weights.specs import DTYPES, TensorSpec
 
@@ -30,53 +29,27 @@ __all__ = ["TorchFile"]
 
 _AGAIN = "the file is damaged: copy or download it again"
 _CONVERT = "convert it to safetensors with a tool that you trust, on a machine that you can lose"
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
-class TorchFile:
-    """A torch file as a :class:`~lorapipe.weights.sources.TensorSource`.
+class TorchFile(TensorFile):
+    """A torch file.
 
     ``tensors`` is in the order of the saved dict (of its ``state_dict``, where there is
     one). Views and shared storages are read as what they show; a storage that no tensor
     shows is not read. ``metadata`` is empty: the format has none.
     """
 
-    __slots__ = ("_file", "_tensors", "_views")
+    __slots__ = ("_views",)
 
-    def __init__(self, file: OpenedFile) -> None:
-        self._file = file
-        root, storages = _described(file)
-        self._views = {
-            name: _view(file, name, tensor, storages) for name, tensor in _state_dict(file, root).items()
-        }
-        self._tensors = MappingProxyType({name: view.spec for name, view in self._views.items()})
+    def __init__(self, file: OpenedFile, views: Mapping[str, _View]) -> None:
+        super().__init__(file, {name: view.spec for name, view in views.items()}, {})
+        self._views = views
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open and check. Raises :class:`InputError`; ``pickle-runs-code`` when it holds more than data."""
-        file = OpenedFile(path)
-        try:
-            return cls(file)
-        except BaseException:
-            file.close()
-            raise
-
-    @property
-    def path(self) -> Path:
-        return self._file.path
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return self._file.size
-
-    @property
-    def tensors(self) -> Mapping[str, TensorSpec]:
-        return self._tensors
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return _EMPTY
+    def read_from(cls, file: OpenedFile) -> Self:
+        root, storages = _described(file)
+        found = _state_dict(file, root).items()
+        return cls(file, {name: _view(file, name, tensor, storages) for name, tensor in found})
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytearray:
         view = self._views[name]
@@ -84,15 +57,6 @@ class TorchFile:
         if view.contiguous:
             return self._file.read(view.offset + first, length)
         return _gather(self._file, view, start, view.spec.shape[0] if stop is None else stop)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)

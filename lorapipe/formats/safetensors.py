@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard
 
 from lorapipe.errors import InputError
 from lorapipe.formats.opened import OpenedFile, row_range
 from lorapipe.formats.sniff import foreign
+from lorapipe.formats.tensor_file import TensorFile
 from lorapipe.weights.specs import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
@@ -41,64 +41,31 @@ class _Place:
     end: int
 
 
-class SafetensorsFile:
-    """A safetensors file as a :class:`~lorapipe.weights.sources.TensorSource`.
+class SafetensorsFile(TensorFile):
+    """A safetensors file; ``data_start`` is where the data begins in it.
 
-    ``tensors`` is in the order of the data. ``data_start`` is where the data begins
-    in the file. Close it, or use it as a context manager; it closes itself when it is
-    forgotten.
+    ``tensors`` is in the order of the data.
     """
 
-    __slots__ = ("_file", "_metadata", "_places", "_tensors", "data_start")
+    __slots__ = ("_places", "data_start")
 
-    def __init__(self, file: OpenedFile) -> None:
-        self._file = file
-        length, header = _header(file)
-        self.data_start = 8 + length
-        self._metadata = _metadata(file, header.pop("__metadata__", None))
-        self._places = _layout(file, header, file.size - self.data_start)
-        self._tensors = MappingProxyType({name: place.spec for name, place in self._places.items()})
+    def __init__(
+        self, file: OpenedFile, places: Mapping[str, _Place], metadata: Mapping[str, str], data_start: int
+    ) -> None:
+        super().__init__(file, {name: place.spec for name, place in places.items()}, metadata)
+        self._places = places
+        self.data_start = data_start
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open and check. Raises :class:`InputError`, a code for each fault."""
-        file = OpenedFile(path)
-        try:
-            return cls(file)
-        except BaseException:
-            file.close()
-            raise
-
-    @property
-    def path(self) -> Path:
-        return self._file.path
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return self._file.size
-
-    @property
-    def tensors(self) -> Mapping[str, TensorSpec]:
-        return self._tensors
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self._metadata
+    def read_from(cls, file: OpenedFile) -> Self:
+        length, header = _header(file)
+        metadata = _metadata(file, header.pop("__metadata__", None))
+        return cls(file, _layout(file, header, file.size - 8 - length), metadata, 8 + length)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytearray:
         place = self._places[name]
         first, length = row_range(place.spec, start, stop)
         return self._file.read(self.data_start + place.begin + first, length)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class _DuplicateKeyError(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
-from lorapipe.steps.types import adapter_spec, factor_bytes
+from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
 from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.specs import AdapterSpec, Spec
 
@@ -36,7 +36,7 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     out = adapter_spec(result, KIND.name)
     # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
     flops = sum(3 * m.elements * m.rank + 20 * min(m.rank, m.full_rank) ** 3 for m in spec.modules.values())
-    return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
+    return Cost(written=factor_bytes(out), flops=flops, peak=at_work(spec) + factor_bytes(out))
 
 
 def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature

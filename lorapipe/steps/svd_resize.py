@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
-from lorapipe.steps.types import adapter_spec, factor_bytes
+from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
 from lorapipe.weights.inference import resize_spec
 from lorapipe.weights.ranks import Dynamic, Ranks, size_in_bytes
 from lorapipe.weights.specs import AdapterSpec, Spec
@@ -55,7 +55,7 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
         m.elements * (m.rank + 2 * out.modules[i].rank) + 20 * min(m.rank, m.full_rank) ** 3
         for i, m in changed.items()
     )
-    return Cost(written=factor_bytes(out), flops=flops, peak=factor_bytes(spec) + factor_bytes(out))
+    return Cost(written=factor_bytes(out), flops=flops, peak=at_work(spec) + factor_bytes(out))
 
 
 KIND = Kind(

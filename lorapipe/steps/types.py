@@ -5,7 +5,7 @@ from __future__ import annotations
 from lorapipe.errors import RecipeError
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, Spec
 
-__all__ = ["adapter_spec", "checkpoint_spec", "factor_bytes"]
+__all__ = ["adapter_spec", "at_work", "checkpoint_spec", "factor_bytes"]
 
 _NAMES = {AdapterSpec: "a LoRA", CheckpointSpec: "a checkpoint"}
 
@@ -38,3 +38,8 @@ def _wrong(spec: Spec, due: str, option: str, step: str | None) -> RecipeError:
 def factor_bytes(spec: AdapterSpec, dtype: str = "F64") -> int:
     """Bytes of all factors of a LoRA in a dtype."""
     return spec.elements * DTYPES[dtype]
+
+
+def at_work(spec: AdapterSpec) -> int:
+    """Bytes that the workers' modules take: stacked in float64, twice each, four at a time."""
+    return 8 * DTYPES["F64"] * max((module.elements for module in spec.modules.values()), default=0)

@@ -59,10 +59,9 @@ def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Ea
         cuts = {module: replace(cut, rank=kept[module]) for module, cut in cuts.items()}
     specs = {module: replace(known, rank=cuts[module].rank) for module, known in bounds.modules.items()}
     spec = replace(bounds, modules=specs, bounded=False)
+    energy = {module: _energy(cut) for module, cut in cuts.items()}
     modules = {module: _result(adapter.modules[module], cut) for module, cut in cuts.items()}
-    return Resized(
-        Adapter(spec, modules, adapter.extras), {module: _energy(cut) for module, cut in cuts.items()}
-    )
+    return Resized(Adapter(spec, modules, adapter.extras), energy)
 
 
 def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
@@ -78,11 +77,9 @@ def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
 def _result(delta: Delta, cut: _Cut) -> Delta:
     if cut.rank == delta.rank or cut.factors is None:
         return delta
-    up, down = cut.factors.up, cut.factors.down
-    if cut.rank < cut.factors.rank:
-        # Copies, so that what does not fit is given back.
-        up, down = up[:, : cut.rank].clone(), down[: cut.rank].clone()
-    return Delta(delta.shape, (Term(1.0, LowRank(up, down)),))
+    # Views: copies would come beside what the workers' heaps do not give back (measured).
+    kept = LowRank(cut.factors.up[:, : cut.rank], cut.factors.down[: cut.rank])
+    return Delta(delta.shape, (Term(1.0, kept),))
 
 
 def _energy(cut: _Cut) -> float:

@@ -38,13 +38,14 @@ def test_permute_keeps_every_rank_and_says_that_it_hides_nothing() -> None:
     assert "hides nothing" in warning
 
 
-def test_the_cost_is_what_it_stores_and_both_sides_in_memory() -> None:
+def test_the_cost_is_what_it_stores_and_the_modules_at_work() -> None:
     spec = lora(4)
     inputs = given(shuffle=spec)
     out = infer("shuffle", inputs)
     cost = KIND.cost(inputs, options("shuffle"), out)
     elements = sum(4 * (m.shape[0] + m.columns) for m in spec.modules.values())
-    assert (cost.read, cost.written, cost.peak) == (0, 8 * elements, 16 * elements)
+    largest = max(4 * (m.shape[0] + m.columns) for m in spec.modules.values())
+    assert (cost.read, cost.written, cost.peak) == (0, 8 * elements, 8 * (elements + 8 * largest))
     double = KIND.cost(given(shuffle=lora(8)), options("shuffle"), out)
     assert double.flops > cost.flops > 0
 

@@ -28,21 +28,7 @@ from lorapipe.weights.output import ALPHA, DOWN, UP, saved_specs
 from lorapipe.weights.specs import ModuleId, TensorSpec
 from lorapipe.weights.tensors import TORCH_DTYPES, Rounded, round_to
 
-__all__ = ["SavedModule", "SavedTensor", "alpha_of", "alphas", "saved_module", "saved_tensors"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SavedModule:
-    """A module as a loader takes it: ``delta = alpha / R * up @ down``.
-
-    ``up: [O, R]`` and ``down: [R, I]``, or ``[O, R, 1, 1]`` and ``[R, I, kh, kw]``;
-    ``alpha`` is a float32 value. ``underflowed`` counts non-zero values that became zero.
-    """
-
-    up: Tensor
-    down: Tensor
-    alpha: float
-    underflowed: int
+__all__ = ["SavedTensor", "alpha_of", "alphas", "saved_tensors"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,21 +67,6 @@ def alphas(adapter: Adapter) -> dict[ModuleId, float]:
     return found
 
 
-def saved_module(delta: Delta, dtype: str, *, transposed: bool = False) -> SavedModule:
-    """One module's tensors in ``dtype``, by the save rules.
-
-    Terms are stacked in their order. If all magnitudes ``|c|`` are equal, the factors'
-    values are those of the sources (cast only where the dtype differs), signs on ``up``,
-    ``alpha = |c| * R``; else ``sqrt(|c|)`` goes on both factors, in float64 and rounded
-    once, signs on ``up``, ``alpha = R``. ``transposed`` writes the transpose.
-
-    Raises :class:`BuildError` ``overflow``, ``not-finite``, ``alpha-out-of-range``.
-    """
-    delta = delta.transposed() if transposed else delta
-    up, down = _up(delta, dtype), _down(delta, dtype)
-    return SavedModule(up.tensor, down.tensor, alpha_of(delta), up.underflowed + down.underflowed)
-
-
 def _up(delta: Delta, dtype: str) -> Rounded:
     rounded = round_to(delta.folded(torch.float64).factors.up, dtype)
     shape = (delta.shape[0], delta.rank, *(1 for _ in delta.shape[2:]))
@@ -110,8 +81,15 @@ def _down(delta: Delta, dtype: str) -> Rounded:
 def saved_tensors(adapter: Adapter, dtype: str | None = None) -> Iterator[SavedTensor]:
     """The tensors of a saved adapter, as :func:`~.output.saved_specs` has them, made lazily.
 
-    ``dtype`` is a safetensors name or ``None`` to keep. Extras are cast, not computed:
-    NaN in them is theirs. Errors of ``make`` name the module.
+    A module is ``alpha / R * up @ down`` to its loader: ``up: [O, R]`` and ``down: [R, I]``,
+    or ``[O, R, 1, 1]`` and ``[R, I, kh, kw]``. Its terms are stacked in their order. If all
+    magnitudes ``|c|`` are equal, the factors' values are those of the sources (cast only
+    where the dtype differs), signs on ``up``, ``alpha = |c| * R``; else ``sqrt(|c|)`` goes on
+    both factors, in float64 and rounded once, signs on ``up``, ``alpha = R``.
+
+    ``dtype`` is a safetensors name or ``None`` to keep. Extras are cast, not computed: NaN
+    in them is theirs. ``make`` raises :class:`BuildError` ``overflow``, ``not-finite`` or
+    ``alpha-out-of-range``, the module named.
     """
     specs = saved_specs(adapter.spec, dtype)
     for module, known in adapter.spec.modules.items():

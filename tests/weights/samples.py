@@ -6,6 +6,7 @@ Nothing here uses the algebra under test: references are dense numpy sums.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import torch
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.saving import saved_tensors
 from lorapipe.weights.specs import (
     AdapterSpec,
     CheckpointSpec,
@@ -103,6 +105,24 @@ def adapter_of(
     held = extras or {}
     extra_specs = {name: TensorSpec(NAMES[t.dtype], tuple(t.shape)) for name, t in held.items()}
     return Adapter(AdapterSpec(family, specs, dtype, metadata or {}, extra_specs), modules, held)
+
+
+@dataclass(frozen=True)
+class SavedModule:
+    """One saved module's tensors, and how many of their values became zero."""
+
+    up: torch.Tensor
+    down: torch.Tensor
+    alpha: float
+    underflowed: int
+
+
+def saved_module(value: Delta, dtype: str, *, transposed: bool = False) -> SavedModule:
+    """A delta as the only module of a saved adapter."""
+    held = adapter_of({LINEAR: value}, transposed=frozenset({LINEAR} if transposed else ()))
+    made = {tensor.name.removeprefix(stem(LINEAR)): tensor.make() for tensor in saved_tensors(held, dtype)}
+    up, down, alpha = (made[suffix] for suffix in (".lora_up.weight", ".lora_down.weight", ".alpha"))
+    return SavedModule(up.tensor, down.tensor, float(alpha.tensor), up.underflowed + down.underflowed)
 
 
 def stem(module: ModuleId) -> str:

@@ -10,7 +10,7 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
 from lorapipe.weights.delta import Delta, LowRank, Term
-from lorapipe.weights.saving import alpha_of, alphas, saved_module, saved_tensors
+from lorapipe.weights.saving import alpha_of, alphas, saved_tensors
 from lorapipe.weights.shuffle import shuffle
 
 from .samples import (
@@ -25,6 +25,7 @@ from .samples import (
     dense,
     error,
     loaded,
+    saved_module,
     stem,
 )
 

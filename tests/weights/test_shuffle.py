@@ -11,11 +11,22 @@ from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
 from lorapipe.weights.delta import Delta, LowRank, Term
 from lorapipe.weights.randomness import rotation
-from lorapipe.weights.saving import saved_module
 from lorapipe.weights.shuffle import shuffle
 from lorapipe.weights.specs import ModuleId
 
-from .samples import LINEAR, SHAPES, Matrix, adapter, adapter_of, delta, dense, error, loaded, to_numpy
+from .samples import (
+    LINEAR,
+    SHAPES,
+    Matrix,
+    adapter,
+    adapter_of,
+    delta,
+    dense,
+    error,
+    loaded,
+    saved_module,
+    to_numpy,
+)
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from lorapipe.weights.delta import Delta
 from lorapipe.weights.linalg import compact_svd
 from lorapipe.weights.ranks import Ranks
 from lorapipe.weights.resize import resize
-from lorapipe.weights.saving import saved_module
 from lorapipe.weights.shuffle import shuffle
 from lorapipe.weights.specs import ModuleId
-from tests.weights.samples import Matrix, adapter_of, dense, to_numpy
+from tests.weights.samples import Matrix, adapter_of, dense, saved_module, to_numpy
 
 from .strategies import LAWS, deltas, seeds
 

@@ -47,7 +47,7 @@ def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG
 
 KIND = Kind(
     name="shuffle",
-    version=2,
+    version=1,
     materialise=Materialise.STORED,
     infer=_infer,
     work=_work,

@@ -59,5 +59,5 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
 
 
 KIND = Kind(
-    name="svd-resize", version=2, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost
+    name="svd-resize", version=1, materialise=Materialise.STORED, infer=_infer, work=_work, cost=_cost
 )

@@ -46,7 +46,7 @@ class Lora:
     divide: int = 1
     every: int = 1
     take: int | None = None
-    """That many modules, evenly spaced; ``None`` for all."""
+    """That many modules, evenly spaced among all in the order of their shapes; ``None`` for all."""
 
     @property
     def alpha(self) -> float:
@@ -64,7 +64,10 @@ class Lora:
         if self.take is None or self.take >= len(found):
             return found
         step = len(found) / self.take
-        return [found[int((i + 0.5) * step)] for i in range(self.take)]
+        # In the order of names they repeat with the model's blocks, and even steps would miss shapes.
+        ordered = sorted(found, key=lambda module: (module.shape, module.stem))
+        taken = [ordered[int((i + 0.5) * step)] for i in range(self.take)]
+        return sorted(taken, key=lambda module: module.stem)
 
 
 def make_checkpoint(folder: Path, what: Checkpoint) -> Path:

@@ -61,6 +61,17 @@ def test_modules_taken_are_different_and_as_many_as_asked(take: int) -> None:
     assert len({module.stem for module in found}) == len(found) == min(take, 264)
 
 
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_modules_that_stand_for_all_have_their_share_of_the_work(power: int) -> None:
+    def operations(lora: Lora) -> float:
+        sizes = [(m.shape[0], int(np.prod(m.shape[1:]))) for m in lora.modules()]
+        return sum(min(size) ** (3 - power) * max(size) ** power for size in sizes)
+
+    # The thin SVD of an O x I matrix takes about O * I * min(O, I), the full one max(O, I)^2 * min(O, I).
+    share = operations(Lora("sdxl", 32, 1)) / operations(Lora("sdxl", 32, 1, take=36))
+    assert share == pytest.approx(986 / 36, rel=0.01)
+
+
 def test_headers_are_readable_and_take_no_room(tmp_path: Path) -> None:
     (path,) = make_headers(tmp_path, [Lora("sdxl", 32, 1)])
     with safe_open(path, "numpy") as file:

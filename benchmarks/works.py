@@ -54,11 +54,12 @@ def _merge(
     script = "sdxl_merge_lora.py" if layout == "sdxl" else "merge_lora.py"
     kohya = (f"networks/{script}", "--sd_model", str(base), *asked.kohya_terms(terms))
     added = "with one method added, without which its release merges no SD1 LoRA" if layout == "sd15" else ""
+    lost = "leaves out conv_in and conv_out without a word, which its error shows" if layout == "sd15" else ""
     contestants = (
         asked.lorapipe(asked.merge(base, terms), check=check),
         asked.plain("load_file, add, save_file", ("plain_merge.py", str(places), *said), check),
         asked.peer(setting, "sd-mecha", ("mecha_merge.py", layout, *said), check, whole=True, note=added),
-        asked.kohya(setting, kohya, check, needs=22 * 2**30 if layout == "sdxl" else 0),
+        asked.kohya(setting, kohya, check, note=lost, needs=0 if layout == "sd15" else 22 * 2**30),
         *asked.floors(base),
     )
     return Work(name, title, contestants, (base, *(path for path, _ in terms)), goals)

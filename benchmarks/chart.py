@@ -48,7 +48,12 @@ def svg(results: Mapping[str, Any]) -> str:
         top += 24 + (_PLOT + 90 if rows[0]["size"] else _LINE * (len(rows) + 1) + 34)
     opened = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-16 0 {_WIDTH + 32} {top}" role="img">'
     title = "<title>lorapipe and its peers: CPU seconds, wall, peak memory</title>"
-    told = _text(0, 14, "Shorter is better. Paler, with a dashed edge: extrapolated from a sample.", "dim")
+    told = _text(
+        0,
+        14,
+        "Shorter is better. Paler, with a dashed edge: extrapolated from a sample; peaks are the sample's.",
+        "dim",
+    )
     return "\n".join([opened, title, f"<style>\n{_STYLE}</style>", told, *drawn, "</svg>", ""])
 
 
@@ -64,7 +69,7 @@ def _bars(rows: Sequence[Row], top: float) -> list[str]:
         widest = max(values) or 1.0
         for number, (row, value) in enumerate(zip(rows, values, strict=True)):
             y, length = top + _LINE * (number + 1), max(1.5, _BAR * value / widest)
-            guess = " guess" if "extrapolated" in row["note"] and metric != "peak" else ""
+            guess = " guess" if "extrapolated" in row["note"] else ""
             box = f'x="{left}" y="{y:.0f}" width="{length:.1f}" height="16" rx="2"'
             drawn.append(f'<rect class="{row["role"]}{guess}" {box}/>')
             drawn.append(

@@ -96,7 +96,10 @@ def _cells(row: Row, ours: Row) -> str:
     cells = [f"{_seconds(wall)} ({_seconds(low)}-{_seconds(high)})", _seconds(cpu), f"{peak / _MIB:.0f}"]
     if row is ours:
         return " | ".join([*cells, "1", "1", "1"])
-    return " | ".join([*cells, *(_times(ratio(row, ours, metric)) for metric in ("wall", "cpu", "peak"))])
+    # The peak of a sample is no measure of the whole.
+    metrics = ("wall", "cpu") if "extrapolated" in row["note"] else ("wall", "cpu", "peak")
+    times = [_times(ratio(row, ours, metric)) for metric in metrics]
+    return " | ".join([*cells, *times, *[""] * (3 - len(times))])
 
 
 def _seconds(value: float) -> str:

@@ -87,8 +87,8 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
     # Of two processes that need the same result, one builds it and the other finds it here.
     with shop.records.entry_lock(planned.key):
         if (found := shop.records.read_entry(planned.key, shop.plan.device)) is not None:
-            value, kept = found
-            for fact, told in kept.items():
+            value, known = found
+            for fact, told in known.items():
                 shop.listen(Note(planned.step.id, fact, told))
             return _checked(value, planned), "store"
         if planned.status is Status.IN_STORE:
@@ -96,8 +96,8 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
         notes: dict[str, object] = {}
         value = _work(planned, values, _context(planned, shop, notes=notes))
         shop.hold_inputs()
-        shop.records.write_entry(planned.key, planned.preimage, value, notes)
-        return value, "built"
+        kept = shop.records.write_entry(planned.key, planned.preimage, value, notes, shop.plan.device)
+        return kept, "built"
 
 
 def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context) -> Any:

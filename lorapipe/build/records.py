@@ -102,15 +102,23 @@ class Records:
         entry = self._store.entries.get(key)
         return None if entry is None else (read_stored(entry.path, device=device), entry.notes)
 
-    def write_entry(self, key: str, preimage: str, value: Adapter, notes: Notes) -> None:
-        """Keep a result under its key. A store that cannot take it costs time, not the build."""
-        from lorapipe.formats.stored import write_stored
+    def write_entry(self, key: str, preimage: str, value: Adapter, notes: Notes, device: str) -> Adapter:
+        """Keep a result under its key, and return it; a store whose disk is full costs time, not the build.
+
+        On the CPU what is returned reads its factors from the store: a result in float64 is
+        four times its inputs, and need not be in memory while others are made.
+        """
+        from lorapipe.formats.stored import read_stored, write_stored
 
         try:
-            self._store.entries.put(key, lambda stream: write_stored(value, stream), preimage, notes=notes)
+            entry = self._store.entries.put(
+                key, lambda stream: write_stored(value, stream), preimage, notes=notes
+            )
         except BuildError as error:
             if error.code not in ("store-unwritable", "disk-full"):
                 raise
+            return value
+        return read_stored(entry.path, device=device) if device == "cpu" else value
 
     def stage(self, path: Path, needed: int) -> Staged:
         """A temporary file beside ``path``; raises ``disk-full`` when ``needed`` bytes do not fit.

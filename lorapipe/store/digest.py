@@ -9,6 +9,7 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -81,30 +82,54 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
 
 
 def hash_file(path: Path, progress: Progress | None = None) -> Hashed:
-    """Read a file once and hash it.
+    """Read a file once and hash it; one that is replaced meanwhile by another is read anew.
 
     Raises :class:`~lorapipe.errors.InputError`: ``input-missing``, ``input-unreadable``,
     or ``changed-while-read`` if its state after the reading is not the one before.
     """
     try:
-        with _open_regular(path) as file:
-            before = FileState.of(file.fileno())
-            sha256 = _sha256(file, before.size, progress)
-            after = FileState.of(file.fileno())
+        for _ in range(_REPLACED):
+            hashed = _hash_once(path, progress)
+            if hashed is not None:
+                return hashed
     except FileNotFoundError as error:
         raise InputError("input-missing", "no such file", where=str(path)) from error
     except OSError as error:
         raise InputError(
             "input-unreadable", f"cannot be read: {error.strerror or error}", where=str(path)
         ) from error
-    if before != after:
-        raise InputError(
-            "changed-while-read",
-            "it changed while it was read",
-            hint="wait until the program that writes it has finished, then run again",
-            where=str(path),
-        )
-    return Hashed(sha256, after, time.time_ns())
+    raise _changed(path)
+
+
+_REPLACED = 5
+"""Times that a file is read anew: another build may give its output the same name just now."""
+
+
+def _hash_once(path: Path, progress: Progress | None) -> Hashed | None:
+    """The file's digest; ``None`` if the path names another file by now.
+
+    Raises :class:`~lorapipe.errors.InputError` ``changed-while-read``, and ``OSError``.
+    """
+    with _open_regular(path) as file:
+        before = FileState.of(file.fileno())
+        sha256 = _sha256(file, before.size, progress)
+        after = FileState.of(file.fileno())
+    if before == after:
+        return Hashed(sha256, after, time.time_ns())
+    # A rename over it changes the old file's ctime: that is no change of what the path names.
+    with suppress(FileNotFoundError):
+        if FileState.of(path).identity != before.identity:
+            return None
+    raise _changed(path)
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        "changed-while-read",
+        "it changed while it was read",
+        hint="wait until the program that writes it has finished, then run again",
+        where=str(path),
+    )
 
 
 def _open_regular(path: Path) -> io.FileIO:

@@ -66,13 +66,7 @@ def rewriting_and_setting_mtime_back(path: Path) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def replacing(path: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(bytes(path.stat().st_size))
-    other.replace(path)
-
-
-@pytest.mark.parametrize("change", [appending, rewriting_and_setting_mtime_back, replacing, Path.unlink])
+@pytest.mark.parametrize("change", [appending, rewriting_and_setting_mtime_back, Path.unlink])
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: object) -> None:
     path = tmp_path / "f"
     path.write_bytes(bytes(2 * MIB))
@@ -181,3 +175,28 @@ def test_a_hashing_file_does_not_seek() -> None:
 )
 def test_only_lower_case_hexadecimal_of_full_length_is_a_sha256(value: object, expected: bool) -> None:
     assert is_sha256(value) is expected
+
+
+def test_a_file_replaced_by_a_rename_while_it_is_read_is_read_anew(tmp_path: Path) -> None:
+    path, other = tmp_path / "f", tmp_path / "g"
+    path.write_bytes(b"a" * (3 << 20))
+    other.write_bytes(b"b" * (3 << 20))
+
+    def replace_once(done: int, total: int) -> None:
+        if other.exists():
+            other.replace(path)
+
+    assert sha256_file(path, replace_once) == hashlib.sha256(b"b" * (3 << 20)).hexdigest()
+
+
+def test_a_file_that_is_replaced_again_and_again_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"a" * (2 << 20))
+
+    def replace_it(done: int, total: int) -> None:
+        other = tmp_path / "g"
+        other.write_bytes(b"b" * (2 << 20))
+        other.replace(path)
+
+    with pytest.raises(InputError, match="changed while it was read"):
+        sha256_file(path, replace_it)

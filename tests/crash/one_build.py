@@ -48,7 +48,8 @@ def write_pieces(file: BinaryIO, data: bytes) -> None:
 def build(folder: Path, version: str, hook: Callable[[str], None]) -> bool:
     """Returns whether the result had to be built."""
     path = folder / "out" / "f"
-    sweep(path.parent)
+    for place in (folder, path.parent):  # of the lock, of the output
+        sweep(place)
     with open_store(folder / "store", hook=hook) as store:
         _, built = store.entries.obtain(
             key(version), lambda file: write_pieces(file, result(version)), version

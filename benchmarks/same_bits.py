@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.data import Checkpoint, Lora, make_checkpoint, make_lora
+from benchmarks.machine import facts
 
 __all__ = ["VARIANTS", "Variant", "main"]
 
@@ -124,15 +124,14 @@ def compare(
 
 def report(found: Sequence[tuple[str, str, Row]], variants: Sequence[Variant]) -> str:
     """The result as Markdown."""
-    from importlib.metadata import version
-
+    machine = facts(Path.cwd())
     lines = [
         "# The same bits: what held",
         "",
         "Made by `python -m benchmarks.same_bits`: one recipe, built under each of these settings,",
         "and compared with the first: " + ", ".join(f"`{v.name}`" for v in variants) + ".",
         "",
-        f"Machine: {cpu_name()}; Python {platform.python_version()}, torch {version('torch')}.",
+        f"Machine: {machine['CPU']}; Python {machine['Python']}, torch {machine['torch']}.",
         "",
         "| compute | step | saved as | values | most that differ | under |",
         "|---|---|---|---|---|---|",
@@ -142,22 +141,6 @@ def report(found: Sequence[tuple[str, str, Row]], variants: Sequence[Variant]) -
         where = ", ".join(f"`{one}`" for one in row.where) or "-"
         lines.append(f"| {compute} | {kind} | {dtype} | {row.total:,} | {row.worst:,} | {where} |")
     return "\n".join(lines) + "\n"
-
-
-def cpu_name() -> str:
-    """The processor's name and its vector instructions."""
-    import torch
-
-    names = (
-        [
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ]
-        if Path("/proc/cpuinfo").exists()
-        else []
-    )
-    return f"{names[0] if names else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -392,3 +392,14 @@ def test_an_input_is_not_overwritten_by_what_was_made_of_it(bench: Bench) -> Non
 def test_a_value_at_a_prompt_is_one_short_line(bench: Bench) -> None:
     assert repr(lorapipe.load(bench.lora("a"))) == "<Weights: sd1, 4 modules>"
     assert repr(lorapipe.load(bench.checkpoint())) == "<Weights: sd1, checkpoint>"
+
+
+def test_a_file_that_changed_since_it_was_loaded_is_not_saved_as_what_it_was(bench: Bench) -> None:
+    path = bench.lora("a", seed=1)
+    lora = lorapipe.load(path)
+    bench.lora("a", seed=2)
+
+    with pytest.raises(InputError, match="changed"):
+        lorapipe.save(lora, bench.folder / "o.safetensors")
+
+    assert not (bench.folder / "o.safetensors").exists()

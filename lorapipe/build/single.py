@@ -13,10 +13,11 @@ from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
 from lorapipe.errors import RecipeError
 from lorapipe.plan.device import torch_version
-from lorapipe.plan.files import Folders, find_input, identify, same_file
-from lorapipe.plan.lineage import Lineage, Profile, Source
+from lorapipe.plan.files import Folders, InputFile, find_input, identify, same_file
+from lorapipe.plan.lineage import Lineage, Profile
 from lorapipe.plan.make import Locked
 from lorapipe.plan.provenance import output_key
+from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
@@ -60,10 +61,14 @@ def single_step(step: Step, given: Given) -> Weights:
     Raises what the kind's ``infer`` and ``work`` raise.
     """
     kind = find_kind(step.kind)
-    files, source = _input_file(step)
+    source = _input_file(step)
+    files = {} if source is None else {"load": source.path}
     kind.infer(_inputs(step, given, files, lambda value: value.spec), step.params)
     with single_threaded_torch():
         value = kind.work(_inputs(step, given, files, lambda value: value), step.params, _context())
+    if source is not None:
+        with Records(looking=False) as records:
+            records.hold(source)
     read = frozenset(files.values()).union(*(w.files for terms in given.values() for w, _ in terms))
     return Weights(value, _lineage(step, kind, given, source), read)
 
@@ -95,14 +100,13 @@ def save_single(step: Step, given: Given) -> Path:
     return path
 
 
-def _input_file(step: Step) -> tuple[dict[str, Path], Source | None]:
+def _input_file(step: Step) -> InputFile | None:
     if step.kind != "load":
-        return {}, None
+        return None
     pin = None if "sha256" not in step.params else str(step.params["sha256"])
     with Records(looking=False) as records:
         path = find_input(str(step.params["load"]), pin, Folders(Path.cwd()), records.digests)
-        found = identify(path, pin, None, records.digests, read=True)
-    return {"load": path}, Source(path.name, str(found.sha256))
+        return identify(path, pin, None, records.digests, read=True)
 
 
 def _inputs(step: Step, given: Given, files: Mapping[str, Path], view: Callable[[Any], Any]) -> Inputs[Any]:
@@ -116,10 +120,9 @@ def _inputs(step: Step, given: Given, files: Mapping[str, Path], view: Callable[
     return Inputs(ports, files)
 
 
-def _lineage(step: Step, kind: Kind, given: Given, source: Source | None) -> Lineage:
-    params = {name: value for name, value in step.params.items() if name not in kind.keyless}
+def _lineage(step: Step, kind: Kind, given: Given, source: InputFile | None) -> Lineage:
     inputs = {port: tuple((weight, w.lineage) for w, weight in terms) for port, terms in given.items()}
-    return Lineage(step.kind, kind.version, params, inputs, source)
+    return lineage_of(step, kind, inputs, source)
 
 
 def _context(output: BinaryIO | None = None, said: Mapping[str, str] | None = None) -> Context:

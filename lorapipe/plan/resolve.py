@@ -16,7 +16,7 @@ from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
 from lorapipe.weights.specs import Spec
 
-__all__ = ["Resolved", "placed", "resolve"]
+__all__ = ["Resolved", "lineage_of", "placed", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,16 @@ def _lineage(
         if len(known) < len(above):
             return None
         inputs[port] = known
+    return lineage_of(step, kind, inputs, source)
+
+
+def lineage_of(
+    step: Step,
+    kind: Kind,
+    inputs: Mapping[str, tuple[tuple[float, Lineage], ...]],
+    source: InputFile | None,
+) -> Lineage:
+    """A step's lineage from those of its inputs; ``source`` is the file that it loads, hashed."""
     params = {name: value for name, value in step.params.items() if name not in kind.keyless}
     origin = Source(source.path.name, source.sha256) if source and source.sha256 else None
     return Lineage(step.kind, kind.version, params, inputs, origin)

@@ -394,10 +394,19 @@ def test_a_value_at_a_prompt_is_one_short_line(bench: Bench) -> None:
     assert repr(lorapipe.load(bench.checkpoint())) == "<Weights: sd1, checkpoint>"
 
 
-def test_a_file_that_changed_since_it_was_loaded_is_not_saved_as_what_it_was(bench: Bench) -> None:
+def test_a_file_replaced_after_it_was_loaded_does_not_change_the_value(bench: Bench) -> None:
+    path = bench.lora("a", seed=1)
+    first = lorapipe.save(lorapipe.load(path), bench.folder / "first.safetensors").read_bytes()
+    lora = lorapipe.load(path)
+    bench.lora("other", seed=2).replace(path)
+
+    assert lorapipe.save(lora, bench.folder / "second.safetensors").read_bytes() == first
+
+
+def test_a_file_rewritten_after_it_was_loaded_is_an_input_error(bench: Bench) -> None:
     path = bench.lora("a", seed=1)
     lora = lorapipe.load(path)
-    bench.lora("a", seed=2)
+    path.write_bytes(bench.lora("other", seed=2).read_bytes())
 
     with pytest.raises(InputError, match="changed"):
         lorapipe.save(lora, bench.folder / "o.safetensors")

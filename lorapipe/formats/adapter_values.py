@@ -12,10 +12,11 @@ from lorapipe.formats.factors import Extra
 from lorapipe.formats.factors import Factors as Tensors
 from lorapipe.formats.problems import Problems
 from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, Factors, LowRank, Term
-from lorapipe.weights.lazy import LazyFactors
+from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
+from lorapipe.weights.structures import LowRank, Structure
 from lorapipe.weights.tensors import all_finite, from_bytes
 
 __all__ = ["read_values"]
@@ -57,13 +58,13 @@ def _tensor(source: TensorSource, name: str) -> Tensor:
     return from_bytes(source.read(name), source.tensors[name])
 
 
-def _pair(source: TensorSource, tensors: Tensors, known: ModuleSpec, device: str) -> Factors:
+def _pair(source: TensorSource, tensors: Tensors, known: ModuleSpec, device: str) -> Structure:
     def read() -> LowRank:
         pair = LowRank(_matrix(source, tensors.up), _matrix(source, tensors.down))
         return pair.transposed() if known.spelling.transposed else pair
 
     if torch.device(device).type == "cpu":
-        return LazyFactors((known.shape[0], known.columns), known.rank, read)
+        return Lazy((known.shape[0], known.columns), known.rank, read)
     return read().to(device)
 
 

@@ -11,7 +11,7 @@ from lorapipe.errors import InputError
 from lorapipe.formats.families import ambiguous, contradicted
 from lorapipe.formats.problems import file_name
 from lorapipe.weights.sources import TensorSource
-from lorapipe.weights.specs import CheckpointSpec
+from lorapipe.weights.specs import CheckpointSpec, Place
 
 if TYPE_CHECKING:
     from lorapipe.weights.checkpoint import Checkpoint
@@ -37,7 +37,7 @@ def read_checkpoint_spec(source: TensorSource, family: str | None = None) -> Che
     return CheckpointSpec(
         family=_family(source, found, family),
         tensors=source.tensors,
-        keys=MappingProxyType({name: name for name in source.tensors}),
+        keys=MappingProxyType({name: (Place(name),) for name in source.tensors}),
         metadata=source.metadata,
     )
 

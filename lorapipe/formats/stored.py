@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.delta import Delta, Factors
+    from lorapipe.weights.delta import Delta
+    from lorapipe.weights.structures import Loaded, Structure
 
 __all__ = ["read_stored", "write_stored"]
 
@@ -77,13 +78,23 @@ def read_stored(path: Path, device: str = "cpu") -> Adapter:
 
 
 def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
-    for index, delta in enumerate(adapter.modules[module] for module in adapter.spec.modules):
+    for index, delta in enumerate(adapter.delta(module) for module in adapter.spec.modules):
         for number, term in enumerate(delta.terms):
-            factors = term.factors.load()
-            yield f"{index}.{number}.up", factors.up
-            yield f"{index}.{number}.down", factors.down
+            for role, tensor in _held(term.structure.load()):
+                yield f"{index}.{number}.{role}", tensor
     for index, name in enumerate(adapter.spec.extras):
         yield f"extra.{index}", adapter.extras[name]
+
+
+def _held(loaded: Loaded) -> Iterator[tuple[str, Tensor]]:
+    """A term's tensors: its two factors, or its numbers."""
+    from lorapipe.weights.structures import Dense, LowRank  # they need torch
+
+    if isinstance(loaded, LowRank):
+        yield from (("up", loaded.up), ("down", loaded.down))
+    else:
+        assert isinstance(loaded, Dense)
+        yield "dense", loaded.matrix
 
 
 def _described(adapter: Adapter) -> dict[str, Any]:
@@ -95,7 +106,7 @@ def _described(adapter: Adapter) -> dict[str, Any]:
         "hidden": spec.hidden,
         "metadata": dict(sorted(spec.metadata.items())),
         "extras": [[name, extra.dtype, extra.shape] for name, extra in spec.extras.items()],
-        "modules": [_module(place, known, adapter.modules[place]) for place, known in spec.modules.items()],
+        "modules": [_module(place, known, adapter.delta(place)) for place, known in spec.modules.items()],
     }
 
 
@@ -132,25 +143,27 @@ def _delta(
     from lorapipe.weights.delta import Delta, Term  # they need torch
 
     terms = tuple(
-        Term(float.fromhex(coefficient), _factors(file, f"{index}.{number}", device))
+        Term(float.fromhex(coefficient), _structure(file, f"{index}.{number}", device))
         for number, coefficient in enumerate(described["terms"])
     )
     return Delta(shape, terms)
 
 
-def _factors(file: SafetensorsFile, term: str, device: str) -> Factors:
-    from lorapipe.weights.delta import LowRank  # they need torch
-    from lorapipe.weights.lazy import LazyFactors
+def _structure(file: SafetensorsFile, term: str, device: str) -> Structure:
+    from lorapipe.weights.lazy import Lazy  # they need torch
+    from lorapipe.weights.structures import Dense, LowRank
     from lorapipe.weights.tensors import from_bytes
 
-    up, down = f"{term}.up", f"{term}.down"
+    def tensor(role: str) -> Tensor:
+        name = f"{term}.{role}"
+        return from_bytes(file.read(name), file.tensors[name], device)
 
-    def read() -> LowRank:
-        return LowRank(*(from_bytes(file.read(name), file.tensors[name], device) for name in (up, down)))
-
-    if device != "cpu":
-        return read()
-    (rows, rank), (inner, columns) = file.tensors[up].shape, file.tensors[down].shape
+    if (dense := file.tensors.get(f"{term}.dense")) is not None:
+        rows, columns = dense.shape
+        whole = Lazy((rows, columns), min(rows, columns), lambda: Dense(tensor("dense")), plain=False)
+        return whole if device == "cpu" else whole.load()
+    (rows, rank), (inner, columns) = (file.tensors[f"{term}.{role}"].shape for role in ("up", "down"))
     if rank != inner:
         raise ValueError(f"ranks {rank} and {inner}")
-    return LazyFactors((rows, columns), rank, read)
+    factors = Lazy((rows, columns), rank, lambda: LowRank(tensor("up"), tensor("down")))
+    return factors if device == "cpu" else factors.load()

@@ -1,4 +1,4 @@
-"""A LoRA as a value: its spec and, module by module, its deltas."""
+"""A LoRA as a value: its spec and, module by module, its deltas or operators."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lorapipe.errors import LorapipeError
 from lorapipe.weights.delta import Delta
+from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.specs import AdapterSpec, ModuleId
 
 __all__ = ["Adapter"]
@@ -16,14 +17,14 @@ __all__ = ["Adapter"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
-    """The deltas of a LoRA by module, and the tensors that are not weights.
+    """The deltas of a LoRA by module (operators where it does not add), and its other tensors.
 
     ``spec`` says what is in it: the same module ids, shapes and stacked ranks, and the
     same names of ``extras``.
     """
 
     spec: AdapterSpec
-    modules: Mapping[ModuleId, Delta]
+    modules: Mapping[ModuleId, Delta | Operated]
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def check(self, foretold: AdapterSpec) -> None:
@@ -38,13 +39,21 @@ class Adapter:
             odd = min(set(self.modules) ^ set(foretold.modules), key=str)
             raise _not_kept("the module is only in one of the result and its spec", str(odd))
         for module, spec in self.spec.modules.items():
-            delta = self.modules[module]
-            if (delta.shape, delta.rank) != (spec.shape, spec.rank):
-                found = f"shape {list(delta.shape)} and rank {delta.rank}"
+            value = self.modules[module]
+            rank = value.rank if isinstance(value, Delta) else 0
+            if (value.shape, rank) != (spec.shape, spec.rank):
+                found = f"shape {list(value.shape)} and rank {rank}"
                 wanted = f"shape {list(spec.shape)} and rank {spec.rank}"
                 raise _not_kept(f"the result has {found} where {wanted} were inferred", str(module))
         if set(self.extras) != set(foretold.extras):
             raise _not_kept("the result's extra tensors are not those that were inferred")
+
+    def delta(self, module: ModuleId) -> Delta:
+        """The delta of a module that is known to be one: steps refuse others by the spec."""
+        value = self.modules[module]
+        if not isinstance(value, Delta):
+            raise _not_kept("a delta is due where the LoRA has an operator", str(module))
+        return value
 
 
 def _not_kept(message: str, module: str | None = None) -> LorapipeError:

@@ -14,6 +14,7 @@ from lorapipe.weights.specs import (
     CheckpointSpec,
     ModuleId,
     ModuleSpec,
+    Place,
     TensorSpec,
     canonical_shape,
 )
@@ -26,11 +27,18 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A module that has its place: the file's ``key``, and its ``rows`` (all if ``None``)."""
+    """A place that a module has: the file's ``key``, and its ``rows`` (all if ``None``).
+
+    ``part`` are the rows of the module's delta that go there, all of them if ``None``: a
+    file may keep apart, or in another order, what is one weight elsewhere. ``transposed``
+    says that the file's tensor is the transpose of the weight.
+    """
 
     module: ModuleId
     key: str
     rows: tuple[int, int] | None = None
+    part: tuple[int, int] | None = None
+    transposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,8 @@ def report(binding: Binding, name: str | None = None) -> str:
       a.weight: the checkpoint has no such weight
       nothing fits: is this the model that the LoRA was trained on?
     """
-    lost, total = len(binding.problems), len(binding.bound) + len(binding.problems)
+    lost = len(binding.problems)
+    total = len({bound.module for bound in binding.bound}) + lost
     whose = f" of '{name}'" if name else ""
     lines = [f"{lost} of {total} modules{whose} {'has' if lost == 1 else 'have'} no place in the checkpoint"]
     for problem in binding.problems[:_NAMED]:
@@ -96,15 +105,63 @@ def bind(
     bound: list[Bound] = []
     problems: list[Unmatched] = []
     for module, spec in adapter.modules.items():
-        key = checkpoint.keys.get(module.key)
-        if key is None:
+        places = checkpoint.keys.get(module.key)
+        if places is None:
             near = tuple(get_close_matches(module.key, checkpoint.keys)) if len(problems) < _NAMED else ()
             problems.append(Unmatched(module, "the checkpoint has no such weight", near))
-        elif (reason := _misfit(module, spec, checkpoint.tensors[key])) is not None:
-            problems.append(Unmatched(module, reason))
+        elif isinstance(found := _bound(module, spec, places, checkpoint.tensors), str):
+            problems.append(Unmatched(module, found))
         else:
-            bound.append(Bound(module, key, module.rows))
+            bound.extend(found)
     return Binding(tuple(bound), tuple(problems))
+
+
+def _bound(
+    module: ModuleId, spec: ModuleSpec, places: tuple[Place, ...], tensors: Mapping[str, TensorSpec]
+) -> list[Bound] | str:
+    """The places of a module's rows, or why it has none."""
+    if len(places) == 1 and places[0].rows is None:
+        (place,) = places
+        reason = _misfit(module, spec, tensors[place.key], transposed=place.transposed)
+        if reason is None and place.transposed and module.rows is not None:
+            reason = "the checkpoint keeps the weight transposed, where its rows are columns"
+        return reason or [Bound(module, place.key, module.rows, None, place.transposed)]
+    return _spread(module, spec, places, tensors)
+
+
+def _spread(
+    module: ModuleId, spec: ModuleSpec, places: tuple[Place, ...], tensors: Mapping[str, TensorSpec]
+) -> list[Bound] | str:
+    """A module's rows over the tensors between which the file divides the weight."""
+    start, stop = module.rows or (0, spec.shape[0])
+    found: list[Bound] = []
+    for place in places:
+        assert place.rows is not None
+        first, last = max(start, place.rows[0]), min(stop, place.rows[1])
+        if first >= last:
+            continue
+        reason = _misfit_columns(spec, tensors[place.key])
+        if reason is not None:
+            return reason
+        row = first - place.rows[0] + place.first
+        height = last - first
+        rows = None if height == tensors[place.key].shape[0] else (row, row + height)
+        part = None if height == spec.shape[0] else (first - start, last - start)
+        found.append(Bound(module, place.key, rows, part))
+    covered = sum(place.rows[1] - place.rows[0] for place in places if place.rows is not None)
+    placed = sum(b.part[1] - b.part[0] if b.part else spec.shape[0] for b in found)
+    if placed != spec.shape[0] or (module.rows is None and covered != spec.shape[0]):
+        return f"a delta {list(spec.shape)} does not fit the checkpoint's weight of {covered} rows"
+    return found
+
+
+def _misfit_columns(spec: ModuleSpec, weight: TensorSpec) -> str | None:
+    if weight.dtype not in FLOATING:
+        return f"the checkpoint's weight is {weight.dtype}, not a floating type"
+    delta, whole = canonical_shape(spec.shape), canonical_shape(weight.shape)
+    if delta[1:] == whole[1:]:
+        return None
+    return f"a delta {list(spec.shape)} does not fit the checkpoint's weight {list(whole)}"
 
 
 def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str], name: str | None) -> None:
@@ -129,11 +186,13 @@ def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str]
     )
 
 
-def _misfit(module: ModuleId, spec: ModuleSpec, weight: TensorSpec) -> str | None:
+def _misfit(module: ModuleId, spec: ModuleSpec, weight: TensorSpec, *, transposed: bool) -> str | None:
     """Why a module's delta cannot be added to a weight, or ``None`` when it can."""
     if weight.dtype not in FLOATING:
         return f"the checkpoint's weight is {weight.dtype}, not a floating type"
     delta, whole = canonical_shape(spec.shape), canonical_shape(weight.shape)
+    if transposed:
+        whole = whole[::-1]
     if module.rows is not None:
         start, stop = module.rows
         if not whole or stop > whole[0]:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.binding import Binding
+from lorapipe.weights.binding import Binding, Bound
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.borders import inside
-from lorapipe.weights.delta import Delta, LowRank
+from lorapipe.weights.delta import Addend, Delta
 from lorapipe.weights.inference import merge_spec
+from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.output import saved_dtype
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import CheckpointSpec, ModuleId, TensorSpec
@@ -34,35 +35,49 @@ def _ignore(count: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edit:
-    """A delta to be added to rows ``[start, stop)`` of a tensor; its weight is in it."""
+    """What a module does to rows ``[start, stop)`` of a tensor; its weight is in it.
+
+    The ``stage`` counts merges: an operator sees the weight after all edits of earlier
+    stages and all deltas of its own. ``transposed``: the tensor is the weight's transpose.
+    """
 
     module: ModuleId
     start: int
     stop: int
-    delta: Delta
+    value: Delta | Operated
+    stage: int = 0
+    transposed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """A checkpoint's spec, where its bytes are, and each tensor's edits in their order.
 
-    ``edits`` goes by the file's own key, as ``spec.tensors`` does.
+    ``edits`` goes by the file's own key, as ``spec.tensors`` does. ``rule`` is what a
+    strength means to operators: see :data:`~.operators.operator.RULES`.
     """
 
     spec: CheckpointSpec
     source: TensorSource
     edits: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
+    rule: str = "exact"
 
     def slabs(self, key: str) -> Iterator[tuple[int, int]]:
         """The row ranges in which workers may take a tensor, in order; one, empty, of an empty tensor.
 
-        Each is a whole number of blocks, so that slabs do not change a result's bits.
+        Each is a whole number of blocks, so that slabs do not change a result's bits. A
+        tensor with an operator is taken whole: some see all of the weight.
         """
         spec = self.spec.tensors[key]
         count = (spec.shape[0] if spec.shape else 1) if spec.size else 0
         step = _block_rows(spec) * max(1, SLAB_ELEMENTS // BLOCK_ELEMENTS)
+        if self._operated(key):
+            step = max(count, 1)
         for start in range(0, max(count, 1), step):
             yield start, min(start + step, count)
+
+    def _operated(self, key: str) -> bool:
+        return any(isinstance(edit.value, Operated) for edit in self.edits.get(key, ()))
 
     def chunks(
         self,
@@ -86,7 +101,9 @@ class Checkpoint:
         """
         target = saved_dtype(self.spec.tensors[key], dtype)
         for start, stop in self.slabs(key) if slab is None else [slab]:
-            if key in self.edits:
+            if self._operated(key):
+                blocks = self._operate(key, target, torch_dtype(compute), device)
+            elif key in self.edits:
                 blocks = self._summed(key, start, stop, target, torch_dtype(compute), device)
             elif target == self.spec.tensors[key].dtype:
                 yield self._read(key, start, stop)
@@ -107,15 +124,30 @@ class Checkpoint:
     ) -> Iterator[Rounded]:
         edits = self.edits[key]
         prepared = [
-            (first, factors.stacked(compute).to(device)) for first, factors in _added(edits, start, stop)
+            (first, part.shape[0], part.addend(compute, device)) for first, part in _added(edits, start, stop)
         ]
         for first, last in self._blocks(key, start, stop):
             base = self._tensor(key, first, last).to(device)
             block = base.to(compute, copy=True)
             rows = block.reshape(last - first, -1)
-            for row, factors in prepared:
-                _add(rows, first, row, factors)
+            for row, height, addend in prepared:
+                _add(rows, first, row, height, addend)
             yield _rounded(block, base, target, key, _touching(edits, first, last))
+
+    def _operate(self, key: str, target: str, compute: torch.dtype, device: str) -> Iterator[Rounded]:
+        """The whole tensor after its edits, stage by stage: the deltas, then the operators."""
+        edits = self.edits[key]
+        base = self._tensor(key, 0, self.spec.tensors[key].shape[0]).to(device)
+        whole = base.to(compute, copy=True).reshape(base.shape[0], -1)
+        for stage in sorted({edit.stage for edit in edits}):
+            now = [edit for edit in edits if edit.stage == stage]
+            for row, part in _added(now, 0, base.shape[0]):
+                _add(whole, 0, row, part.shape[0], part.addend(compute, device))
+            for edit in now:
+                if isinstance(edit.value, Operated):
+                    with inside(edit.module):
+                        _apply(edit, edit.value, whole, self.rule, device)
+        yield _rounded(whole.reshape(base.shape), base, target, key, str(edits[0].module))
 
     def _blocks(self, key: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
         step = _block_rows(self.spec.tensors[key])
@@ -131,20 +163,33 @@ class Checkpoint:
         return from_bytes(self._read(key, start, stop), TensorSpec(spec.dtype, shape))
 
 
-def merge(checkpoint: Checkpoint, terms: Sequence[tuple[float, Adapter, Binding]]) -> Checkpoint:
-    """The checkpoint with ``weight * delta`` of every bound module added; nothing is computed.
+def merge(
+    checkpoint: Checkpoint, terms: Sequence[tuple[float, Adapter, Binding]], rule: str = "exact"
+) -> Checkpoint:
+    """The checkpoint with every bound module at ``weight`` times its strength; nothing is computed.
 
     Merges chain: later edits of a tensor come after earlier ones. A term of weight 0 adds
-    nothing. Raises :class:`RecipeError` ``nothing-left`` when no edit is left.
+    nothing. ``rule`` says what a strength means to operators that are no deltas.
+
+    Raises :class:`RecipeError` ``nothing-left`` when no edit is left.
     """
     spec = merge_spec(checkpoint.spec, [(weight, adapter.spec, bound) for weight, adapter, bound in terms])
     edits = {key: list(of_key) for key, of_key in checkpoint.edits.items()}
+    stage = 1 + max((edit.stage for of_key in edits.values() for edit in of_key), default=-1)
     for weight, adapter, binding in terms:
         for bound in binding.bound if weight else ():
-            start, stop = bound.rows or (0, checkpoint.spec.tensors[bound.key].shape[0])
-            delta = adapter.modules[bound.module].scaled(weight)
-            edits.setdefault(bound.key, []).append(Edit(bound.module, start, stop, delta))
-    return Checkpoint(spec, checkpoint.source, {key: tuple(of_key) for key, of_key in edits.items()})
+            value = adapter.modules[bound.module].scaled(weight)
+            height = checkpoint.spec.tensors[bound.key].shape[0]
+            edits.setdefault(bound.key, []).append(_edit(bound, value, height, stage))
+    return Checkpoint(spec, checkpoint.source, {key: tuple(of_key) for key, of_key in edits.items()}, rule)
+
+
+def _edit(bound: Bound, value: Delta | Operated, height: int, stage: int) -> Edit:
+    start, stop = bound.rows or (0, height)
+    if isinstance(value, Delta):
+        value = value.rows(*bound.part) if bound.part else value
+        value = value.transposed() if bound.transposed else value
+    return Edit(bound.module, start, stop, value, stage, bound.transposed)
 
 
 def _block_rows(spec: TensorSpec) -> int:
@@ -157,18 +202,28 @@ def _added(edits: Sequence[Edit], start: int, stop: int) -> Iterator[tuple[int, 
     by_rows: dict[tuple[int, int], list[Delta]] = {}
     for edit in edits:
         first, last = max(edit.start, start), min(edit.stop, stop)
-        if first < last:
-            part = edit.delta.rows(first - edit.start, last - edit.start)
+        if first < last and isinstance(edit.value, Delta):
+            part = edit.value.rows(first - edit.start, last - edit.start)
             by_rows.setdefault((first, last), []).append(part)
     for (first, _), deltas in by_rows.items():
         yield first, deltas[0].joined(*deltas[1:])
 
 
-def _add(rows: Tensor, first: int, row: int, factors: LowRank) -> None:
-    """Add in place what of a delta from ``row`` on falls on ``rows``, which begin at ``first``."""
-    start, stop = max(first, row), min(first + rows.shape[0], row + factors.up.shape[0])
+def _add(rows: Tensor, first: int, row: int, height: int, addend: Addend) -> None:
+    """Add in place what of a delta on rows ``[row, row + height)`` falls on ``rows``, from ``first`` on."""
+    start, stop = max(first, row), min(first + rows.shape[0], row + height)
     if start < stop:
-        rows[start - first : stop - first].addmm_(factors.up[start - row : stop - row], factors.down)
+        addend.add_to(rows[start - first : stop - first], start - row, stop - row)
+
+
+def _apply(edit: Edit, value: Operated, whole: Tensor, rule: str, device: str) -> None:
+    """Put what an operator makes of its rows of ``whole: [O, I*k]`` in their place."""
+    part = whole[edit.start : edit.stop]
+    operator = value.read().to(device)
+    if edit.transposed:
+        part.copy_(operator.apply(part.T, value.strength, rule).T)
+    else:
+        part.copy_(operator.apply(part, value.strength, rule))
 
 
 def _touching(edits: Sequence[Edit], start: int, stop: int) -> str | None:

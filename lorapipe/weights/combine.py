@@ -46,7 +46,7 @@ def concat(terms: Sequence[AdapterTerm], titles: Mapping[str, str] | None = None
 
 def _part(terms: Sequence[AdapterTerm], piece: Piece) -> Delta:
     _, weight, adapter = terms[piece.term]
-    delta = adapter.modules[piece.module].scaled(weight)
+    delta = adapter.delta(piece.module).scaled(weight)
     whole = (piece.start, piece.stop) == (0, delta.shape[0])
     return delta if whole else delta.rows(piece.start, piece.stop)
 

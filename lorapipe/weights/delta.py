@@ -1,92 +1,32 @@
 """What one module's weight gains: a sum of terms that stays factored.
 
-A delta is ``sum_i c_i * up_i @ down_i``. Scaling touches the coefficients and joining
-puts lists end to end, so both are free and exact; arithmetic happens where a delta is
-used (a merge, an SVD, a save), once. A further structure (a Kronecker product, say) is
-a sibling of :class:`LowRank` that a :class:`Term` may hold.
-
-Factors are in memory (:class:`LowRank`) or in a file (:class:`~.lazy.LazyFactors`):
-what is known of both without reading is :class:`Factors`.
+A delta is ``sum_i c_i * m_i``, each ``m_i`` a :class:`~.structures.Structure`: two factors
+in the LoRA proper. Scaling touches the coefficients and joining puts lists end to end, so
+both are free and exact; arithmetic happens where a delta is used (a merge, an SVD, a
+save), once. The structures are in memory or in a file (:class:`~.lazy.Lazy`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import copysign, prod, sqrt
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.specs import canonical_shape
+from lorapipe.weights.structures import Loaded, LowRank, Structure
 
-__all__ = ["Delta", "Factors", "Folded", "LowRank", "Term"]
-
-
-class Factors(Protocol):
-    """A product of rank ``rank`` and shape ``(O, I*k)``, wherever its factors are."""
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    def rows(self, start: int, stop: int) -> Factors:
-        """Rows ``[start, stop)`` of the product."""
-
-    def transposed(self) -> Factors:
-        """The product's transpose."""
-
-    def load(self) -> LowRank:
-        """The factors themselves; read, where they are in a file."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LowRank:
-    """Two factors as a file holds them, both 2-D and of any floating dtype.
-
-    ``up: [O, r]`` and ``down: [r, I*k]``; the product ``up @ down`` is ``[O, I*k]``.
-    """
-
-    up: Tensor
-    down: Tensor
-
-    def __post_init__(self) -> None:
-        if self.up.ndim != 2 or self.down.ndim != 2 or self.up.shape[1] != self.down.shape[0]:
-            raise ValueError(f"factors {list(self.up.shape)} and {list(self.down.shape)} have no product")
-
-    @property
-    def rank(self) -> int:
-        return self.up.shape[1]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.up.shape[0], self.down.shape[1]
-
-    def load(self) -> LowRank:
-        return self
-
-    def rows(self, start: int, stop: int) -> LowRank:
-        """Rows ``[start, stop)`` of the product: ``down`` is shared, ``up`` is a view."""
-        return LowRank(self.up[start:stop], self.down)
-
-    def transposed(self) -> LowRank:
-        """The factors of the product's transpose, as views."""
-        return LowRank(self.down.T, self.up.T)
-
-    def to(self, device: str | torch.device) -> LowRank:
-        """The same factors on ``device``."""
-        return LowRank(self.up.to(device), self.down.to(device))
+__all__ = ["Addend", "Delta", "Folded", "Term"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
-    """``coefficient * up @ down``; the coefficient holds weight times alpha/rank."""
+    """``coefficient * structure``; the coefficient holds weight times alpha/rank."""
 
     coefficient: float
-    factors: Factors
+    structure: Structure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +35,21 @@ class Folded:
 
     coefficient: float
     factors: LowRank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addend:
+    """A delta ready to be added: its plain terms as one product, the others one by one."""
+
+    product: LowRank | None
+    others: tuple[tuple[float, Loaded], ...]
+
+    def add_to(self, rows: Tensor, start: int, stop: int) -> None:
+        """Add rows ``[start, stop)`` of the delta, in place, to ``rows: [stop - start, I*k]``."""
+        if self.product is not None:
+            rows.addmm_(self.product.up[start:stop], self.product.down)
+        for coefficient, loaded in self.others:
+            rows.add_(loaded.rows(start, stop).dense(rows.dtype), alpha=coefficient)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +70,7 @@ class Delta:
         if not self.terms:
             raise ValueError("a delta needs at least one term")
         for term in self.terms:
-            product = term.factors.shape
+            product = term.structure.shape
             if product != (self.shape[0], self.columns):
                 raise ValueError(f"a product {list(product)} is no delta of shape {list(self.shape)}")
 
@@ -127,13 +82,13 @@ class Delta:
     @property
     def rank(self) -> int:
         """The stacked rank ``R``: the sum of the terms' ranks."""
-        return sum(term.factors.rank for term in self.terms)
+        return sum(term.structure.rank for term in self.terms)
 
     def scaled(self, by: float) -> Delta:
         """``by`` times this delta; the factors are shared, not copied."""
         if by == 1.0:
             return self
-        return Delta(self.shape, tuple(Term(t.coefficient * by, t.factors) for t in self.terms))
+        return Delta(self.shape, tuple(Term(t.coefficient * by, t.structure) for t in self.terms))
 
     def joined(self, *others: Delta) -> Delta:
         """The sum of this delta and ``others``, of this one's shape: term lists end to end.
@@ -152,7 +107,7 @@ class Delta:
 
     def rows(self, start: int, stop: int) -> Delta:
         """The delta of rows ``[start, stop)`` of the weight: lossless, nothing is copied."""
-        terms = tuple(Term(t.coefficient, t.factors.rows(start, stop)) for t in self.terms)
+        terms = tuple(Term(t.coefficient, t.structure.rows(start, stop)) for t in self.terms)
         return Delta((stop - start, *self.shape[1:]), terms)
 
     def stacked(self, dtype: torch.dtype) -> LowRank:
@@ -160,17 +115,25 @@ class Delta:
 
         ``up = [c_1 up_1, c_2 up_2, ...]: [O, R]``, ``down: [R, I*k]`` in term order.
         """
-        loaded = [(term.coefficient, term.factors.load()) for term in self.terms]
-        ups = [factors.up.to(dtype) * c for c, factors in loaded]
-        downs = [factors.down.to(dtype) for _, factors in loaded]
-        return LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0))
+        return _stacked([(c, structure.factors(dtype)) for c, structure in self._loaded()])
+
+    def addend(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> Addend:
+        """The delta as a merge adds it: no dense matrix of plain terms is ever formed."""
+        products: list[tuple[float, LowRank]] = []
+        others: list[tuple[float, Loaded]] = []
+        for c, loaded in self._loaded():
+            if isinstance(loaded, LowRank):
+                products.append((c, loaded.factors(dtype)))
+            else:
+                others.append((c, loaded.to(device)))
+        return Addend(_stacked(products).to(device) if products else None, tuple(others))
 
     def side_by_side(self, dtype: torch.dtype) -> tuple[LowRank, Tensor]:
         """All terms as one product in ``dtype`` with the coefficients apart, one a rank: ``[R]``.
 
         The delta is ``up @ diag(coefficients) @ down``; the factors' values are the sources'.
         """
-        loaded = [(term.coefficient, term.factors.load()) for term in self.terms]
+        loaded = self._factors(dtype)
         up = _side_by_side([factors.up for _, factors in loaded], dim=1).to(dtype)
         down = _side_by_side([factors.down for _, factors in loaded], dim=0).to(dtype)
         apart = [up.new_full((factors.rank,), c) for c, factors in loaded]
@@ -184,8 +147,7 @@ class Delta:
         it). Otherwise ``sqrt(|c|)`` goes on both factors, in ``dtype``, the sign on
         ``up``, and the coefficient is 1.
         """
-        magnitude = self.magnitude
-        loaded = [(term.coefficient, term.factors.load()) for term in self.terms]
+        magnitude, loaded = self.magnitude, self._factors(dtype)
         if magnitude is None:
             ups = [f.up.to(dtype) * copysign(sqrt(abs(c)), c) for c, f in loaded]
             downs = [f.down.to(dtype) * sqrt(abs(c)) for c, f in loaded]
@@ -203,17 +165,39 @@ class Delta:
     def transposed(self) -> Delta:
         """The transpose of a 2-D delta (or one with a 1x1 kernel), factors as views."""
         out, into, *kernel = self.shape
-        terms = tuple(Term(t.coefficient, t.factors.transposed()) for t in self.terms)
+        terms = tuple(Term(t.coefficient, t.structure.transposed()) for t in self.terms)
         return Delta((into, out, *kernel), terms)
 
     def dense(self, dtype: torch.dtype, start: int = 0, stop: int | None = None) -> Tensor:
         """Rows ``[start, stop)`` of ``sum c * up @ down`` as ``[rows, I*k]`` in ``dtype``.
 
-        One product of the stacked factors: no term's dense matrix is ever formed.
+        One product of the stacked factors: no plain term's dense matrix is ever formed.
         """
         part = self.rows(start, self.shape[0] if stop is None else stop)
-        factors = part.stacked(dtype)
-        return factors.up @ factors.down
+        addend = part.addend(dtype)
+        if addend.product is not None and not addend.others:
+            return addend.product.dense(dtype)
+        total = torch.zeros(part.shape[0], part.columns, dtype=dtype)
+        addend.add_to(total, 0, part.shape[0])
+        return total
+
+    @property
+    def plain(self) -> bool:
+        """Whether every term is two factors."""
+        return all(term.structure.plain for term in self.terms)
+
+    def _loaded(self) -> list[tuple[float, Loaded]]:
+        return [(term.coefficient, term.structure.load()) for term in self.terms]
+
+    def _factors(self, dtype: torch.dtype) -> list[tuple[float, LowRank]]:
+        """Each term as two factors: plain ones as they are, the others in ``dtype``."""
+        return [(c, s if isinstance(s, LowRank) else s.factors(dtype)) for c, s in self._loaded()]
+
+
+def _stacked(terms: list[tuple[float, LowRank]]) -> LowRank:
+    """One product of factors of one dtype, coefficients folded into ``up``."""
+    ups = [factors.up * c for c, factors in terms]
+    return LowRank(torch.cat(ups, dim=1), torch.cat([factors.down for _, factors in terms], dim=0))
 
 
 def _negated(tensor: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.basis import Basis, basis, triangle
-from lorapipe.weights.delta import Delta, LowRank
+from lorapipe.weights.delta import Delta
+from lorapipe.weights.structures import LowRank
 
 __all__ = ["Svd", "compact_svd", "core"]
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference import resize_spec
 from lorapipe.weights.linalg import compact_svd
 from lorapipe.weights.ranks import Ranks, fitted
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures import LowRank
 from lorapipe.weights.tensors import torch_dtype
 
 __all__ = ["Resized", "resize"]
@@ -50,7 +51,7 @@ def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Ea
 
     def one(module: ModuleId) -> _Cut:
         with inside(module):
-            return _cut(adapter.modules[module], bounds.modules[module].rank, ranks, compute)
+            return _cut(adapter.delta(module), bounds.modules[module].rank, ranks, compute)
 
     cuts = dict(zip(bounds.modules, each(one, bounds.modules), strict=True))
     if ranks.max_size is not None:
@@ -60,7 +61,7 @@ def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Ea
     specs = {module: replace(known, rank=cuts[module].rank) for module, known in bounds.modules.items()}
     spec = replace(bounds, modules=specs, bounded=False)
     energy = {module: _energy(cut) for module, cut in cuts.items()}
-    modules = {module: _result(adapter.modules[module], cut) for module, cut in cuts.items()}
+    modules = {module: _result(adapter.delta(module), cut) for module, cut in cuts.items()}
     return Resized(Adapter(spec, modules, adapter.extras), energy)
 
 

@@ -61,9 +61,9 @@ def alpha_of(delta: Delta) -> float:
 def alphas(adapter: Adapter) -> dict[ModuleId, float]:
     """Each module's alpha as :func:`alpha_of` has it, the module named in errors."""
     found: dict[ModuleId, float] = {}
-    for module, delta in adapter.modules.items():
+    for module in adapter.modules:
         with inside(module):
-            found[module] = alpha_of(delta)
+            found[module] = alpha_of(adapter.delta(module))
     return found
 
 
@@ -93,7 +93,7 @@ def saved_tensors(adapter: Adapter, dtype: str | None = None) -> Iterator[SavedT
     """
     specs = saved_specs(adapter.spec, dtype)
     for module, known in adapter.spec.modules.items():
-        delta = adapter.modules[module]
+        delta = adapter.delta(module)
         delta = delta.transposed() if known.spelling.transposed else delta
         for suffix, make in ((ALPHA, _alpha), (DOWN, _down), (UP, _up)):
             name = known.spelling.stem + suffix

@@ -6,12 +6,13 @@ import torch
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.linalg import compact_svd
 from lorapipe.weights.randomness import permutation, rotation
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures import LowRank
 from lorapipe.weights.tensors import torch_dtype
 
 __all__ = ["permuted", "rotated", "shuffle"]
@@ -37,7 +38,7 @@ def shuffle(
 
     def one(module: ModuleId) -> Delta:
         with inside(module):
-            return change(adapter.modules[module], seed, str(module), dtype)
+            return change(adapter.delta(module), seed, str(module), dtype)
 
     return Adapter(spec, dict(zip(spec.modules, each(one, spec.modules), strict=True)))
 

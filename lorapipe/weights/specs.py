@@ -16,8 +16,10 @@ __all__ = [
     "AdapterSpec",
     "CheckpointSpec",
     "FileSpec",
+    "Form",
     "ModuleId",
     "ModuleSpec",
+    "Place",
     "Spec",
     "Spelling",
     "TensorSpec",
@@ -82,18 +84,41 @@ class Spelling:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """The format of a module that is no plain pair of factors.
+
+    ``name`` is what people call it: ``LoHa``, ``DoRA``, ``full difference``. ``tensors``
+    are those of the module in a file, by what follows the module's stem, in the order in
+    which they are written; none where there is no format for it (a sum of a LoHa and a
+    LoRA). ``additive`` says that it is a delta, which adds to a weight whatever that is;
+    others (DoRA, OFT) are a function of the weight.
+    """
+
+    name: str
+    tensors: tuple[tuple[str, TensorSpec], ...] = ()
+    additive: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for _, tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleSpec:
-    """A low-rank module: its delta's shape and stacked rank.
+    """A module: its weight's shape, the rank of its delta, how it is spelled.
 
     ``shape`` is ``[O, I, *k]`` in the reference key's orientation, as the file's
     factors have it: 2-D factors give ``[O, I]``, 4-D ones ``[O, I, kh, kw]`` (a 1x1
     kernel included), and the two are the same module when they differ by a 1x1
-    kernel only.
+    kernel only. Of a bias or a norm it is ``[O]``. ``rank`` is the stacked rank of a plain
+    LoRA, the rank of the exact factors of another additive form, 0 of a form that is
+    not additive; such a form may leave axes open, which are then 0 in ``shape``. ``form`` is ``None`` for plain factors, which stack.
     """
 
     shape: tuple[int, ...]
     rank: int
     spelling: Spelling
+    form: Form | None = None
 
     @property
     def columns(self) -> int:
@@ -109,6 +134,11 @@ class ModuleSpec:
     def elements(self) -> int:
         """Elements of both factors together."""
         return self.rank * (self.shape[0] + self.columns)
+
+    @property
+    def additive(self) -> bool:
+        """Whether the module is a delta, whatever the weight it is added to."""
+        return self.form is None or self.form.additive
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +176,33 @@ class AdapterSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a checkpoint keeps a reference weight, or some rows of it: its tensor ``key``.
+
+    Rows ``rows`` of the reference weight (all if ``None``) are the rows of the tensor from
+    ``first`` on. ``transposed`` says that the tensor is the weight's transpose; it is then
+    all of it.
+    """
+
+    key: str
+    rows: tuple[int, int] | None = None
+    first: int = 0
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSpec:
     """A checkpoint: its tensors in file order, and where the reference keys live.
 
-    ``keys`` maps a key of the family's reference layout to the file's own key.
+    ``keys`` maps a key of the family's reference layout to its places: one, unless the file
+    keeps the rows of a fused weight apart or in another order.
     ``touched`` holds the file keys that a merge changes. ``hidden``: see
     :class:`AdapterSpec`.
     """
 
     family: str | None
     tensors: Mapping[str, TensorSpec]
-    keys: Mapping[str, str]
+    keys: Mapping[str, tuple[Place, ...]]
     metadata: Mapping[str, str] = field(default_factory=dict)
     touched: frozenset[str] = frozenset()
     hidden: bool = False

@@ -126,7 +126,7 @@ def test_factors_keep_their_own_bytes(dtype: torch.dtype) -> None:
     values = {k: v.to(dtype) for k, v in sd1().items()}
     adapter = read_adapter(MemorySource(values))
     for module, known in adapter.spec.modules.items():
-        factors_ = adapter.modules[module].terms[0].factors.load()
+        factors_ = adapter.modules[module].terms[0].structure.load()
         up = values[f"{known.spelling.stem}.lora_up.weight"]
         assert factors_.up.dtype == dtype
         assert torch.equal(factors_.up.view(torch.uint8), up.flatten(1).view(torch.uint8))
@@ -500,4 +500,4 @@ def test_on_the_cpu_factors_stay_in_the_file() -> None:
         delta for m, delta in adapter.modules.items() if adapter.spec.modules[m].spelling.stem == TO_Q
     )
 
-    assert torch.equal(delta.terms[0].factors.load().up, values[f"{TO_Q}.lora_up.weight"].flatten(1))
+    assert torch.equal(delta.terms[0].structure.load().up, values[f"{TO_Q}.lora_up.weight"].flatten(1))

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from lorapipe.errors import InputError, RecipeError
 from lorapipe.formats.checkpoints import read_checkpoint, read_checkpoint_spec
 from lorapipe.formats.files import open_tensors
-from lorapipe.weights.specs import TensorSpec
+from lorapipe.weights.specs import Place, TensorSpec
 
 from .sources import HeaderSource, MemorySource, seeded
 
@@ -37,7 +37,7 @@ def test_every_tensor_is_kept_in_order() -> None:
     spec = read_checkpoint_spec(source)
     assert spec.family == "sd1"
     assert list(spec.tensors) == list(SD1)
-    assert dict(spec.keys) == {name: name for name in SD1}
+    assert dict(spec.keys) == {name: (Place(name),) for name in SD1}
     assert dict(spec.metadata) == {"modelspec.title": "x"}
     assert spec.touched == frozenset()
 
@@ -63,7 +63,7 @@ def test_the_layouts_are_recognised_whole_and_in_part(
 
 def test_an_unknown_checkpoint_is_kept_by_its_own_names() -> None:
     spec = read_checkpoint_spec(MemorySource({"blocks.0.weight": torch.ones(2, 2)}))
-    assert (spec.family, dict(spec.keys)) == (None, {"blocks.0.weight": "blocks.0.weight"})
+    assert (spec.family, dict(spec.keys)) == (None, {"blocks.0.weight": (Place("blocks.0.weight"),)})
 
 
 def test_an_ambiguous_family_must_be_said() -> None:

@@ -17,9 +17,10 @@ from lorapipe.errors import InputError
 from lorapipe.formats.safetensors_writer import write_safetensors
 from lorapipe.formats.stored import read_stored, write_stored
 from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, LowRank, Term
-from lorapipe.weights.lazy import LazyFactors
+from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+from lorapipe.weights.structures import LowRank
 
 from .sources import NAMES, seeded
 
@@ -89,8 +90,8 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path, adapter: Adapter) -
         assert len(found.modules[place].terms) == len(delta.terms)
         for one, two in zip(found.modules[place].terms, delta.terms, strict=True):
             assert struct.pack("d", one.coefficient) == struct.pack("d", two.coefficient)
-            assert same(one.factors.load().up, two.factors.load().up)
-            assert same(one.factors.load().down, two.factors.load().down)
+            assert same(one.structure.load().up, two.structure.load().up)
+            assert same(one.structure.load().down, two.structure.load().down)
     assert all(same(found.extras[name], extra) for name, extra in adapter.extras.items())
 
 
@@ -162,10 +163,10 @@ def test_factors_are_read_when_they_are_used_and_the_file_outlives_its_name(tmp_
     path.write_bytes(stored(Adapter(spec, {module: Delta((3, 4), (Term(0.5, factors),))})))
     found = read_stored(path)
     (term,) = found.modules[module].terms
-    assert isinstance(term.factors, LazyFactors)
+    assert isinstance(term.structure, Lazy)
     path.unlink()
     for _ in range(2):
-        again = term.factors.load()
+        again = term.structure.load()
         assert same(again.up, factors.up)
         assert same(again.down, factors.down)
 

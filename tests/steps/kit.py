@@ -22,6 +22,7 @@ from lorapipe.weights.specs import (
     FileSpec,
     ModuleId,
     ModuleSpec,
+    Place,
     Spec,
     Spelling,
     TensorSpec,
@@ -72,7 +73,7 @@ def model(family: str | None = "sd1", dtype: str = "F16") -> CheckpointSpec:
     """The spec of a checkpoint with a place for each of the modules, and a bias."""
     tensors = {module.key: TensorSpec(dtype, shape) for module, shape in SHAPES.items()}
     tensors["bias"] = TensorSpec("F32", (20,))
-    return CheckpointSpec(family, tensors, {key: key for key in tensors})
+    return CheckpointSpec(family, tensors, {key: (Place(key),) for key in tensors})
 
 
 def given(files: Mapping[str, Path] | None = None, /, **ports: Any) -> Inputs[Any]:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lorapipe.errors import RecipeError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
-from lorapipe.weights.specs import FLOATING, CheckpointSpec, TensorSpec
+from lorapipe.weights.specs import FLOATING, CheckpointSpec, Place, TensorSpec
 
 from ..bench import KEYS, SHAPES, TO_Q, Bench
 from .kit import FILE, given, infer, load, lora, model, options, work, written
@@ -51,7 +51,7 @@ def test_a_checkpoints_tensors_stand_in_its_own_order_and_only_floating_ones_are
 
 
 def test_the_cost_is_the_bytes_written_and_a_checkpoint_is_never_held_but_for_some_slabs() -> None:
-    large = CheckpointSpec("sd1", {"w": TensorSpec("F16", (10**6, 10**4))}, {"w": "w"})
+    large = CheckpointSpec("sd1", {"w": TensorSpec("F16", (10**6, 10**4))}, {"w": (Place("w"),)})
     for spec, peak in ((lora(4), 0), (model(), model().nbytes), (large, 6 * 2**23 * 2)):
         inputs = given(TO, save=spec)
         out = infer("save", inputs)

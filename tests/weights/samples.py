@@ -13,16 +13,18 @@ import numpy.typing as npt
 import torch
 
 from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.saving import saved_tensors
 from lorapipe.weights.specs import (
     AdapterSpec,
     CheckpointSpec,
     ModuleId,
     ModuleSpec,
+    Place,
     Spelling,
     TensorSpec,
 )
+from lorapipe.weights.structures import LowRank
 
 Matrix = npt.NDArray[np.float64]
 
@@ -59,7 +61,7 @@ def delta(
 
 def dense(value: Delta) -> Matrix:
     """``sum c * up @ down`` term by term, ``[O, I*k]``."""
-    loaded = [(t.coefficient, t.factors.load()) for t in value.terms]
+    loaded = [(t.coefficient, t.structure.load()) for t in value.terms]
     return sum_of((c, to_numpy(f.up) @ to_numpy(f.down)) for c, f in loaded)
 
 
@@ -174,4 +176,4 @@ class Memory:
 
 def checkpoint_spec(source: Memory, family: str | None = "sd1") -> CheckpointSpec:
     """Every tensor under its own name as reference key."""
-    return CheckpointSpec(family, source.tensors, {key: key for key in source.tensors})
+    return CheckpointSpec(family, source.tensors, {key: (Place(key),) for key in source.tensors})

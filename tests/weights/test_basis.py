@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from lorapipe.weights import basis as bases
 from lorapipe.weights.basis import basis, triangle
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.linalg import compact_svd, core
+from lorapipe.weights.structures import LowRank
 
 from .samples import Matrix, to_numpy
 
@@ -137,7 +138,7 @@ DELTAS = {
 def dense_of(value: Delta) -> Matrix:
     total = np.zeros(value.shape)
     for term in value.terms:
-        pair = term.factors.load()
+        pair = term.structure.load()
         total += term.coefficient * to_numpy(pair.up) @ to_numpy(pair.down)
     return total
 

@@ -6,7 +6,15 @@ import pytest
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.binding import Bound, bind, report
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+from lorapipe.weights.specs import (
+    AdapterSpec,
+    CheckpointSpec,
+    ModuleId,
+    ModuleSpec,
+    Place,
+    Spelling,
+    TensorSpec,
+)
 
 TITLES = {"sd1": "SD 1.x", "sdxl": "SDXL"}
 
@@ -19,7 +27,7 @@ def model(
     tensors: dict[str, tuple[int, ...]], dtype: str = "F16", family: str | None = "sd1", prefix: str = ""
 ) -> CheckpointSpec:
     specs = {prefix + key: TensorSpec(dtype, shape) for key, shape in tensors.items()}
-    return CheckpointSpec(family, specs, {key: prefix + key for key in tensors})
+    return CheckpointSpec(family, specs, {key: (Place(prefix + key),) for key in tensors})
 
 
 Q = ModuleId("unet", "attn.to_q.weight")

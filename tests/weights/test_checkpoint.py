@@ -13,9 +13,10 @@ from lorapipe.weights import checkpoint as under_test
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.binding import bind
 from lorapipe.weights.checkpoint import Checkpoint, merge
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.shuffle import shuffle
 from lorapipe.weights.specs import ModuleId, TensorSpec
+from lorapipe.weights.structures import LowRank
 from lorapipe.weights.tensors import from_bytes
 
 from .samples import (
@@ -217,7 +218,7 @@ def test_merges_chain_in_order(loras: tuple[Adapter, Adapter]) -> None:
     base = model(torch.float16)
     chained = merged(merged(base, (0.7, loras[0])), (-0.3, loras[1]))
     at_once = merged(base, (0.7, loras[0]), (-0.3, loras[1]))
-    assert [e.delta.terms[0].coefficient for e in chained.edits[LINEAR.key]] == [0.35, -0.3]
+    assert [e.value.terms[0].coefficient for e in chained.edits[LINEAR.key]] == [0.35, -0.3]
     assert torch.equal(result(chained, LINEAR.key), result(at_once, LINEAR.key))
 
 

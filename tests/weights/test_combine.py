@@ -49,7 +49,7 @@ def test_concat_computes_and_copies_nothing() -> None:
     a, b = adapter(8, 0.5), adapter(12, seed=3)
     joined = concat([("a", 0.7, a), ("b", -0.4, b)]).modules[CONV]
     assert [t.coefficient for t in joined.terms] == [0.7 * 0.5, -0.4]
-    assert joined.terms[1].factors is b.modules[CONV].terms[0].factors
+    assert joined.terms[1].structure is b.modules[CONV].terms[0].structure
 
 
 def test_modules_of_one_side_keep_their_own_weight() -> None:
@@ -83,8 +83,8 @@ def test_cutting_a_fused_weight_loses_nothing() -> None:
         start, stop = module.rows or (0, 0)
         expected[start:stop] -= dense(split.modules[module])
         np.testing.assert_allclose(dense(joined.modules[module]), expected[start:stop])
-        shared = joined.modules[module].terms[0].factors.down
-        assert shared is fused.modules[whole].terms[0].factors.down
+        shared = joined.modules[module].terms[0].structure.down
+        assert shared is fused.modules[whole].terms[0].structure.down
 
 
 def test_extras_of_all_terms_pass() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lorapipe.errors import RecipeError
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.structures import LowRank
 
 from .samples import delta, dense, factors, to_numpy
 
@@ -36,7 +37,7 @@ def test_scaling_shares_the_factors() -> None:
     value = delta((4, 6), (0.5, 3))
     scaled = value.scaled(-3.0)
     assert scaled.terms[0].coefficient == -1.5
-    assert scaled.terms[0].factors is value.terms[0].factors
+    assert scaled.terms[0].structure is value.terms[0].structure
 
 
 def test_scaling_by_one_is_the_delta_itself() -> None:
@@ -73,9 +74,9 @@ def test_rows_slice_up_and_share_down() -> None:
     value = delta((12, 10), (0.5, 3))
     part = value.rows(4, 8)
     assert part.shape == (4, 10)
-    assert part.terms[0].factors.down is value.terms[0].factors.down
-    assert part.terms[0].factors.up.untyped_storage().data_ptr() == (
-        value.terms[0].factors.up.untyped_storage().data_ptr()
+    assert part.terms[0].structure.down is value.terms[0].structure.down
+    assert part.terms[0].structure.up.untyped_storage().data_ptr() == (
+        value.terms[0].structure.up.untyped_storage().data_ptr()
     )
     np.testing.assert_allclose(dense(part), dense(value)[4:8])
 
@@ -90,7 +91,7 @@ def test_the_transpose_is_the_transpose() -> None:
 def test_folding_equal_magnitudes_keeps_the_values_and_puts_signs_on_up(magnitude: float) -> None:
     value = delta((6, 5), (magnitude, 2), (-magnitude, 3), dtype=torch.float16)
     folded = value.folded(torch.float64)
-    a, b = (term.factors for term in value.terms)
+    a, b = (term.structure for term in value.terms)
     assert folded.coefficient == magnitude
     assert torch.equal(folded.factors.up, torch.cat([a.up, -b.up], dim=1))
     assert torch.equal(folded.factors.down, torch.cat([a.down, b.down]))
@@ -99,7 +100,7 @@ def test_folding_equal_magnitudes_keeps_the_values_and_puts_signs_on_up(magnitud
 
 def test_folding_one_positive_term_copies_nothing() -> None:
     value = delta((6, 5), (0.25, 2))
-    assert value.folded(torch.float64).factors.up is value.terms[0].factors.up
+    assert value.folded(torch.float64).factors.up is value.terms[0].structure.up
 
 
 def test_folding_factors_of_two_dtypes_is_exact() -> None:
@@ -112,7 +113,7 @@ def test_folding_factors_of_two_dtypes_is_exact() -> None:
 def test_folding_unequal_magnitudes_puts_the_root_on_both_factors() -> None:
     value = delta((6, 5), (4.0, 1), (-9.0, 1), dtype=torch.float64)
     folded = value.folded(torch.float64)
-    a, b = (term.factors for term in value.terms)
+    a, b = (term.structure for term in value.terms)
     assert folded.coefficient == 1.0
     assert torch.equal(folded.factors.up, torch.cat([2 * a.up, -3 * b.up], dim=1))
     assert torch.equal(folded.factors.down, torch.cat([2 * a.down, 3 * b.down]))

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.ranks import Ranks
 from lorapipe.weights.resize import resize
 from lorapipe.weights.saving import saved_tensors
 from lorapipe.weights.shuffle import shuffle
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling
+from lorapipe.weights.structures import LowRank
 
 from .samples import NAMES, Matrix, error, loaded, sum_of
 
@@ -41,7 +42,7 @@ def lora(tensors: dict[str, torch.Tensor]) -> Adapter:
             shape = (up.shape[0], *down.shape[1:])
             modules[ModuleId("", of)] = Delta(shape, (Term(float(alpha) / rank, factors),))
     specs = {m: ModuleSpec(d.shape, d.rank, Spelling(m.key)) for m, d in modules.items()}
-    dtypes = {NAMES[d.terms[0].factors.load().up.dtype] for d in modules.values()}
+    dtypes = {NAMES[d.terms[0].structure.load().up.dtype] for d in modules.values()}
     return Adapter(AdapterSpec(None, specs, dtypes.pop() if len(dtypes) == 1 else "F32"), modules)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from lorapipe.weights.delta import Delta, LowRank, Term
-from lorapipe.weights.lazy import LazyFactors
+from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.lazy import Lazy
+from lorapipe.weights.structures import LowRank
 
 from .samples import factors
 
@@ -22,9 +23,9 @@ class Shelf:
         return self.pair
 
 
-def lazy(out: int = 6, into: int = 5, rank: int = 3) -> tuple[Shelf, LazyFactors]:
+def lazy(out: int = 6, into: int = 5, rank: int = 3) -> tuple[Shelf, Lazy]:
     shelf = Shelf(factors((out, into), rank, seed=1))
-    return shelf, LazyFactors((out, into), rank, shelf.take)
+    return shelf, Lazy((out, into), rank, shelf.take)
 
 
 def test_nothing_is_read_until_the_numbers_are_used() -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.linalg import compact_svd, core
+from lorapipe.weights.structures import LowRank
 
 from .samples import delta, dense, factors, to_numpy
 

@@ -92,7 +92,7 @@ def test_joining_q_k_and_v_into_a_fused_weight_keeps_their_strength() -> None:
 def test_resizing_changes_no_value_by_clamping() -> None:
     """kohya and supermerger clamp both factors at their 0.99 quantile after the SVD."""
     spiked = delta((40, 30), (1.0, 4))
-    spiked.terms[0].factors.up[0, 0] = 100.0
+    spiked.terms[0].structure.up[0, 0] = 100.0
     value = adapter_of({LINEAR: spiked})
     (small,) = saved(resize(concat([("a", 1.0, value), ("b", 1e-9, value)]), Ranks(4)).adapter).values()
     close(small, (1 + 1e-9) * dense(spiked))

@@ -8,9 +8,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lorapipe.errors import BuildError, RecipeError
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size
 from lorapipe.weights.resize import resize
+from lorapipe.weights.structures import LowRank
 
 from .samples import CONV, LINEAR, POINT, SHAPES, TEXT, Matrix, adapter, adapter_of, delta, dense
 
@@ -62,9 +63,9 @@ def test_energy_is_retained_energy() -> None:
 
 def test_the_result_has_coefficient_one_and_the_compute_dtype() -> None:
     (term,) = resize(adapter(rank=4, s=0.3), Ranks(2)).adapter.modules[LINEAR].terms
-    assert (term.coefficient, term.factors.up.dtype) == (1.0, torch.float64)
+    assert (term.coefficient, term.structure.up.dtype) == (1.0, torch.float64)
     (term,) = resize(adapter(rank=4, s=0.3), Ranks(2), compute="float32").adapter.modules[LINEAR].terms
-    assert term.factors.up.dtype == torch.float32
+    assert term.structure.up.dtype == torch.float32
 
 
 def test_the_shape_of_the_kernel_stays() -> None:
@@ -201,8 +202,8 @@ class Shapes(TorchDispatchMode):
 def test_no_delta_is_ever_formed(ranks: Ranks, condition: float) -> None:
     value = adapter_of({LINEAR: delta((90, 80), (1.0, 4), (0.5, 4)), CONV: delta((64, 20, 3, 3), (1.0, 8))})
     for known in value.modules.values():
-        known.terms[0].factors.load().up[:, 0] /= condition
-        known.terms[0].factors.load().up[:, 1] += known.terms[0].factors.load().up[:, 2] * condition
+        known.terms[0].structure.load().up[:, 0] /= condition
+        known.terms[0].structure.load().up[:, 1] += known.terms[0].structure.load().up[:, 2] * condition
     with Shapes() as seen:
         resize(value, ranks)
     # The largest thing is a whole factor: its down, [8, 180]. A delta has 90 x 80 or 64 x 180.

@@ -9,9 +9,10 @@ import torch
 from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.saving import alpha_of, alphas, saved_tensors
 from lorapipe.weights.shuffle import shuffle
+from lorapipe.weights.structures import LowRank
 
 from .samples import (
     CONV,
@@ -37,7 +38,7 @@ def file_of(value: Adapter, dtype: str | None = None) -> dict[str, torch.Tensor]
 def test_equal_magnitudes_keep_the_bytes_and_alpha_carries_the_strength() -> None:
     value = delta((12, 10), (0.5, 8), (-0.5, 4), dtype=torch.float16)
     saved = saved_module(value, "F16")
-    a, b = (term.factors for term in value.terms)
+    a, b = (term.structure for term in value.terms)
     assert torch.equal(saved.up, torch.cat([a.up, -b.up], dim=1))
     assert torch.equal(saved.down, torch.cat([a.down, b.down]))
     assert saved.alpha == 6.0
@@ -47,8 +48,8 @@ def test_a_lora_saved_as_it_came_has_its_own_bytes_and_alpha() -> None:
     value = delta((12, 10), (4.0 / 8, 8), dtype=torch.bfloat16)
     saved = saved_module(value, "BF16")
     assert saved.up is not None
-    assert torch.equal(saved.up, value.terms[0].factors.up)
-    assert torch.equal(saved.down, value.terms[0].factors.down)
+    assert torch.equal(saved.up, value.terms[0].structure.up)
+    assert torch.equal(saved.down, value.terms[0].structure.down)
     assert saved.alpha == 4.0
 
 
@@ -62,7 +63,7 @@ def test_every_alpha_comes_back_as_its_float32(alpha: float, rank: int) -> None:
 def test_unequal_magnitudes_share_their_root_and_alpha_is_the_rank() -> None:
     value = delta((12, 10), (0.7, 2), (-0.4, 3), dtype=torch.float64)
     saved = saved_module(value, "F64")
-    a, b = (term.factors for term in value.terms)
+    a, b = (term.structure for term in value.terms)
     assert torch.equal(saved.up, torch.cat([a.up * 0.7**0.5, b.up * -(0.4**0.5)], dim=1))
     assert torch.equal(saved.down, torch.cat([a.down * 0.7**0.5, b.down * 0.4**0.5]))
     assert saved.alpha == 5.0
@@ -72,7 +73,7 @@ def test_roots_are_taken_in_float64_and_rounded_once() -> None:
     value = delta((40, 30), (0.7, 8), (-0.4, 8), dtype=torch.float16)
     saved = saved_module(value, "F16")
     roots = np.repeat(np.sqrt([0.7, 0.4]), 8)[:, None]
-    down = torch.cat([t.factors.down for t in value.terms]).to(torch.float64).numpy()
+    down = torch.cat([t.structure.down for t in value.terms]).to(torch.float64).numpy()
     np.testing.assert_array_equal(saved.down.numpy(), (down * roots).astype(np.float16))
 
 
@@ -106,7 +107,7 @@ def test_a_transposed_spelling_is_the_transposed_delta(coefficients: tuple[float
 def test_signs_go_to_the_files_up_even_when_transposed() -> None:
     value = delta((12, 10), (-1.0, 3))
     saved = saved_module(value, "F32", transposed=True)
-    assert torch.equal(saved.down, value.terms[0].factors.up.T)
+    assert torch.equal(saved.down, value.terms[0].structure.up.T)
 
 
 def test_a_saved_lora_reads_back_as_its_delta_to_1e_6() -> None:

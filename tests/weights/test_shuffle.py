@@ -9,10 +9,11 @@ import torch
 from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
-from lorapipe.weights.delta import Delta, LowRank, Term
+from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.randomness import rotation
 from lorapipe.weights.shuffle import shuffle
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures import LowRank
 
 from .samples import (
     LINEAR,
@@ -62,32 +63,32 @@ def test_unrotated_with_the_known_seed_no_source_shows(
     shuffled = shuffle(both, seed)
     for module in SHAPES:
         (term,) = shuffled.modules[module].terms
-        q = to_numpy(rotation(seed, str(module), term.factors.rank))
-        up, down = to_numpy(term.factors.up), to_numpy(term.factors.down)
+        q = to_numpy(rotation(seed, str(module), term.structure.rank))
+        up, down = to_numpy(term.structure.up), to_numpy(term.structure.down)
         for source in sources:
             (held,) = source.modules[module].terms
             for undone in (np.eye(len(q)), q):
-                assert similarity((up @ undone.T).T, to_numpy(held.factors.up).T) < 0.99999
-                assert similarity(undone @ down, to_numpy(held.factors.down)) < 0.99999
+                assert similarity((up @ undone.T).T, to_numpy(held.structure.up).T) < 0.99999
+                assert similarity(undone @ down, to_numpy(held.structure.down)) < 0.99999
 
 
 def test_unrotating_gives_the_deltas_own_svd(both: Adapter) -> None:
     (term,) = shuffle(both, 5).modules[LINEAR].terms
     q = to_numpy(rotation(5, str(LINEAR), 7))
     u, s, _ = np.linalg.svd(dense(both.modules[LINEAR]))
-    found = to_numpy(term.factors.up) @ q.T
+    found = to_numpy(term.structure.up) @ q.T
     np.testing.assert_allclose(np.abs(found), np.abs(u[:, :7] * np.sqrt(s[:7])), atol=1e-12)
 
 
 def test_permuting_hides_nothing(both: Adapter, sources: tuple[Adapter, Adapter]) -> None:
     (term,) = shuffle(both, 0, "permute").modules[LINEAR].terms
     (held,) = sources[0].modules[LINEAR].terms
-    assert similarity(to_numpy(term.factors.up).T, to_numpy(held.factors.up).T) > 0.9999999
+    assert similarity(to_numpy(term.structure.up).T, to_numpy(held.structure.up).T) > 0.9999999
 
 
 def test_seeds_and_modules_rotate_differently_and_again_the_same(both: Adapter) -> None:
     first, again, other = shuffle(both, 1), shuffle(both, 1), shuffle(both, 2)
-    up = [v.modules[LINEAR].terms[0].factors.up for v in (first, again, other)]
+    up = [v.modules[LINEAR].terms[0].structure.up for v in (first, again, other)]
     assert torch.equal(up[0], up[1])
     assert not torch.allclose(up[0], up[2])
 
@@ -95,24 +96,24 @@ def test_seeds_and_modules_rotate_differently_and_again_the_same(both: Adapter) 
 def test_the_canonical_name_seeds_not_the_spelling() -> None:
     value = delta((12, 10), (1.0, 4))
     there, elsewhere = ModuleId("unet", "a.weight"), ModuleId("te", "a.weight")
-    rotated = [shuffle(adapter_of({m: value})).modules[m].terms[0].factors.up for m in (there, elsewhere)]
+    rotated = [shuffle(adapter_of({m: value})).modules[m].terms[0].structure.up for m in (there, elsewhere)]
     assert torch.equal(*rotated)
     rows = ModuleId("unet", "a.weight", (0, 12))
     assert not torch.allclose(
-        rotated[0], shuffle(adapter_of({rows: value})).modules[rows].terms[0].factors.up
+        rotated[0], shuffle(adapter_of({rows: value})).modules[rows].terms[0].structure.up
     )
 
 
 def test_the_result_is_a_function_of_the_delta_alone() -> None:
     """Another factorisation of the same delta gives the same file, up to rounding."""
-    a = Delta((12, 10), (Term(1.0, (held := delta((12, 10), (1.0, 4)).terms[0].factors)),))
+    a = Delta((12, 10), (Term(1.0, (held := delta((12, 10), (1.0, 4)).terms[0].structure)),))
     mix = torch.from_numpy(np.random.default_rng(5).standard_normal((4, 4)))
     other = LowRank(held.up.double() @ mix, torch.linalg.inv(mix) @ held.down.double())
     b = Delta((12, 10), (Term(0.5, other), Term(0.5, other)))
     first, second = (shuffle(adapter_of({LINEAR: v}), 3).modules[LINEAR] for v in (a, b))
     np.testing.assert_allclose(
-        to_numpy(first.terms[0].factors.up @ rotation(3, str(LINEAR), 4).T),
-        to_numpy(second.terms[0].factors.up @ rotation(3, str(LINEAR), 8).T)[:, :4],
+        to_numpy(first.terms[0].structure.up @ rotation(3, str(LINEAR), 4).T),
+        to_numpy(second.terms[0].structure.up @ rotation(3, str(LINEAR), 8).T)[:, :4],
         atol=1e-11,
     )
 
@@ -120,17 +121,17 @@ def test_the_result_is_a_function_of_the_delta_alone() -> None:
 def test_permuting_equal_strengths_keeps_the_bytes() -> None:
     value = adapter_of({LINEAR: delta((12, 10), (0.5, 3), (-0.5, 2), dtype=torch.float16)}, dtype="F16")
     (term,) = shuffle(value, 0, "permute").modules[LINEAR].terms
-    sources = [t.factors for t in value.modules[LINEAR].terms]
+    sources = [t.structure for t in value.modules[LINEAR].terms]
     expected = torch.cat([sources[0].down, sources[1].down])
     assert term.coefficient == 0.5
-    assert sorted(term.factors.down.tolist()) == sorted(expected.tolist())
-    assert term.factors.down.dtype == torch.float16
+    assert sorted(term.structure.down.tolist()) == sorted(expected.tolist())
+    assert term.structure.down.dtype == torch.float16
 
 
 def nearly_cancelling() -> Adapter:
     """A - B where B is A and a little more, in factors of ordinary size."""
-    a = delta((64, 48), (1.0, 16), seed=1, dtype=torch.float64).terms[0].factors
-    nudge = delta((64, 48), (1.0, 16), seed=2, dtype=torch.float64).terms[0].factors
+    a = delta((64, 48), (1.0, 16), seed=1, dtype=torch.float64).terms[0].structure
+    nudge = delta((64, 48), (1.0, 16), seed=2, dtype=torch.float64).terms[0].structure
     b = LowRank(a.up + 1e-2 * nudge.up, a.down + 1e-2 * nudge.down)
     return adapter_of({LINEAR: Delta((64, 48), (Term(1.0, a), Term(-1.0, b)))}, dtype="F16")
 
@@ -155,11 +156,11 @@ def test_a_near_cancelling_difference_survives_fp16_through_rotate() -> None:
 
 
 def test_zero_components_are_zero_before_the_rotation() -> None:
-    held = delta((12, 10), (1.0, 2)).terms[0].factors
+    held = delta((12, 10), (1.0, 2)).terms[0].structure
     doubled = adapter_of({LINEAR: Delta((12, 10), (Term(0.7, held), Term(0.2, held)))})
     (term,) = shuffle(doubled).modules[LINEAR].terms
-    undone = to_numpy(term.factors.up) @ to_numpy(rotation(0, str(LINEAR), 4)).T
-    assert term.factors.rank == 4
+    undone = to_numpy(term.structure.up) @ to_numpy(rotation(0, str(LINEAR), 4)).T
+    assert term.structure.rank == 4
     np.testing.assert_allclose(undone[:, 2:], 0, atol=1e-15)
 
 

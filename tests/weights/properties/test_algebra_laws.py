@@ -39,7 +39,7 @@ def test_dense_and_norm_agree_with_numpy(value: Delta) -> None:
     expected = dense(value)
     size = max(float(np.linalg.norm(expected)), 1.0)
     np.testing.assert_allclose(
-        to_numpy(value.dense(value.terms[0].factors.up.double().dtype)), expected, atol=1e-12 * size
+        to_numpy(value.dense(value.terms[0].structure.up.double().dtype)), expected, atol=1e-12 * size
     )
     np.testing.assert_allclose(norm(value), np.linalg.norm(expected), atol=1e-12 * size)
 
@@ -60,8 +60,8 @@ def test_concat_associates(a: Adapter, b: Adapter, c: Adapter, w: float) -> None
     same(flat, right)
     for module, of_module in flat.modules.items():
         for other in (left, right):
-            found = [(t.coefficient, t.factors) for t in other.modules[module].terms]
-            assert found == [(t.coefficient, t.factors) for t in of_module.terms]
+            found = [(t.coefficient, t.structure) for t in other.modules[module].terms]
+            assert found == [(t.coefficient, t.structure) for t in of_module.terms]
 
 
 @LAWS

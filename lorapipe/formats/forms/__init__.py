@@ -1,0 +1,10 @@
+"""The formats of adapters, one module each, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["FORMS"]
+
+FORMS: Mapping[str, str] = {}
+"""Modules with a ``FORM``, by the format's name. The first whose tensors a module has is its format."""

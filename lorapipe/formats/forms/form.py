@@ -1,0 +1,70 @@
+"""The port of adapter formats: which tensors make a module, and what they mean.
+
+A format is one module beside this one with a ``FORM``, and a row in
+:data:`lorapipe.formats.forms.FORMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorapipe.weights.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lorapipe.weights.operators.operator import Operator
+    from lorapipe.weights.structures import Loaded
+
+__all__ = ["AdapterForm", "Measured", "Misshapen", "Specs", "Tensors"]
+
+Specs = Mapping[str, TensorSpec]
+"""A module's tensors by role: what stands behind the module's stem in the format's own spelling."""
+
+Tensors = Mapping[str, "Callable[[], Tensor]"]
+"""The same tensors' numbers, each read when it is asked for, in its own dtype and shape."""
+
+
+class Misshapen(ValueError):  # noqa: N818  # not an error for users: the reader makes a problem of the file of it
+    """What is wrong with a module's tensors: a kebab-case ``code`` and a text of shapes."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the headers say of a module: the shape of its weight, and the rank of its delta.
+
+    ``shape`` is ``[O, I, *k]``, or ``[O]`` of a bias or norm. An axis of which a format
+    that is no delta knows nothing is 0: OFT's blocks tell O and not I. ``rank`` as in
+    :class:`~lorapipe.weights.specs.ModuleSpec`; ``divisor`` is what alpha is divided by
+    (``None``: the format has no alpha).
+    """
+
+    shape: tuple[int, ...]
+    rank: int
+    divisor: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterForm:
+    """A format of adapters.
+
+    ``roles`` are its tensors in the order in which they are written, each with the other
+    spellings that are understood: ``{".lora_up.weight": (".lora_B.weight",)}``. A module is
+    of the format if it has all of ``needed`` and nothing but ``roles`` and an alpha.
+    ``measure`` raises :class:`Misshapen`. ``value`` gives the structure, whose coefficient
+    is ``alpha / divisor`` (1 without alpha), or the operator, which takes alpha itself;
+    ``additive`` says which. Neither is called with other tensors than ``measure`` has seen.
+    """
+
+    name: str
+    roles: Mapping[str, tuple[str, ...]]
+    needed: frozenset[str]
+    measure: Callable[[Specs], Measured]
+    value: Callable[[Tensors, float | None], Loaded | Operator]
+    additive: bool = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from pathlib import Path
 
 __all__ = [
     "DTYPES",
@@ -16,6 +17,7 @@ __all__ = [
     "AdapterSpec",
     "CheckpointSpec",
     "FileSpec",
+    "FolderSpec",
     "Form",
     "ModuleId",
     "ModuleSpec",
@@ -191,13 +193,27 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderSpec:
+    """The folder that a checkpoint came in, apart from its weights.
+
+    ``stems`` maps each component (``""`` where tensors' names begin with none) to what its
+    files of weights are called before ``.safetensors``. ``carried`` maps the other files that
+    go along when the checkpoint is saved as a folder, by name relative to ``path``, to their bytes.
+    """
+
+    path: Path
+    stems: Mapping[str, str]
+    carried: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSpec:
     """A checkpoint: its tensors in file order, and where the reference keys live.
 
     ``keys`` maps a key of the family's reference layout to its places: one, unless the file
     keeps the rows of a fused weight apart or in another order.
     ``touched`` holds the file keys that a merge changes. ``hidden``: see
-    :class:`AdapterSpec`.
+    :class:`AdapterSpec`. ``folder`` is the one that it came in, if it came in one.
     """
 
     family: str | None
@@ -206,6 +222,7 @@ class CheckpointSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     touched: frozenset[str] = frozenset()
     hidden: bool = False
+    folder: FolderSpec | None = None
 
     @property
     def nbytes(self) -> int:
@@ -216,16 +233,21 @@ class CheckpointSpec:
 class FileSpec:
     """What ``save`` will write: the tensors in file order.
 
-    ``bounded`` says that sizes are upper bounds: see :class:`AdapterSpec`.
+    ``bounded`` says that sizes are upper bounds: see :class:`AdapterSpec`. Of a folder,
+    ``files`` maps each file of weights, by relative name, to the tensors in it, one after the
+    other in the order of ``tensors``; ``others`` the further files to their bytes, as far as
+    these are known before. Without ``files`` it is a single file.
     """
 
     tensors: Mapping[str, TensorSpec]
     bounded: bool = False
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors; at most, where sizes are bounds."""
-        return sum(t.nbytes for t in self.tensors.values())
+        """Bytes of all tensors and further files; at most, where sizes are bounds."""
+        return sum(t.nbytes for t in self.tensors.values()) + sum(self.others.values())
 
     def admits(self, found: Mapping[str, TensorSpec]) -> bool:
         """Whether a file of the tensors ``found`` is what this spec foretold."""

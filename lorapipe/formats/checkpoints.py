@@ -39,6 +39,7 @@ def read_checkpoint_spec(source: TensorSource, family: str | None = None) -> Che
         tensors=source.tensors,
         keys=MappingProxyType({name: (Place(name),) for name in source.tensors}),
         metadata=source.metadata,
+        folder=getattr(source, "folder", None),
     )
 
 

@@ -114,7 +114,8 @@ class ModuleSpec:
     kernel included), and the two are the same module when they differ by a 1x1
     kernel only. Of a bias or a norm it is ``[O]``. ``rank`` is the stacked rank of a plain
     LoRA, the rank of the exact factors of another additive form, 0 of a form that is
-    not additive; such a form may leave axes open, which are then 0 in ``shape``. ``form`` is ``None`` for plain factors, which stack.
+    not additive; such a form may leave axes open, which are then 0 in ``shape``. ``form``
+    is ``None`` for plain factors, which stack.
     """
 
     shape: tuple[int, ...]

@@ -27,8 +27,11 @@ Tensors = Mapping[str, "Callable[[], Tensor]"]
 """The same tensors' numbers, each read when it is asked for, in its own dtype and shape."""
 
 
-class Misshapen(ValueError):  # noqa: N818  # not an error for users: the reader makes a problem of the file of it
-    """What is wrong with a module's tensors: a kebab-case ``code`` and a text of shapes."""
+class Misshapen(ValueError):
+    """What is wrong with a module's tensors: a kebab-case ``code`` and a text of shapes.
+
+    The reader makes it one of the file's problems.
+    """
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)

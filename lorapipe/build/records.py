@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from lorapipe.errors import BuildError, InputError
 from lorapipe.plan.files import InputFile
-from lorapipe.store.atomic import Hook, Staged, sweep
+from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
+from lorapipe.store.temporaries import sweep
 
 if TYPE_CHECKING:
     from typing_extensions import Self

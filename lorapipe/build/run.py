@@ -18,8 +18,9 @@ from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
-from lorapipe.store.atomic import Hook, stage, sweep
+from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.lockfile import write
+from lorapipe.store.temporaries import sweep
 from lorapipe.weights.specs import FileSpec
 
 __all__ = ["MODELS_VARIABLE", "Options", "build", "plan", "recipe_folder"]

@@ -4,7 +4,9 @@ One concept a module; :mod:`lorapipe.store.store` opens them together:
 
 * ``paths``: where the store lives. Looking never creates it.
 * ``digest``: the sha256 of files, and the state by which a file is known again.
-* ``atomic``: files that are absent, old or new, never partial.
+* ``atomic``, ``folders``: files and folders that are absent, old or new, never partial.
+* ``disk``, ``temporaries``: what these two ask of the disk, and what they leave on it when killed.
+* ``contents``: the digest of a folder.
 * ``database``: the sqlite file under memo, journal and entries.
 * ``memo``: digests remembered by file state, so that an unchanged file is not read again.
 * ``journal``: which outputs are ours.

@@ -18,11 +18,12 @@ from types import MappingProxyType
 from typing import BinaryIO, cast
 
 from lorapipe.errors import BuildError, InputError
-from lorapipe.store.atomic import Hook, stage, sweep
+from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.database import Database
 from lorapipe.store.digest import HashingFile, is_sha256
 from lorapipe.store.memo import Memo
 from lorapipe.store.paths import StorePaths, unwritable
+from lorapipe.store.temporaries import sweep
 
 __all__ = ["Entries", "Entry", "Write"]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lorapipe.store.atomic import Hook, Staged, stage
+from lorapipe.store.atomic import Hook, Staged, no_hook, stage
+from lorapipe.store.contents import listing_digest
 from lorapipe.store.database import Database
 from lorapipe.store.digest import FileState
 from lorapipe.store.entries import Entries
+from lorapipe.store.folders import StagedFolder, stage_folder
 from lorapipe.store.journal import Journal
 from lorapipe.store.memo import Memo
 from lorapipe.store.paths import StorePaths, store_root
@@ -19,10 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Store", "open_store"]
-
-
-def _ignore(point: str) -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +52,33 @@ class Store:
         memoised when the store is closed. Raises :class:`~lorapipe.errors.BuildError`.
         """
         staged.seal()
-        self.hook("journal:record")
-        self.journal.record(staged.path, sha256, key, replacing=replacing)
-        self.hook("journal:recorded")
+        self._record(staged.path, sha256, key, replacing)
         state = staged.publish()
         self.memo.later(staged.path, state, sha256)
         return state
+
+    def stage_folder(self, path: Path, *, needed: int | None = None) -> StagedFolder:
+        """An output folder on its way to ``path``; otherwise as :meth:`stage`."""
+        self.database.prepare()
+        return stage_folder(path, needed=needed, hook=self.hook)
+
+    def publish_folder(
+        self, staged: StagedFolder, files: Mapping[str, str], key: str, *, replacing: str | None = None
+    ) -> None:
+        """Let a staged folder appear; ``files`` are the sha256 of all that is in it, by relative name.
+
+        The journal knows the folder by :func:`~lorapipe.store.contents.listing_digest`, the memo
+        each file. Otherwise as :meth:`publish`.
+        """
+        staged.seal()
+        self._record(staged.path, listing_digest(files), key, replacing)
+        for name, state in staged.publish().items():
+            self.memo.later(staged.path / name, state, files[name])
+
+    def _record(self, path: Path, sha256: str, key: str, replacing: str | None) -> None:
+        self.hook("journal:record")
+        self.journal.record(path, sha256, key, replacing=replacing)
+        self.hook("journal:recorded")
 
     def close(self) -> None:
         """Memoise what was written, which waits out the file system's clock, and let go."""
@@ -74,7 +94,7 @@ class Store:
         self.close()
 
 
-def open_store(root: Path | None = None, *, looking: bool = False, hook: Hook = _ignore) -> Store:
+def open_store(root: Path | None = None, *, looking: bool = False, hook: Hook = no_hook) -> Store:
     """The store at ``root``, else where :func:`~lorapipe.store.paths.store_root` says.
 
     Touches no file: the first write creates the store, and one opened for ``looking`` writes

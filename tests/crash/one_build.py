@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lorapipe.errors import LorapipeError
-from lorapipe.store.atomic import sweep
 from lorapipe.store.lockfile import LockedOutput, LockFile, write
 from lorapipe.store.store import Store, open_store
+from lorapipe.store.temporaries import sweep
 
 SIZE = 3 << 19
 

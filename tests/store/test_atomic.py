@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from lorapipe.errors import BuildError
-from lorapipe.store.atomic import Staged, atomic_write, ensure_space, stage, sweep
+from lorapipe.store.atomic import Staged, atomic_write, stage
 from lorapipe.store.digest import FileState
+from lorapipe.store.disk import ensure_space
+from lorapipe.store.temporaries import sweep
 
 POINTS = ["created", "write", "seal", "sealed", "publish", "renamed", "published"]
 BIG = 1 << 20  # above the buffer: each such write goes to the kernel at once

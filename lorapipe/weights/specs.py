@@ -22,6 +22,7 @@ __all__ = [
     "ModuleId",
     "ModuleSpec",
     "Place",
+    "Scales",
     "Spec",
     "Spelling",
     "TensorSpec",
@@ -78,11 +79,15 @@ class Spelling:
 
     ``stem`` is the name before ``.lora_up.weight``. ``transposed`` says that the
     file's delta is the transpose of what the reference key takes (OpenCLIP's
-    ``text_projection``).
+    ``text_projection``). ``up`` is what the file puts behind the stem for that factor
+    (``.lora_B.weight``), which tells how it names the others; a module without such a
+    factor has the default. Modules of one file that are parts of one weight there, and
+    of several or of permuted rows elsewhere, share a stem.
     """
 
     stem: str
     transposed: bool = False
+    up: str = ".lora_up.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,18 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Scales:
+    """Where the scales of a scaled fp8 weight are: tensor ``key``, in its order of blocks.
+
+    The weight ``[O, I*k]`` is what is stored times the scale of its block of ``block`` rows
+    and columns, the last of each row and column cut short.
+    """
+
+    key: str
+    block: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class FolderSpec:
     """The folder that a checkpoint came in, apart from its weights.
 
@@ -215,6 +232,9 @@ class CheckpointSpec:
     keeps the rows of a fused weight apart or in another order.
     ``touched`` holds the file keys that a merge changes. ``hidden``: see
     :class:`AdapterSpec`. ``folder`` is the one that it came in, if it came in one.
+    ``scales`` belong to the scaled fp8 weights of these file keys, ``companions`` are the
+    tensors that plain weights do not need. ``frozen`` maps reference keys to the
+    quantised format, into which nothing can be merged, that the file has them in.
     """
 
     family: str | None
@@ -224,6 +244,9 @@ class CheckpointSpec:
     touched: frozenset[str] = frozenset()
     hidden: bool = False
     folder: FolderSpec | None = None
+    scales: Mapping[str, Scales] = field(default_factory=dict)
+    companions: frozenset[str] = frozenset()
+    frozen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

@@ -119,6 +119,7 @@ def _module(place: ModuleId, known: ModuleSpec, delta: Delta) -> dict[str, Any]:
         "rank": known.rank,
         "stem": known.spelling.stem,
         "transposed": known.spelling.transposed,
+        "up": known.spelling.up,
         # Decimal text would do for Python, but hex is exact by definition.
         "terms": [term.coefficient.hex() for term in delta.terms],
     }
@@ -129,7 +130,7 @@ def _spec(known: Mapping[str, Any]) -> AdapterSpec:
         raise ValueError(f"version {known['version']}")
     modules = {
         ModuleId(m["component"], m["key"], None if m["rows"] is None else tuple(m["rows"])): ModuleSpec(
-            tuple(m["shape"]), m["rank"], Spelling(m["stem"], m["transposed"])
+            tuple(m["shape"]), m["rank"], Spelling(m["stem"], m["transposed"], m["up"])
         )
         for m in known["modules"]
     }

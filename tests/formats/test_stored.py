@@ -51,7 +51,7 @@ def adapters(draw: st.DrawFn) -> Adapter:
     )
     modules = {place: draw(deltas()) for place in places}
     specs = {
-        place: ModuleSpec(delta.shape, delta.rank, Spelling(draw(texts), draw(st.booleans())))
+        place: ModuleSpec(delta.shape, delta.rank, Spelling(draw(texts), draw(st.booleans()), draw(texts)))
         for place, delta in modules.items()
     }
     extras = {name: seeded(2, 3, seed=1).half() for name in draw(st.lists(texts, max_size=2, unique=True))}
@@ -126,6 +126,7 @@ def test_views_are_written_as_what_they_show() -> None:
 
 MODULE = {
     "component": "", "key": "x", "rows": None, "shape": [1, 1], "rank": 1, "stem": "x", "transposed": False,
+    "up": ".lora_up.weight",
     "terms": ["0x1p0"],
 }  # fmt: skip
 EMPTY = {"version": 1, "family": None, "dtype": "F32", "hidden": False, "metadata": {}, "extras": []}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorapipe.weights.specs import TensorSpec
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from lorapipe.weights.operators.operator import Operator
     from lorapipe.weights.structures import Loaded
 
-__all__ = ["AdapterForm", "Measured", "Misshapen", "Specs", "Tensors"]
+__all__ = ["AdapterForm", "Measured", "Misshapen", "Settings", "Specs", "Tensors"]
 
 Specs = Mapping[str, TensorSpec]
 """A module's tensors by role: what stands behind the module's stem in the format's own spelling."""
 
 Tensors = Mapping[str, "Callable[[], Tensor]"]
 """The same tensors' numbers, each read when it is asked for, in its own dtype and shape."""
+
+Settings = Mapping[str, Any]
+"""A module's settings in PEFT's config, by its names: ``use_cayley_neumann``, ``coft``; alpha and r resolved."""
 
 
 class Misshapen(ValueError):
@@ -63,6 +66,9 @@ class AdapterForm:
     ``measure`` raises :class:`Misshapen`. ``value`` gives the structure, whose coefficient
     is ``alpha / divisor`` (1 without alpha), or the operator, which takes alpha itself;
     ``additive`` says which. Neither is called with other tensors than ``measure`` has seen.
+    ``plain`` says that the structure is two factors, which stack with others: no format of
+    its own. ``configured`` gives the format as PEFT's settings of a module have it, where they
+    say more than alpha and rank do (OFT's approximation); it is asked only where there are any.
     """
 
     name: str
@@ -71,3 +77,5 @@ class AdapterForm:
     measure: Callable[[Specs], Measured]
     value: Callable[[Tensors, float | None], Loaded | Operator]
     additive: bool = True
+    plain: bool = False
+    configured: Callable[[Settings], AdapterForm] | None = None

@@ -10,6 +10,7 @@ from lorapipe.architectures import family as family_named
 from lorapipe.errors import InputError
 from lorapipe.formats.families import ambiguous, contradicted
 from lorapipe.formats.problems import file_name
+from lorapipe.formats.quantised import quantisation
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import CheckpointSpec, Place
 
@@ -34,7 +35,11 @@ def read_checkpoint_spec(source: TensorSource, family: str | None = None) -> Che
             "empty-checkpoint", "it holds no tensors", hint="is it the right file?", where=file_name(source)
         )
     found = recognise_checkpoint({name: tensor.shape for name, tensor in source.tensors.items()})
+    quantised = quantisation(source.tensors, file_name(source))
     return CheckpointSpec(
+        scales=MappingProxyType(quantised.scales),
+        companions=quantised.companions,
+        frozen=MappingProxyType(quantised.frozen),
         family=_family(source, found, family),
         tensors=source.tensors,
         keys=MappingProxyType({name: (Place(name),) for name in source.tensors}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["KIND", "SavedFile"]
 
-_DTYPES: Mapping[str, str | None] = {"keep": None, "fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+_DTYPES: Mapping[str, str | None] = {
+    "keep": None, "fp32": "F32", "fp16": "F16", "bf16": "BF16", "fp8_e4m3": "F8_E4M3", "fp8_e5m2": "F8_E5M2",
+}  # fmt: skip
+
 
 _SLABS_HELD = 6
 """Slabs in memory while a merge is written, on two cores: two at work, two waiting, two being written."""
@@ -107,14 +111,17 @@ def _checkpoint_data(
 ) -> TensorData:
     """The checkpoint's tensors in file order; a few slabs at work or in memory at a time."""
 
+    from lorapipe.weights.quantised import Rescaled  # it needs torch
+
+    arithmetic = partial(checkpoint.chunks, compute=context.compute, device=context.device)
+    rescaled = Rescaled(partial(checkpoint.rescaled, compute=context.compute, device=context.device))
+
     def make(errand: tuple[str, tuple[int, int]]) -> tuple[str, list[bytearray | memoryview]]:
         key, slab = errand
-        chunks = checkpoint.chunks(
-            key, dtype, slab=slab, compute=context.compute, device=context.device, underflow=underflow
-        )
-        return key, list(chunks)
+        return key, list(arithmetic(key, dtype, slab=slab, rescaled=rescaled, underflow=underflow))
 
-    errands = ((key, slab) for key in checkpoint.spec.tensors for slab in checkpoint.slabs(key))
+    keys = saved_checkpoint_specs(checkpoint.spec, dtype)
+    errands = ((key, slab) for key in keys for slab in checkpoint.slabs(key))
     done = context.each(make, errands)
     for key, parts in groupby(done, key=lambda part: part[0]):
         yield key, chain.from_iterable(chunks for _, chunks in parts)

@@ -106,7 +106,10 @@ def bind(
     problems: list[Unmatched] = []
     for module, spec in adapter.modules.items():
         places = checkpoint.keys.get(module.key)
-        if places is None:
+        if (format_name := checkpoint.frozen.get(module.key)) is not None:
+            reason = f"the weight is quantised as {format_name}, into which nothing can be merged"
+            problems.append(Unmatched(module, reason))
+        elif places is None:
             near = tuple(get_close_matches(module.key, checkpoint.keys)) if len(problems) < _NAMED else ()
             problems.append(Unmatched(module, "the checkpoint has no such weight", near))
         elif isinstance(found := _bound(module, spec, places, checkpoint.tensors), str):

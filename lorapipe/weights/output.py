@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lorapipe.errors import RecipeError
-from lorapipe.weights.specs import FLOATING, AdapterSpec, CheckpointSpec, ModuleSpec, TensorSpec
+from lorapipe.weights.specs import DTYPES, FLOATING, AdapterSpec, CheckpointSpec, ModuleSpec, TensorSpec
 
 __all__ = ["ALPHA", "DOWN", "UP", "saved_checkpoint_specs", "saved_dtype", "saved_specs"]
 
@@ -12,13 +12,27 @@ ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
 
 
 def saved_dtype(spec: TensorSpec, dtype: str | None) -> str:
-    """The dtype a tensor is written in: ``dtype`` casts floating tensors, ``None`` keeps."""
-    return dtype if dtype is not None and spec.dtype in FLOATING else spec.dtype
+    """The dtype a tensor is written in: ``dtype`` casts floating tensors, ``None`` keeps.
+
+    An eight-bit one casts matrices and kernels only: biases and norms would lose more than
+    their few bytes are worth.
+    """
+    if dtype is None or spec.dtype not in FLOATING:
+        return spec.dtype
+    vector = len([size for size in spec.shape if size != 1]) < 2
+    return spec.dtype if vector and DTYPES[dtype] == 1 else dtype
 
 
 def saved_checkpoint_specs(spec: CheckpointSpec, dtype: str | None = None) -> dict[str, TensorSpec]:
-    """The tensors of a saved checkpoint, in the file's own order."""
-    return {key: TensorSpec(saved_dtype(t, dtype), t.shape) for key, t in spec.tensors.items()}
+    """The tensors of a saved checkpoint, in the file's own order.
+
+    With a ``dtype`` scaled fp8 weights become plain numbers, and their scales go.
+    """
+    return {
+        key: TensorSpec(saved_dtype(t, dtype), t.shape)
+        for key, t in spec.tensors.items()
+        if dtype is None or key not in spec.companions
+    }
 
 
 def saved_specs(spec: AdapterSpec, dtype: str | None = None) -> dict[str, TensorSpec]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lorapipe.errors import BuildError, RecipeError
-from lorapipe.weights import checkpoint as under_test
+from lorapipe.weights import edits as under_test
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.binding import bind
 from lorapipe.weights.checkpoint import Checkpoint, merge

@@ -1,0 +1,66 @@
+"""What merges do to a checkpoint's tensors, noted and not yet done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
+from lorapipe.weights.delta import Delta
+from lorapipe.weights.operators.operator import Operated
+from lorapipe.weights.specs import ModuleId, TensorSpec
+
+__all__ = ["Edit", "added", "block_rows", "slabs", "touching"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """What a module does to rows ``[start, stop)`` of a tensor; its weight is in it.
+
+    The ``stage`` counts merges: an operator sees the weight after all edits of earlier
+    stages and all deltas of its own. ``transposed``: the tensor is the weight's transpose.
+    """
+
+    module: ModuleId
+    start: int
+    stop: int
+    value: Delta | Operated
+    stage: int = 0
+    transposed: bool = False
+
+
+def slabs(spec: TensorSpec, edits: Sequence[Edit]) -> Iterator[tuple[int, int]]:
+    """The row ranges in which workers may take a tensor, in order; one, empty, of an empty tensor.
+
+    Each is a whole number of blocks, so that slabs do not change a result's bits. A
+    tensor with an operator is taken whole: some see all of the weight.
+    """
+    count = (spec.shape[0] if spec.shape else 1) if spec.size else 0
+    step = block_rows(spec) * max(1, SLAB_ELEMENTS // BLOCK_ELEMENTS)
+    if any(isinstance(edit.value, Operated) for edit in edits):
+        step = max(count, 1)
+    for start in range(0, max(count, 1), step):
+        yield start, min(start + step, count)
+
+
+def block_rows(spec: TensorSpec) -> int:
+    """Rows of a block: one at least, whatever their width."""
+    return max(1, BLOCK_ELEMENTS // max(1, prod(spec.shape[1:])))
+
+
+def added(edits: Sequence[Edit], start: int, stop: int) -> Iterator[tuple[int, Delta]]:
+    """What falls on rows ``[start, stop)``: first row and delta, of equal rows one sum."""
+    by_rows: dict[tuple[int, int], list[Delta]] = {}
+    for edit in edits:
+        first, last = max(edit.start, start), min(edit.stop, stop)
+        if first < last and isinstance(edit.value, Delta):
+            part = edit.value.rows(first - edit.start, last - edit.start)
+            by_rows.setdefault((first, last), []).append(part)
+    for (first, _), deltas in by_rows.items():
+        yield first, deltas[0].joined(*deltas[1:])
+
+
+def touching(edits: Sequence[Edit], start: int, stop: int) -> str | None:
+    """The first module whose delta falls on rows ``[start, stop)``."""
+    return next((str(e.module) for e in edits if e.start < stop and start < e.stop), None)

@@ -1,0 +1,156 @@
+"""The values of a checkpoint with edits, made block by block as their bytes are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from lorapipe.errors import BuildError
+from lorapipe.weights.borders import inside
+from lorapipe.weights.delta import Addend
+from lorapipe.weights.edits import Edit, added, block_rows, slabs, touching
+from lorapipe.weights.operators.operator import Operated
+from lorapipe.weights.quantised import dequantised, largest, unscaled
+from lorapipe.weights.sources import TensorSource
+from lorapipe.weights.specs import CheckpointSpec, TensorSpec
+from lorapipe.weights.tensors import Rounded, from_bytes, round_to
+
+__all__ = ["Maker"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maker:
+    """Makes a checkpoint's values: read, multiplied out, edited, rounded, a block at a time.
+
+    ``edits`` goes by the file's own key. Memory is some blocks, whatever the tensor.
+    """
+
+    spec: CheckpointSpec
+    source: TensorSource
+    edits: Mapping[str, tuple[Edit, ...]]
+    rule: str
+    compute: torch.dtype
+    device: str
+
+    def rounded(
+        self, key: str, start: int, stop: int, target: str, scales: Tensor | None
+    ) -> Iterator[Rounded]:
+        """Rows ``[start, stop)`` in ``target``, divided by their new ``scales`` if there are any."""
+        edits = self.edits.get(key)
+        if edits is None and key not in self.spec.scales:
+            with inside(key):
+                for first, last in self._blocks(key, start, stop):
+                    yield round_to(self.tensor(key, first, last), target, pass_non_finite=True)
+            return
+        for first, base, values in self._values(key, start, stop):
+            block = values
+            if scales is not None:
+                grid = self._grid(key, scales).to(self.device)
+                block = unscaled(values, grid, self.spec.scales[key].block, first)
+            module = touching(edits or (), first, first + len(values))
+            yield _rounded(block.reshape(base.shape), base, target, key, module)
+
+    def largest(self, key: str) -> Tensor:
+        """The greatest magnitude of each block of a scaled weight, edits and all: ``[a, b]``."""
+        block, shape = self.spec.scales[key].block, self.spec.tensors[key].shape
+        found = torch.zeros(-(-shape[0] // block[0]), -(-prod(shape[1:]) // block[1]), dtype=self.compute)
+        for start, stop in slabs(self.spec.tensors[key], self.edits.get(key, ())):
+            for first, _, values in self._values(key, start, stop):
+                largest(values.to("cpu"), block, first, found)
+        return found
+
+    def _values(self, key: str, start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Blocks of rows: the first row, the tensor as it is in the file, the sum ``[n, I*k]``."""
+        edits = self.edits.get(key, ())
+        if any(isinstance(edit.value, Operated) for edit in edits):
+            yield self._operate(key)
+            return
+        prepared = [
+            (first, part.shape[0], part.addend(self.compute, self.device))
+            for first, part in added(edits, start, stop)
+        ]
+        for first, last in self._blocks(key, start, stop):
+            base, values = self._opened(key, first, last)
+            for row, height, addend in prepared:
+                _add(values, first, row, height, addend)
+            yield first, base, values
+
+    def _operate(self, key: str) -> tuple[int, Tensor, Tensor]:
+        """The whole tensor after its edits, stage by stage: the deltas, then the operators."""
+        edits = self.edits[key]
+        base, whole = self._opened(key, 0, self.spec.tensors[key].shape[0])
+        for stage in sorted({edit.stage for edit in edits}):
+            now = [edit for edit in edits if edit.stage == stage]
+            for row, part in added(now, 0, len(whole)):
+                _add(whole, 0, row, part.shape[0], part.addend(self.compute, self.device))
+            for edit in now:
+                if isinstance(edit.value, Operated):
+                    with inside(edit.module):
+                        _apply(edit, edit.value, whole, self.rule, self.device)
+        return 0, base, whole
+
+    def _opened(self, key: str, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Rows as the file has them, and a copy ``[n, I*k]`` to work on: true values."""
+        base = self.tensor(key, first, last).to(self.device)
+        rows = base.reshape(last - first, -1)
+        if key not in self.spec.scales:
+            return base, rows.to(self.compute, copy=True)
+        known = self.spec.scales[key]
+        grid = self._grid(key, self.tensor(known.key)).to(self.device)
+        return base, dequantised(rows, grid, known.block, first, self.compute)
+
+    def _grid(self, key: str, scales: Tensor) -> Tensor:
+        """Scales as ``[a, b]``."""
+        rows = self.spec.tensors[key].shape[0]
+        return scales.reshape(-(-rows // self.spec.scales[key].block[0]), -1)
+
+    def _blocks(self, key: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        step = block_rows(self.spec.tensors[key])
+        for first in range(start, stop, step):
+            yield first, min(first + step, stop)
+
+    def read(self, key: str, start: int, stop: int) -> bytearray:
+        return self.source.read(key, start, stop) if self.spec.tensors[key].shape else self.source.read(key)
+
+    def tensor(self, key: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Rows ``[start, stop)`` of a tensor as the source has them, without edits."""
+        spec = self.spec.tensors[key]
+        stop = (spec.shape[0] if spec.shape else 1) if stop is None else stop
+        shape = (stop - start, *spec.shape[1:]) if spec.shape else ()
+        return from_bytes(self.read(key, start, stop), TensorSpec(spec.dtype, shape))
+
+
+def _add(rows: Tensor, first: int, row: int, height: int, addend: Addend) -> None:
+    """Add in place what of a delta on rows ``[row, row + height)`` falls on ``rows``, from ``first`` on."""
+    start, stop = max(first, row), min(first + rows.shape[0], row + height)
+    if start < stop:
+        addend.add_to(rows[start - first : stop - first], start - row, stop - row)
+
+
+def _apply(edit: Edit, value: Operated, whole: Tensor, rule: str, device: str) -> None:
+    """Put what an operator makes of its rows of ``whole: [O, I*k]`` in their place."""
+    part = whole[edit.start : edit.stop]
+    operator = value.read().to(device)
+    if edit.transposed:
+        part.copy_(operator.apply(part.T, value.strength, rule).T)
+    else:
+        part.copy_(operator.apply(part, value.strength, rule))
+
+
+def _rounded(block: Tensor, base: Tensor, target: str, key: str, module: str | None) -> Rounded:
+    try:
+        with inside(module or key):
+            return round_to(block, target)
+    except BuildError as error:
+        if error.code == "not-finite" and not bool(torch.isfinite(base.to(torch.float32)).all()):
+            raise BuildError(
+                "not-finite",
+                "the checkpoint's own tensor holds NaN or Inf where a LoRA is to be added",
+                module=key,
+                hint="the checkpoint is damaged",
+            ) from None
+        raise

@@ -110,7 +110,6 @@ def _checkpoint_data(
     checkpoint: Checkpoint, dtype: str | None, context: Context, underflow: Callable[[int], None]
 ) -> TensorData:
     """The checkpoint's tensors in file order; a few slabs at work or in memory at a time."""
-
     from lorapipe.weights.quantised import Rescaled  # it needs torch
 
     arithmetic = partial(checkpoint.chunks, compute=context.compute, device=context.device)

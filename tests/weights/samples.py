@@ -164,7 +164,7 @@ class Memory:
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:
-        names = {**NAMES, torch.int64: "I64", torch.float8_e4m3fn: "F8_E4M3"}
+        names = {**NAMES, torch.int64: "I64", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
         return {key: TensorSpec(names[t.dtype], tuple(t.shape)) for key, t in self.held.items()}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytearray:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from lorapipe.errors import InputError, RecipeError
+from lorapipe.errors import RecipeError
+from lorapipe.formats.folders import is_folder
 from lorapipe.formats.output import OnBytes, TensorData, Written
 from lorapipe.formats.pickles import TorchFile
 from lorapipe.formats.pickles_writer import write_pickle
 from lorapipe.formats.safetensors import SafetensorsFile
 from lorapipe.formats.safetensors_writer import library_order, write_safetensors
 from lorapipe.formats.tensor_file import TensorFile
+from lorapipe.formats.tensor_folder import TensorFolder
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["SUFFIXES", "Writer", "open_tensors", "writer_for"]
@@ -52,12 +54,22 @@ _SAFETENSORS = Writer(write_safetensors, metadata=True)
 _TORCH = Writer(write_pickle, metadata=False)
 
 
-def open_tensors(path: Path) -> TensorFile:
-    """Open a file of weights by its suffix; close it, or use it as a context manager.
+def open_tensors(path: Path, variant: str | None = None) -> TensorFile | TensorFolder:
+    """Open a file of weights by its suffix, or a folder of them; close it, or use it as a context manager.
 
-    Raises :class:`RecipeError` ``unknown-suffix`` and, for what is in the file,
-    :class:`~lorapipe.errors.InputError`: a file of the other kind is named as such.
+    ``variant`` (``fp16``) chooses among the weights of a folder. Raises :class:`RecipeError`
+    ``unknown-suffix`` and, for what is in the file, :class:`~lorapipe.errors.InputError`: a file
+    of the other kind is named as such.
     """
+    if is_folder(path):
+        return TensorFolder.open(path, variant)
+    if variant is not None:
+        raise RecipeError(
+            "variant-of-a-file",
+            f"'{path.name}' is a file, and has no variants",
+            hint="leave 'variant' out",
+            option="variant",
+        )
     if _suffix(path, "load") == ".safetensors":
         return SafetensorsFile.open(path)
     return TorchFile.open(path)
@@ -70,8 +82,6 @@ def writer_for(path: Path) -> Writer:
 
 def _suffix(path: Path, option: str) -> str:
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES and option == "load" and path.is_dir():
-        raise InputError("input-is-folder", "is a folder", hint="name a file inside it", where=str(path))
     if suffix not in SUFFIXES:
         raise RecipeError(
             "unknown-suffix",

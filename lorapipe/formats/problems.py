@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from lorapipe.errors import InputError, ManyErrors
 from lorapipe.weights.sources import TensorSource
@@ -42,7 +43,7 @@ class Problems:
 
     __slots__ = ("_found", "_where")
 
-    def __init__(self, source: TensorSource) -> None:
+    def __init__(self, source: TensorSource | Path) -> None:
         self._where = file_name(source)
         self._found: dict[tuple[str, str, str], list[str]] = {}
 
@@ -74,7 +75,7 @@ class Problems:
         return InputError(code, f"{counted}: {shown}{more}", hint=hint, where=self._where)
 
 
-def file_name(source: TensorSource) -> str | None:
-    """The path of a source that is a file, for messages."""
-    path = getattr(source, "path", None)
+def file_name(source: TensorSource | Path) -> str | None:
+    """The path of a source that is a file or folder, for messages; a path is its own."""
+    path = source if isinstance(source, Path) else getattr(source, "path", None)
     return None if path is None else str(path)

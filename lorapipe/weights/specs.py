@@ -216,12 +216,14 @@ class FolderSpec:
 
     ``stems`` maps each component (``""`` where tensors' names begin with none) to what its
     files of weights are called before ``.safetensors``. ``carried`` maps the other files that
-    go along when the checkpoint is saved as a folder, by name relative to ``path``, to their bytes.
+    go along when the checkpoint is saved as a folder, by name relative to ``path``, to their
+    bytes; ``left_out`` names those that do not, although they may be wanted.
     """
 
     path: Path
     stems: Mapping[str, str]
     carried: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+"""The files of a folder of weights: which of them may be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lorapipe.errors import InputError
+
+__all__ = ["inside", "visible"]
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of a folder by its relative name, checked not to be a link that leads out of it.
+
+    Whoever packed a folder could else have any file of its reader's copied into an output. Links
+    within it are followed, and those of a download by huggingface_hub, whose ``snapshots/<commit>``
+    hold nothing but links to ``blobs/``. Raises :class:`~lorapipe.errors.InputError` ``folder-link``.
+    """
+    root = folder.resolve()
+    homes = [root]
+    if root.parent.name == "snapshots":
+        homes.append(root.parent.parent / "blobs")
+    path = folder / name
+    real = path.resolve()
+    if not real.is_file() or not any(real.is_relative_to(home) for home in homes):
+        raise InputError(
+            "folder-link",
+            f"has '{name}', which is no file in it: a link out of it, or to nothing",
+            hint="put the file itself there",
+            where=str(folder),
+        )
+    return path
+
+
+def visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder, hidden things left out, in the order of names. Raises ``OSError``."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
+        if not entry.name.startswith("."):
+            yield entry

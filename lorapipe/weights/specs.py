@@ -98,12 +98,16 @@ class Form:
     are those of the module in a file, by what follows the module's stem, in the order in
     which they are written; none where there is no format for it (a sum of a LoHa and a
     LoRA). ``additive`` says that it is a delta, which adds to a weight whatever that is;
-    others (DoRA, OFT) are a function of the weight.
+    others (DoRA, OFT) are a function of the weight. Of those, ``cuts`` say where the weight's
+    rows may be parted without another result (see :mod:`~lorapipe.weights.cuts`), and
+    ``grows`` that the weight may be smaller than the module's shape, and is padded to it.
     """
 
     name: str
     tensors: tuple[tuple[str, TensorSpec], ...] = ()
     additive: bool = True
+    cuts: tuple[tuple[int, int], ...] = ()
+    grows: bool = False
 
     @property
     def nbytes(self) -> int:

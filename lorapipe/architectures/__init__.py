@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lorapipe.architectures.family import Family, families, family, titles
+from lorapipe.architectures.catalogue import families, family, titles
+from lorapipe.architectures.family import Family
 from lorapipe.architectures.recognise import (
     Recognised,
     nearest,

@@ -2,76 +2,103 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 
-from lorapipe.architectures.table import Features, Module, Table, bad_table, parse_table
+from lorapipe.architectures.expansion import Features
+from lorapipe.architectures.index import Index, Module, Stored
+from lorapipe.architectures.table import Naming, Table
 from lorapipe.architectures.target import Target
 from lorapipe.errors import RecipeError
 
-__all__ = ["Family", "build_family", "families", "family", "titles"]
+__all__ = ["Family", "build_family"]
 
-_TABLES = Path(__file__).parent / "tables"
+_COUNTED = frozenset({"linear", "conv1x1", "conv3x3", "conv"})
 
 
 # Compared by identity: there is one value per table.
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Family:
-    """One architecture. All lookups are by dictionary; nothing is computed per name."""
+    """One architecture. Names are looked up in dictionaries, each made when it is first needed."""
 
     name: str
     title: str
     components: tuple[str, ...]
     metadata: Mapping[str, tuple[str, ...]]
-    prefixes: Mapping[str, str]
-    """Prefix of a module name or key -> component."""
-    tensors: Mapping[str, Features]
-    """Checkpoint key -> rows and columns of the published model's tensor."""
     _table: Table
-    _modules: Mapping[Target, Module]
-    _stems: Mapping[str, Target]
-    _spellings: Mapping[str, Mapping[Target, str]]
+    _index: Index
 
     def __repr__(self) -> str:
-        return f"<Family {self.name}: {len(self._modules)} modules>"
-
-    @property
-    def names(self) -> Iterable[str]:
-        """Every spelling that :meth:`lookup` knows."""
-        return self._stems.keys()
+        return f"<Family {self.name}: {', '.join(self.components)}>"
 
     @property
     def namings(self) -> tuple[str, ...]:
         """The namings that :meth:`spell` knows, the usual one first."""
-        return tuple(self._spellings)
+        found = (naming for component in self._table.components.values() for naming in component.namings)
+        return tuple(dict.fromkeys(found))
 
     def group(self, component: str) -> str:
         """What a recipe calls the component: ``te1`` and ``te2`` are both ``te``."""
         return self._table.components[component].group
 
+    @property
+    def tensors(self) -> Mapping[str, Features]:
+        """Keys of the reference layout, biases left out, with rows and columns of the published tensors."""
+        return {
+            module.key: Stored(module, self._table.components[name].stored[0], bias=False).features
+            for name in self.components
+            for module in self._index.modules(name)
+        }
+
     def targets(self) -> tuple[Target, ...]:
-        """All modules, in the order of the model: down, middle, up, text encoders."""
-        return tuple(self._modules)
+        """All modules, component by component, each in the order of the model."""
+        return tuple(module.target for name in self.components for module in self._index.modules(name))
 
     def lookup(self, stem: str) -> Target | None:
         """The module that a file calls ``stem`` (``.lora_up.weight`` and the like taken off).
 
-        Knows each naming of the family at once; ``None`` for any other name.
+        Knows each naming of the family at once; ``None`` for any other name. An
+        underscore too many at the end is overlooked, as some files have it.
         """
-        return self._stems.get(stem)
+        module = self._find(stem)
+        return None if module is None else module.target
 
     def spell(self, target: Target, naming: str) -> str | None:
-        """The one name of ``target`` in a naming: ``kohya``, ``diffusers`` or ``kohya-diffusers``.
+        """The one name of ``target`` in a naming: ``kohya``, ``diffusers``, ``comfy``, ...
 
-        ``kohya`` is what kohya's trainer writes (for SDXL the checkpoint's own path),
-        ``kohya-diffusers`` the same with diffusers' path where the two differ. ``None``
-        where the family has no such naming, or no such module.
+        ``kohya`` is what kohya's trainer writes, ``kohya-diffusers`` the same with
+        diffusers' path where the two differ, ``diffusers`` the path behind the model's
+        name, ``comfy`` the checkpoint's key as ComfyUI reads it. A bias has the name of
+        its module. ``None`` where the family has no such naming, or the naming no such module.
         """
-        return self._spellings.get(naming, {}).get(target)
+        return self._index.spelled(naming).get((target.weight_key, target.parts))
+
+    def on_key(self, naming: str, key: str) -> tuple[Target, ...]:
+        """All modules that a naming has on a reference key, in the order of their rows.
+
+        Of a fused tensor those are q, k and v in one naming and the whole in another;
+        of a bias's key, the biases of the modules. Empty where the naming has none.
+        """
+        stored = self._index.place(key)
+        if stored is None:
+            return ()
+        found = self._index.spelled(naming)
+        targets = [m.target for m in self._index.on(stored.module.key) if m.place in found]
+        beside = (target.bias if stored.bias else target for target in targets)
+        return tuple(sorted((t for t in beside if t is not None), key=lambda t: t.parts))
+
+    def place(self, key: str) -> Target | None:
+        """Where a checkpoint's tensor belongs, whatever layout the checkpoint has.
+
+        ``key`` is a single file's (``model.diffusion_model.`` and the like before the
+        reference key, or nothing) or a folder's, ``<component's folder>/<tensor's name>``.
+        The target's ``parts`` are the rows that the tensor has of the reference's, and
+        ``transpose`` says that it is the reference's transpose; a bias gives a target of
+        kind ``bias``. ``None`` for a tensor that is none of the family's modules (a VAE).
+        """
+        stored = self._index.place(key)
+        return None if stored is None else stored.target
 
     def features(self, target: Target) -> Features:
         """Output and input features of the module in the published models.
@@ -79,7 +106,34 @@ class Family:
         For telling families apart and for checking what carries no names; a file's
         own shapes are the truth about it. ``None`` where the table claims nothing.
         """
-        return self._modules[target].features
+        place = target.weight_key, target.parts
+        found = next(m for m in self._index.on(target.weight_key) if m.place == place)
+        out, columns = found.leaf.features
+        return out, None if target.kind == "bias" else columns
+
+    def names(self, like: str) -> tuple[str, ...]:
+        """The spellings among which ``like`` may be meant.
+
+        Those of the namings that begin as ``like`` does, and of no other where there is
+        one; else of all that files are written in.
+        """
+        if any(naming.prefix and like.startswith(naming.prefix) for _, naming in self._namings()):
+            return self._index.names(lambda naming: bool(naming.prefix) and like.startswith(naming.prefix))
+        written = {n for component in self._table.components.values() for n in component.namings.values()}
+        return self._index.names(lambda naming: naming in written)
+
+    def claimed(self, stem: str) -> str | None:
+        """The component to which the beginning of a module's name points, if any."""
+        pairs = ((c, naming) for c, naming in self._namings() if naming.prefix)
+        return next((c for c, naming in pairs if stem.startswith(naming.prefix)), None)
+
+    def stored(self, key: str) -> Stored | None:
+        """The tensor that a checkpoint calls ``key``, with its published size; see :meth:`place`."""
+        return self._index.place(key)
+
+    def module(self, stem: str) -> Module | None:
+        """What :meth:`lookup` finds, before it is made a target."""
+        return self._find(stem)
 
     def positions(self, model: str, classes: tuple[str, ...]) -> tuple[Target, ...]:
         """The modules that a positional file numbers, in its order.
@@ -108,116 +162,33 @@ class Family:
                 )
         inside = tuple(f".{place}." for name in classes for place in walk.classes[name])
         found = [
-            module
-            for module in self._modules.values()
-            if module.target.component == component and any(p in f".{module.path}." for p in inside)
+            (walk.place(path), module.target)
+            for path, module in zip(self._index.paths(component), self._index.modules(component), strict=True)
+            if module.leaf.kind in _COUNTED and any(place in f".{path}." for place in inside)
         ]
-        return tuple(module.target for module in sorted(found, key=walk.place))
+        return tuple(target for _, target in sorted(found, key=lambda pair: pair[0]))
 
+    def check(self) -> None:
+        """Read the whole table, for tests of it: see :meth:`Index.check <.index.Index.check>`."""
+        self._index.check()
 
-@cache
-def families() -> tuple[str, ...]:
-    """Names of all families: one for each table."""
-    return tuple(sorted(path.stem for path in _TABLES.glob("*.yaml")))
+    def _find(self, stem: str) -> Module | None:
+        found = self._index.find(stem)
+        return self._index.find(stem[:-1]) if found is None and stem.endswith("_") else found
 
-
-def titles() -> dict[str, str]:
-    """What people call each family: ``sd1`` is ``SD1.x``."""
-    return {name: _load(name).title for name in families()}
-
-
-def family(name: str) -> Family:
-    """The family of that name or alias, whatever its case (``sdxl``, ``SD1.5``).
-
-    Raises :class:`~lorapipe.errors.RecipeError`, code ``unknown-family``.
-    """
-    if name in families():
-        return _load(name)
-    known = _aliases()
-    wanted = name.strip().lower()
-    if wanted in known:
-        return _load(known[wanted])
-    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{known[near[0]]}'?" if near else "known are " + ", ".join(families())
-    raise RecipeError("unknown-family", f"no model family '{name}'", hint=hint, option="family")
-
-
-@cache
-def _aliases() -> dict[str, str]:
-    known = {name: name for name in families()}
-    for name in families():
-        value = _load(name)
-        for alias in (value.title, *value._table.aliases):
-            if known.setdefault(alias.lower(), name) != name:
-                raise bad_table(name, f"the alias {alias!r} is also that of {known[alias.lower()]}")
-    return known
-
-
-@cache
-def _load(name: str) -> Family:
-    shared = {part.stem: part.read_text(encoding="utf-8") for part in _TABLES.glob("parts/*.yaml")}
-    return build_family(parse_table(name, (_TABLES / f"{name}.yaml").read_text(encoding="utf-8"), shared))
+    def _namings(self) -> Iterator[tuple[str, Naming]]:
+        for component in self._table.components.values():
+            for naming in (*component.namings.values(), *component.also):
+                yield component.name, naming
 
 
 def build_family(table: Table) -> Family:
-    """Index a table by every name.
-
-    Raises :class:`~lorapipe.errors.LorapipeError`, code ``architecture-table``, when one
-    name would mean two modules or one module comes twice.
-    """
-    modules: dict[Target, Module] = {}
-    stems: dict[str, Target] = {}
-    spellings: dict[str, dict[Target, str]] = {}
-    tensors: dict[str, Features] = {}
-    for module in table.modules:
-        target = module.target
-        if target in modules:
-            raise bad_table(table.name, f"{target.key} comes twice")
-        modules[target] = module
-        tensors[target.key] = _tensor(module)
-        component = table.components[target.component]
-        for naming, style in component.namings.items():
-            spelled = style.spell(module)
-            spellings.setdefault(naming, {})[target] = spelled
-            _claim(table.name, stems, spelled, target)
-        for style in component.also:
-            _claim(table.name, stems, style.spell(module), target)
+    """The family of a table; nothing of the table is written out yet."""
     return Family(
-        name=table.name,
-        title=table.title,
+        name=table.head.name,
+        title=table.head.title,
         components=tuple(table.components),
         metadata=MappingProxyType(dict(table.metadata)),
-        prefixes=MappingProxyType(_prefixes(table)),
-        tensors=MappingProxyType(tensors),
         _table=table,
-        _modules=modules,
-        _stems=stems,
-        _spellings=spellings,
+        _index=Index(table),
     )
-
-
-def _claim(table: str, stems: dict[str, Target], stem: str, target: Target) -> None:
-    if stems.setdefault(stem, target) != target:
-        raise bad_table(table, f"{stem} would mean both {stems[stem].key} and {target.key}")
-
-
-def _tensor(module: Module) -> Features:
-    out, columns = module.features
-    if module.target.transpose:
-        out, columns = columns, out
-    if module.target.part is not None and out is not None:
-        first, last, parts = module.target.part
-        out = out * parts // (last - first)
-    return out, columns
-
-
-def _prefixes(table: Table) -> dict[str, str]:
-    return {
-        prefix: component.name
-        for component in table.components.values()
-        for prefix in (
-            component.prefix,
-            *(n.prefix for n in component.namings.values()),
-            *(n.prefix for n in component.also),
-        )
-    }

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from lorapipe.architectures.family import Family, families, family
-from lorapipe.architectures.table import Features
+from lorapipe.architectures.catalogue import family, heads
+from lorapipe.architectures.expansion import Features
+from lorapipe.architectures.family import Family
+from lorapipe.architectures.index import Stored
 
 __all__ = ["Recognised", "nearest", "other_families", "recognise_adapter", "recognise_checkpoint"]
 
@@ -23,6 +25,9 @@ __all__ = ["Recognised", "nearest", "other_families", "recognise_adapter", "reco
 # would have to know and does not speak against it. A few stray names are left for the caller to report.
 _KNOWN = 0.75
 _STRAY = 0.1
+
+# The beginning of a name, by which a table says whether the name may be its family's.
+_NUMBER = re.compile(r"[._]\d+(?:[._]|$)")
 
 _Pairs = list[tuple[Features, tuple[int, ...]]]
 
@@ -54,14 +59,17 @@ def recognise_adapter(
     """
     names = tuple(stems)
     found: dict[Family, int] = {}
-    for known in map(family, families()):
-        resolved = [stem for stem in names if known.lookup(stem) is not None]
-        if resolved and len(resolved) >= _KNOWN * len(names) and _fits_components(known, names):
-            found[known] = len(resolved)
+    for name, most in _likely(names):
+        if most < max(_KNOWN * len(names), *found.values(), 1.0):
+            break
+        known = family(name)
+        resolved = sum(known.module(stem) is not None for stem in names)
+        if resolved and resolved >= _KNOWN * len(names) and _fits_components(known, names):
+            found[known] = resolved
 
     def sizes(known: Family) -> _Pairs:
-        targets = ((known.lookup(stem), size) for stem, size in widths.items())
-        return [(known.features(target), size) for target, size in targets if target is not None]
+        modules = ((known.module(stem), size) for stem, size in widths.items())
+        return [(module.leaf.features, size) for module, size in modules if module is not None]
 
     return _settle(found, sizes, metadata)
 
@@ -69,34 +77,52 @@ def recognise_adapter(
 def recognise_checkpoint(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     """Recognise a checkpoint, or part of one, by its keys.
 
-    ``shapes`` maps keys to shapes; the keys are those of a reference layout. Keys that
-    are no module's weight (norms, the VAE) say nothing; a key that looks like a module
-    of a family's component but is none of it speaks against that family.
+    ``shapes`` maps keys to shapes; the keys are those of any layout that a family's
+    checkpoints have, a folder's with the component's folder before the name. Keys of
+    other models (the VAE) say nothing; a key that stands beside a family's and looks like
+    one, but is none, speaks against that family.
     """
-    found: dict[Family, int] = {}
-    for known in map(family, families()):
-        resolved = [key for key in shapes if key in known.tensors]
-        if resolved and _fits_layout(known, shapes):
-            found[known] = len(resolved)
+    found: dict[Family, dict[str, Stored]] = {}
+    for name, most in _likely(tuple(shapes)):
+        if most < max((len(placed) for placed in found.values()), default=1):
+            break
+        known = family(name)
+        placed = {key: tensor for key in shapes if (tensor := known.stored(key)) is not None}
+        if placed and _fits_layout(placed, shapes):
+            found[known] = placed
 
     def sizes(known: Family) -> _Pairs:
-        return [(known.tensors[key], shape) for key, shape in shapes.items() if key in known.tensors]
+        return [(tensor.features, shapes[key]) for key, tensor in found[known].items()]
 
-    return _settle(found, sizes, {})
+    return _settle({known: len(placed) for known, placed in found.items()}, sizes, {})
+
+
+def _likely(names: tuple[str, ...]) -> list[tuple[str, int]]:
+    """The families, each with how many of the names it may know at most, most first.
+
+    A caller that has seen enough reads none of the tables that follow.
+    """
+    beginnings = Counter(_NUMBER.split(name, 1)[0] for name in names)
+    most = {
+        head.name: sum(n for beginning, n in beginnings.items() if head.may_know(beginning))
+        for head in heads()
+    }
+    return sorted(most.items(), key=lambda item: -item[1])
 
 
 def other_families(stems: Iterable[str]) -> dict[str, int]:
     """How many of the names each family knows, most first; families that know none are left out."""
     names = tuple(stems)
-    counts = {name: sum(family(name).lookup(stem) is not None for stem in names) for name in families()}
-    return {name: n for name, n in sorted(counts.items(), key=lambda item: -item[1]) if n}
+    likely = [family(name) for name, most in _likely(names) if most]
+    counts = {known.name: sum(known.module(stem) is not None for stem in names) for known in likely}
+    return {name: n for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n}
 
 
 def nearest(known: Family, stem: str, n: int = 3) -> tuple[str, ...]:
     """The names of the family that are most like ``stem``, best first, for a message."""
     words = Counter(_words(stem))
     # Comparing letter by letter with thousands of names takes seconds; those that share most words will do.
-    by_words = sorted(known.names, key=lambda name: -(words & Counter(_words(name))).total())
+    by_words = sorted(known.names(stem), key=lambda name: -(words & Counter(_words(name))).total())
     return tuple(difflib.get_close_matches(stem, by_words[:40], n=n, cutoff=0.6))
 
 
@@ -104,31 +130,25 @@ def _fits_components(known: Family, stems: tuple[str, ...]) -> bool:
     hits: Counter[str] = Counter()
     misses: Counter[str] = Counter()
     for stem in stems:
-        target = known.lookup(stem)
-        if target is not None:
-            hits[target.component] += 1
-        elif (component := _claimed(known, stem)) is not None:
+        module = known.module(stem)
+        if module is not None:
+            hits[module.component] += 1
+        elif (component := known.claimed(stem)) is not None:
             misses[component] += 1
     return all(missed <= max(hits[c], _STRAY * len(stems)) for c, missed in misses.items())
 
 
-def _fits_layout(known: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    leaves = {_leaf(key) for key in known.tensors}
-    hits: Counter[str] = Counter()
-    misses: Counter[str] = Counter()
-    for key, shape in shapes.items():
-        if (component := _claimed(known, key)) is None:
-            continue
-        if key in known.tensors:
-            hits[component] += 1
-        elif len(shape) > 1 and _leaf(key) in leaves:
-            misses[component] += 1
-    return all(hits[c] >= _KNOWN * (hits[c] + misses[c]) for c in misses)
-
-
-def _claimed(known: Family, name: str) -> str | None:
-    """The component to which a name's prefix points."""
-    return next((c for prefix, c in known.prefixes.items() if name.startswith(prefix)), None)
+def _fits_layout(placed: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether most of the matrices beside the family's tensors are the family's."""
+    hits = Counter(tensor.naming.prefix for tensor in placed.values())
+    beside = [key for key, shape in shapes.items() if key not in placed and len(shape) > 1]
+    beside = [key for key in beside if key.startswith(tuple(hits))]
+    if not beside:
+        return True
+    leaves = {_leaf(key) for key in placed}
+    prefixes = sorted(hits, key=lambda prefix: -len(prefix))
+    misses = Counter(next(p for p in prefixes if key.startswith(p)) for key in beside if _leaf(key) in leaves)
+    return all(hits[p] >= _KNOWN * (hits[p] + missed) for p, missed in misses.items())
 
 
 def _leaf(key: str) -> tuple[str, ...]:
@@ -150,7 +170,7 @@ def _settle(
         left = _by_size(left, sizes)
     if len(left) > 1:
         left = _by_metadata(left, metadata)
-    names = tuple(known.name for known in left)
+    names = tuple(sorted(known.name for known in left))
     return Recognised(names[0] if len(names) == 1 else None, names)
 
 

@@ -1,41 +1,60 @@
-"""An architecture's table: templates with ranges, expanded into its modules.
+"""An architecture's table as values: what its YAML says, not yet written out.
 
-The language of the tables is described at the head of ``tables/parts/ldm.yaml``.
-A table is package data, so that a fault in it is an internal one
-(:class:`~lorapipe.errors.LorapipeError`, code ``architecture-table``).
+The language of the tables is described at the head of ``tables/parts/ldm.yaml``;
+:mod:`lorapipe.architectures.expansion` writes the rows out. A table is package data, so
+that a fault in it is an internal one (:class:`~lorapipe.errors.LorapipeError`, code
+``architecture-table``).
+
+A table is two YAML documents: a short head by which a family is found, and the rest,
+which is read only when a file may belong to the family.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import yaml
 
-from lorapipe.architectures.target import Target
+from lorapipe.architectures.target import Part
 from lorapipe.errors import LorapipeError
 
-__all__ = ["Component", "Features", "Module", "Naming", "Table", "Walk", "bad_table", "parse_table"]
+__all__ = ["Component", "Head", "Naming", "Row", "Table", "Walk", "bad_table", "parse_head", "parse_table"]
 
 # A pure-Python yaml still works, ten times slower.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_HOLE = re.compile(r"\{([^{}]+)\}")
-_KINDS = frozenset({"linear", "conv1x1", "conv3x3"})
+_KINDS = frozenset({"linear", "conv1x1", "conv3x3", "conv", "norm", "embedding", "parameter"})
+_BREAK = "\n---\n"
 
-Features = tuple[int | None, int | None]
-"""Output and input features in the published models, ``None`` where nothing is claimed."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of a family before its table is read: names for it, and signs of it in names.
+
+    Every name that the family knows has one of the ``signs`` in its beginning (the part
+    before the first number between dots or underscores), those with a ``^`` at the very start.
+    """
+
+    name: str
+    title: str
+    source: str
+    aliases: tuple[str, ...]
+    signs: tuple[str, ...]
+    starts: tuple[str, ...]
+
+    def may_know(self, beginning: str) -> bool:
+        """Whether names that begin so may be the family's."""
+        return beginning.startswith(self.starts) or any(sign in beginning for sign in self.signs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """How one kind of file spells a component's modules.
+    """How one kind of file spells a component's modules, or stores its tensors.
 
-    The name is ``prefix`` and the module's diffusers path (``spells: path``) or its
-    checkpoint key (``spells: key``), with ``separator`` for each dot and the level
-    ``without`` left out.
+    The name is ``prefix`` and the module's name on one side (``spells``: ``path`` is
+    diffusers', ``key`` the checkpoint's, or a further side of the table), with
+    ``separator`` for each dot and the level ``without`` left out.
     """
 
     prefix: str
@@ -43,36 +62,49 @@ class Naming:
     spells: str = "path"
     without: str = ""
 
-    def spell(self, module: Module) -> str:
-        name = module.path if self.spells == "path" else module.stem
+    def spell(self, name: str) -> str:
+        """The whole name of what is called ``name`` on the naming's side."""
         if self.without:
             name = name.removeprefix(self.without)
         return self.prefix + (name if self.separator == "." else name.replace(".", self.separator))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a table; see the head of ``tables/parts/ldm.yaml``."""
+
+    path: str = ""
+    key: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    only: str | None = None
+    kind: str | None = None
+    rows: tuple[Part, ...] = ()
+    transpose: bool = False
+    features: tuple[str | None, str | None] = (None, None)
+    each: Mapping[str, str] = field(default_factory=dict)
+    along: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    part: str | None = None
+    modules: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Component:
-    """One model of the family: the group a recipe weighs it by, and its spellings.
+    """One model of the family: the group a recipe weighs it by, its rows, and its spellings.
 
     ``namings`` give each module one canonical name each; names by ``also`` are
-    understood and never written.
+    understood and never written. ``stored`` says how checkpoints spell its tensors, the
+    reference layout first.
     """
 
     name: str
     group: str
     prefix: str
+    sizes: Mapping[str, int]
+    rows: tuple[Row, ...]
     namings: Mapping[str, Naming]
-    also: tuple[Naming, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A target with its diffusers ``path``, its key's ``stem`` inside the component, and its size."""
-
-    target: Target
-    path: str
-    stem: str
-    features: Features
+    also: tuple[Naming, ...]
+    stored: tuple[Naming, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,50 +114,24 @@ class Walk:
     order: tuple[str, ...]
     classes: Mapping[str, tuple[str, ...]]
 
-    def place(self, module: Module) -> tuple[tuple[int, str], ...]:
-        """Sorts modules as the walk meets them; numbered siblings stand in their own order."""
+    def place(self, path: str) -> tuple[tuple[int, str], ...]:
+        """Sorts paths as the walk meets them; numbered siblings stand in their own order."""
         return tuple(
             (int(s), "") if s.isdigit() else (self.order.index(s), "") if s in self.order else (0, s)
-            for s in module.path.split(".")
+            for s in path.split(".")
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """A whole table, expanded."""
+    """A whole table. ``sides`` maps each further side to the one that it falls back to."""
 
-    name: str
-    title: str
-    source: str
-    aliases: tuple[str, ...]
+    head: Head
     components: Mapping[str, Component]
-    modules: tuple[Module, ...]
+    parts: Mapping[str, tuple[Row, ...]]
+    sides: Mapping[str, str]
     positions: Mapping[str, tuple[str, Walk]]
     metadata: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    path: str = ""
-    key: str | None = None
-    kind: str | None = None
-    rows: tuple[int, int, int] | None = None
-    transpose: bool = False
-    features: tuple[str | None, str | None] = (None, None)
-    each: Mapping[str, str] = field(default_factory=dict)
-    along: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    where: Mapping[str, str] = field(default_factory=dict)
-    part: str | None = None
-    modules: tuple[_Row, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """Where expansion stands: the path and key so far, and the variables."""
-
-    path: str
-    key: str
-    values: Mapping[str, int]
 
 
 def bad_table(name: str, problem: str) -> LorapipeError:
@@ -133,48 +139,78 @@ def bad_table(name: str, problem: str) -> LorapipeError:
     return LorapipeError("architecture-table", f"the table of {name} is wrong: {problem}")
 
 
-def parse_table(name: str, text: str, shared: Mapping[str, str] | None = None) -> Table:
-    """Read the YAML of the table ``name``; ``shared`` holds the YAML of what it includes."""
+def parse_head(name: str, text: str) -> Head:
+    """Read the first document of the table ``name``."""
     try:
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe loader, in C where there is one
-        included = [yaml.load((shared or {})[part], Loader=_Loader) for part in raw.get("include", ())]  # noqa: S506  # as above
-        return _build(name, raw, included)
+        return _head(name, _load(text.partition(_BREAK)[0]))
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise bad_table(name, f"{type(error).__name__}: {error}") from error
 
 
-def _build(name: str, raw: Mapping[str, Any], included: list[Mapping[str, Any]]) -> Table:
-    parts: dict[str, tuple[_Row, ...]] = {}
-    walks: dict[str, Walk] = {}
-    for source in (*included, raw):
-        parts |= {part: _rows(rows) for part, rows in source.get("parts", {}).items()}
-        walks |= {walk: _walk(w) for walk, w in source.get("walks", {}).items()}
-    components = {n: _component(n, c) for n, c in raw["components"].items()}
-    modules = [
-        module
-        for n, c in raw["components"].items()
-        for row in _rows(c["modules"])
-        for module in _expand(row, _Scope("", "", c.get("sizes", {})), components[n], parts)
-    ]
-    return Table(
+def parse_table(name: str, text: str, shared: Mapping[str, str] | None = None) -> Table:
+    """Read the YAML of the table ``name``; ``shared`` holds the YAML of what it includes."""
+    try:
+        head, _, body = text.partition(_BREAK)
+        raw = {**_load(head), **(_load(body) if body else {})}
+        return _table(name, raw, [_load((shared or {})[part]) for part in raw.get("include", ())])
+    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise bad_table(name, f"{type(error).__name__}: {error}") from error
+
+
+def _load(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe loader, in C where there is one
+    return found
+
+
+def _head(name: str, raw: Mapping[str, Any]) -> Head:
+    signs = raw.get("signs", ())
+    return Head(
         name=name,
         title=raw["title"],
         source=raw["source"],
         aliases=tuple(raw.get("aliases", ())),
-        components=components,
-        modules=tuple(modules),
+        signs=tuple(sign for sign in signs if not sign.startswith("^")),
+        starts=tuple(sign[1:] for sign in signs if sign.startswith("^")),
+    )
+
+
+def _table(name: str, raw: Mapping[str, Any], included: list[dict[str, Any]]) -> Table:
+    parts: dict[str, tuple[Row, ...]] = {}
+    walks: dict[str, Walk] = {}
+    sides: dict[str, str] = {}
+    for source in (*included, raw):
+        parts |= {part: _rows(rows) for part, rows in source.get("parts", {}).items()}
+        walks |= {walk: _walk(w) for walk, w in source.get("walks", {}).items()}
+        sides |= source.get("sides", {})
+    return Table(
+        head=_head(name, raw),
+        components={n: _component(n, c) for n, c in raw["components"].items()},
+        parts=parts,
+        sides=sides,
         positions={m: (p["component"], walks[p["walk"]]) for m, p in raw.get("positions", {}).items()},
         metadata={key: tuple(patterns) for key, patterns in raw.get("metadata", {}).items()},
     )
 
 
 def _component(name: str, raw: Mapping[str, Any]) -> Component:
+    prefix = raw["key"] + "." if raw["key"] else ""
+    also = tuple(Naming(**fields) for fields in raw.get("also", ()))
+    stored = [Naming(prefix=prefix, spells="key")]
+    for wrapping in raw.get("wrappings", ()):
+        fields = {"prefix": wrapping} if isinstance(wrapping, str) else wrapping
+        stored.append(Naming(**{"spells": "key", **fields}))
+    if "folder" in raw:
+        levels = dict.fromkeys(("", *(naming.without for naming in also)))
+        stored += [Naming(prefix=f"{raw['folder']}/", without=level) for level in levels]
     return Component(
         name=name,
         group=raw["group"],
-        prefix=raw["key"] + ".",
+        prefix=prefix,
+        sizes=raw.get("sizes", {}),
+        rows=_rows(raw["modules"]),
         namings={n: Naming(**fields) for n, fields in raw["namings"].items()},
-        also=tuple(Naming(**fields) for fields in raw.get("also", ())),
+        also=also,
+        stored=tuple(dict.fromkeys(stored)),
     )
 
 
@@ -182,89 +218,32 @@ def _walk(raw: Mapping[str, Any]) -> Walk:
     return Walk(tuple(raw["order"]), {c: tuple(where) for c, where in raw["classes"].items()})
 
 
-def _rows(raw: list[dict[str, Any]]) -> tuple[_Row, ...]:
+def _rows(raw: list[dict[str, Any]]) -> tuple[Row, ...]:
     return tuple(_row(**fields) for fields in raw)
 
 
-def _row(**fields: Any) -> _Row:
+def _row(**fields: Any) -> Row:
     """A row with its types; an unknown field is a TypeError of the dataclass."""
     if "modules" in fields:
         fields["modules"] = _rows(fields["modules"])
     if "rows" in fields:
-        fields["rows"] = tuple(fields["rows"])
+        fields["rows"] = _parts(fields["rows"])
     if "features" in fields:
         fields["features"] = tuple(None if f is None else str(f) for f in fields["features"])
-    row = _Row(**fields)
+    row = Row(**fields)
     if [row.kind is None, row.part is None, not row.modules].count(False) != 1:
         raise ValueError(f"row {row.path!r} needs one of kind, part, modules")
     if row.kind is not None and row.kind not in _KINDS:
         raise ValueError(f"row {row.path!r} has the unknown kind {row.kind!r}")
+    if row.only not in (None, "path", "key"):
+        raise ValueError(f"row {row.path!r} is on the unknown side {row.only!r} only")
     return row
 
 
-def _expand(
-    row: _Row, scope: _Scope, component: Component, parts: Mapping[str, tuple[_Row, ...]]
-) -> Iterator[Module]:
-    for values in _bindings(row, scope.values):
-        inner = _Scope(
-            _join(scope.path, _fill(row.path, values)),
-            _join(scope.key, _fill(_key(row), values)),
-            values,
-        )
-        if row.kind is not None:
-            yield _module(row, row.kind, inner, component)
-        for child in parts[row.part] if row.part is not None else row.modules:
-            yield from _expand(child, inner, component, parts)
-
-
-def _key(row: _Row) -> str:
-    if row.key is not None:
-        return row.key
-    return row.path if row.kind is None else f"{row.path}.weight"
-
-
-def _module(row: _Row, kind: str, scope: _Scope, component: Component) -> Module:
-    target = Target(component.name, component.prefix + scope.key, row.rows, row.transpose, kind)
-    out, columns = (None if f is None else _evaluate(f, scope.values) for f in row.features)
-    return Module(target, scope.path, scope.key.removesuffix(".weight"), (out, columns))
-
-
-def _bindings(row: _Row, outer: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
-    """The variables of each repetition that ``where`` keeps."""
-    ranges = [_range(text, outer) for text in row.each.values()]
-    if row.along and [len(r) for r in ranges] != [len(v) for v in row.along.values()][:1]:
-        raise ValueError(f"row {row.path!r}: `along` needs one variable in `each`, and as many values")
-    for turn, numbers in enumerate(product(*ranges)):
-        values = {**outer, **dict(zip(row.each, numbers, strict=True))}
-        values |= {name: along[turn] for name, along in row.along.items()}
-        if all(values[name] in _range(text, values) for name, text in row.where.items()):
-            yield values
-
-
-def _range(text: str | int, values: Mapping[str, int]) -> range:
-    """``0..3`` is 0, 1, 2, 3; a number is itself."""
-    first, _, last = str(text).partition("..")
-    return range(_evaluate(first, values), _evaluate(last or first, values) + 1)
-
-
-def _fill(template: str, values: Mapping[str, int]) -> str:
-    if "{" not in template:
-        return template
-    return _HOLE.sub(lambda hole: str(_evaluate(hole[1], values)), template)
-
-
-def _evaluate(expression: str, values: Mapping[str, int]) -> int:
-    """A sum of products of numbers and variables, such as ``3*i+j+1``."""
-    if expression in values:
-        return values[expression]
-    total = 0
-    for term in expression.split("+"):
-        value = 1
-        for factor in term.split("*"):
-            value *= int(factor) if factor.isdigit() else values[factor]
-        total += value
-    return total
-
-
-def _join(left: str, right: str) -> str:
-    return f"{left}.{right}" if left and right else left or right
+def _parts(raw: list[Any]) -> tuple[Part, ...]:
+    """``[a, b, n]``, or several of them in the module's own order."""
+    triples = raw if isinstance(raw[0], list) else [raw]
+    parts = tuple((first, last, n) for first, last, n in triples)
+    if len({n for _, _, n in parts}) != 1 or not all(0 <= first < last <= n for first, last, n in parts):
+        raise ValueError(f"rows {raw} are no parts of one tensor")
+    return parts

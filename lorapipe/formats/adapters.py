@@ -158,7 +158,8 @@ def _place(
         size = (size[1], size[0])
     # A numbered module has no name of its own, so that it is saved under the usual trainer's.
     stem = module.stem if module.target is None else known.spell(target, "kohya") or ""
-    place = ModuleId(target.component, target.key, target.rows(size[0]))
+    (rows,) = target.rows(size[0]) or (None,)
+    place = ModuleId(target.component, target.key, rows)
     return place, ModuleSpec(size, rank, Spelling(stem, target.transpose))
 
 

@@ -69,4 +69,4 @@ def _family(source: TensorSource, found: Recognised, wanted: str | None) -> str 
 
 
 def _known(source: TensorSource, known: Family) -> int:
-    return sum(key in known.tensors for key in source.tensors)
+    return sum(known.place(key) is not None for key in source.tensors)

@@ -52,11 +52,11 @@ def tensors(shared: Shared, layout: str) -> dict[str, list[Any]]:
 
 
 def fused_rows(target: Target, fused: int) -> list[int] | None:
-    if target.part is None:
+    if not target.parts:
         return None
-    first, last, parts = target.part
-    rows = target.rows(fused * (last - first) // parts)
-    return None if rows is None else list(rows)
+    ((first, last, parts),) = target.parts
+    (rows,) = target.rows(fused * (last - first) // parts)
+    return list(rows)
 
 
 @pytest.mark.parametrize(("name", "layout"), PAIRS)
@@ -67,7 +67,7 @@ def test_kohya_names_are_those_of_the_trainer(shared: Shared, name: str, layout:
         target = known.lookup(stem)
         assert target is not None, stem
         assert (target.key, target.kind, target.transpose) == (key, kind, False), stem
-        assert target.rows(shape[0]) == (tuple(rows[0]) if rows else None), stem
+        assert target.rows(shape[0]) == ((tuple(rows[0]),) if rows else ()), stem
         assert known.spell(target, "kohya") == stem
     ends = SGM_ENDS if name == "sdxl" else DIFFUSERS_ENDS
     assert {known.spell(t, "kohya") for t in known.targets()} == set(modules) | ends
@@ -88,7 +88,7 @@ def test_diffusers_names_are_those_of_diffusers(shared: Shared, name: str, layou
     for stem, key in transposed.items():
         target = known.lookup(stem)
         assert target is not None
-        assert (target.key, target.part, target.transpose) == (key, None, True)
+        assert (target.key, target.parts, target.transpose) == (key, (), True)
         assert known.spell(target, "diffusers") == stem
     assert {known.spell(t, "diffusers") for t in known.targets()} == set(maps["diffusers"]) | set(transposed)
 
@@ -99,7 +99,7 @@ def test_sdxl_names_with_diffusers_paths_are_those_of_older_trainers(shared: Sha
     for stem, (key, _shape, kind, _flag) in modules.items():
         target = known.lookup(stem)
         assert target is not None, stem
-        assert (target.key, target.kind, target.part) == (key, kind, None), stem
+        assert (target.key, target.kind, target.parts) == (key, kind, ()), stem
         assert known.spell(target, "kohya-diffusers") == stem
     unet = [t for t in known.targets() if t.component == "unet"]
     assert {known.spell(t, "kohya-diffusers") for t in unet} == set(modules)

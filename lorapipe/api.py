@@ -79,9 +79,19 @@ def load(
     sha256: str | None = None,
     as_: str | None = None,
     family: str | None = None,
+    variant: str | None = None,
 ) -> Weights:
-    """A LoRA or a checkpoint from a file; ``as_`` is ``lora`` or ``checkpoint``."""
-    options = {"load": os.fspath(path), "sha256": sha256, "as": as_, "family": family}
+    """A LoRA or a checkpoint from a file or a folder; ``as_`` is ``lora`` or ``checkpoint``.
+
+    ``variant`` (``fp16``) chooses among the weights of a folder.
+    """
+    options = {
+        "load": os.fspath(path),
+        "sha256": sha256,
+        "as": as_,
+        "family": family,
+        "variant": variant,
+    }
     return _call({}, options)
 
 

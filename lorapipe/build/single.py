@@ -13,7 +13,7 @@ from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
 from lorapipe.errors import RecipeError
 from lorapipe.plan.device import torch_version
-from lorapipe.plan.files import Folders, InputFile, find_input, identify, same_file
+from lorapipe.plan.files import Folders, InputFile, find_input, identify, overlap
 from lorapipe.plan.lineage import Lineage, Profile
 from lorapipe.plan.make import Locked
 from lorapipe.plan.provenance import output_key
@@ -81,9 +81,10 @@ def save_single(step: Step, given: Given) -> Path:
     """
     kind = find_kind(step.kind)
     path = Path(os.path.abspath(str(step.params["to"])))  # noqa: PTH100  # a link is replaced, not followed
-    clash = same_file(path, {str(name): name for w, _ in given["save"] for name in w.files})
+    clash = overlap(path, {str(name): name for w, _ in given["save"] for name in w.files})
     if clash is not None:
-        message = f"this would overwrite '{clash}', which was loaded"
+        how, loaded = clash
+        message = f"this would {how.value} '{loaded}', which was loaded"
         raise RecipeError("output-is-input", message, hint="write to another name")
     specs = _inputs(step, given, {"to": path}, lambda value: value.spec)
     foretold = kind.infer(specs, step.params)
@@ -106,7 +107,8 @@ def _input_file(step: Step) -> InputFile | None:
     pin = None if "sha256" not in step.params else str(step.params["sha256"])
     with Records(looking=False) as records:
         path = find_input(str(step.params["load"]), pin, Folders(Path.cwd()), records.digests)
-        return identify(path, pin, None, records.digests, read=True)
+        variant = None if "variant" not in step.params else str(step.params["variant"])
+        return identify(path, pin, None, records.digests, read=True, variant=variant)
 
 
 def _inputs(step: Step, given: Given, files: Mapping[str, Path], view: Callable[[Any], Any]) -> Inputs[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from lorapipe.errors import RecipeError
-from lorapipe.formats.folders import is_folder
+from lorapipe.formats.folders import is_folder, survey
 from lorapipe.formats.output import OnBytes, TensorData, Written
 from lorapipe.formats.pickles import TorchFile
 from lorapipe.formats.pickles_writer import write_pickle
@@ -18,7 +18,7 @@ from lorapipe.formats.tensor_file import TensorFile
 from lorapipe.formats.tensor_folder import TensorFolder
 from lorapipe.weights.specs import TensorSpec
 
-__all__ = ["SUFFIXES", "Writer", "open_tensors", "writer_for"]
+__all__ = ["SUFFIXES", "Writer", "names_folder", "open_tensors", "size_of", "writer_for"]
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 """The endings that files of weights may have, in any case."""
@@ -73,6 +73,16 @@ def open_tensors(path: Path, variant: str | None = None) -> TensorFile | TensorF
     if _suffix(path, "load") == ".safetensors":
         return SafetensorsFile.open(path)
     return TorchFile.open(path)
+
+
+def size_of(path: Path, variant: str | None = None) -> int:
+    """Bytes of a file of weights, or of all that counts of a folder. Raises as :func:`open_tensors`."""
+    return survey(path, variant).size if is_folder(path) else path.stat().st_size
+
+
+def names_folder(name: str) -> bool:
+    """Whether the name of an output is that of a folder: it ends in a slash."""
+    return name.endswith("/")
 
 
 def writer_for(path: Path) -> Writer:

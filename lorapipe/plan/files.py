@@ -1,26 +1,30 @@
-"""The files a recipe names: inputs found and identified, outputs kept where they belong."""
+"""The files and folders a recipe names: inputs found and identified, outputs kept where they belong."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from lorapipe.errors import InputError, RecipeError
+from lorapipe.formats.files import names_folder
+from lorapipe.formats.folders import is_folder, survey
+from lorapipe.store.contents import listed
 
 __all__ = [
     "Certainty",
     "Digests",
     "Folders",
     "InputFile",
+    "Overlap",
     "find_input",
     "identify",
+    "overlap",
     "place_output",
-    "same_file",
 ]
 
 
@@ -39,12 +43,22 @@ class Certainty(Enum):
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input as found: its absolute path, size in bytes, sha256 as far as known."""
+    """An input as found: its absolute path, size in bytes, sha256 as far as known.
+
+    Of a folder ``parts`` are the files that count, relative to ``folder``, and the sha256 is that
+    of their list (:func:`~lorapipe.store.contents.listing_digest`).
+    """
 
     path: Path
     size: int
     sha256: str | None
     certainty: Certainty
+    folder: Path | None = None
+    parts: tuple[str, ...] = ()
+
+    def digest(self, of: Callable[[Path], str | None]) -> str | None:
+        """The sha256, where ``of`` gives that of a file; ``None`` as soon as it does not know one."""
+        return of(self.path) if self.folder is None else listed(self.folder, self.parts, of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,10 @@ class Folders:
 
 
 class Digests(Protocol):
-    """sha256 by file: ``known`` asks the stat memo only, ``hash`` reads the file if it must."""
+    """sha256 by file: ``known`` asks the stat memo only, ``hash`` reads the file if it must.
+
+    That of a folder is the digest of all that lies in it.
+    """
 
     def known(self, path: Path) -> str | None: ...
 
@@ -69,7 +86,7 @@ class Digests(Protocol):
 
 
 def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -> Path:
-    """The file that ``load`` names: beside the recipe, then in the model folders.
+    """The file or folder that ``load`` names: beside the recipe, then in the model folders.
 
     A pinned file that was renamed is found in the model folders by the digest that
     the memo has of it; nothing is hashed for that. Raises
@@ -79,10 +96,10 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
     _check_name(name, "load")
     tried = [folders.recipe / name, *(folder / name for folder in folders.models)]
     for path in tried:
-        if path.is_file():
+        if path.is_file() or path.is_dir():
             return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links and hide the name
-    if pin is not None:
-        for path in _siblings(folders.models, Path(name).suffix):
+    if pin is not None and (suffix := Path(name).suffix):
+        for path in _siblings(folders.models, suffix):
             if digests.known(path) == pin.lower():
                 return Path(os.path.abspath(path))  # noqa: PTH100  # see above
     raise InputError("input-missing", f"no file '{name}'", hint=_missing_hint(name, tried), option="load")
@@ -106,8 +123,6 @@ def _siblings(folders: Iterable[Path], suffix: str) -> Iterable[Path]:
 
 
 def _missing_hint(name: str, tried: list[Path]) -> str:
-    if tried[0].is_dir():
-        return "it is a folder: name a file in it"
     folder = tried[0].parent
     if folder.is_dir():
         # Endings are so long and alike that with them any two names would seem near.
@@ -119,14 +134,23 @@ def _missing_hint(name: str, tried: list[Path]) -> str:
     return f"looked in {looked}; --models DIR adds a folder to look in"
 
 
-def identify(path: Path, pin: str | None, locked: str | None, digests: Digests, read: bool) -> InputFile:
+def identify(
+    path: Path,
+    pin: str | None,
+    locked: str | None,
+    digests: Digests,
+    *,
+    read: bool,
+    variant: str | None = None,
+) -> InputFile:
     """The identity of an input; ``read`` hashes it where the memo does not know it.
 
-    Raises :class:`~lorapipe.errors.InputError` (``sha256-mismatch``) when the pin is
-    known to be wrong.
+    ``variant`` chooses among the weights of a folder. Raises :class:`~lorapipe.errors.InputError`
+    ``sha256-mismatch`` when the pin is known to be wrong, and for a folder as
+    :func:`~lorapipe.formats.folders.survey` does.
     """
-    size = path.stat().st_size
-    sha256 = digests.hash(path) if read else digests.known(path)
+    found = _found(path, variant)
+    sha256 = found.digest(digests.hash if read else digests.known)
     if sha256 is not None:
         if pin is not None and sha256 != pin.lower():
             raise InputError(
@@ -135,12 +159,20 @@ def identify(path: Path, pin: str | None, locked: str | None, digests: Digests, 
                 hint="fetch the pinned file again, or change the pin to take this one",
                 option="sha256",
             )
-        return InputFile(path, size, sha256, Certainty.CHECKED)
+        return replace(found, sha256=sha256, certainty=Certainty.CHECKED)
     if pin is not None:
-        return InputFile(path, size, pin.lower(), Certainty.PINNED)
+        return replace(found, sha256=pin.lower(), certainty=Certainty.PINNED)
     if locked is not None:
-        return InputFile(path, size, locked, Certainty.LOCKED)
-    return InputFile(path, size, None, Certainty.UNKNOWN)
+        return replace(found, sha256=locked, certainty=Certainty.LOCKED)
+    return found
+
+
+def _found(path: Path, variant: str | None) -> InputFile:
+    """An input of which nothing is known but what lies there."""
+    if not is_folder(path):
+        return InputFile(path, path.stat().st_size, None, Certainty.UNKNOWN)
+    contents = survey(path, variant)
+    return InputFile(path, contents.size, None, Certainty.UNKNOWN, contents.root, contents.names)
 
 
 def place_output(name: str, folders: Folders) -> Path:
@@ -149,21 +181,21 @@ def place_output(name: str, folders: Folders) -> Path:
     A link of that name is replaced by the output, never followed.
 
     Raises :class:`~lorapipe.errors.RecipeError`: ``output-escapes`` when it lies outside
-    the recipe's folder or ``--output-root``, ``output-is-folder``, ``output-under-file``
-    when what should be one of its folders is a file, and ``name-too-long``.
+    the recipe's folder or ``--output-root``, ``output-is-folder`` or ``output-is-file`` when it
+    is to be the other, ``output-holds-recipe``, ``output-under-file`` when what should be one of
+    its folders is a file, and ``name-too-long``.
     """
     _check_name(name, "to")
     root = folders.outputs.resolve()
     path = (root / name).parent.resolve() / Path(name).name
-    if not path.is_relative_to(root):
+    if not path.is_relative_to(root) or Path(name).name == "..":
         raise RecipeError(
             "output-escapes",
             f"'{name}' is outside {root}",
             hint="outputs stay under the recipe's folder; --output-root DIR names another",
             option="to",
         )
-    if path.is_dir():
-        raise RecipeError("output-is-folder", f"'{name}' is a folder", hint="name a file in it", option="to")
+    _check_sort(path, name, folders)
     lowest = next(folder for folder in path.parents if folder.exists())
     if not lowest.is_dir():
         raise RecipeError(
@@ -175,14 +207,52 @@ def place_output(name: str, folders: Folders) -> Path:
     return path
 
 
-def same_file(output: Path, inputs: Mapping[str, Path]) -> str | None:
-    """The step whose input is the same file as ``output``, by device and inode."""
+def _check_sort(path: Path, name: str, folders: Folders) -> None:
+    """See that a file is not to become a folder, nor the other way round, nor the recipe be replaced."""
+    if not names_folder(name):
+        if path.is_dir():
+            hint = f"name a file in it, or '{name}/' to write a folder"
+            raise RecipeError("output-is-folder", f"'{name}' is a folder", hint=hint, option="to")
+        return
+    if path.exists() and not path.is_dir():
+        raise RecipeError("output-is-file", f"'{name}' is a file", hint="name another folder", option="to")
+    if folders.recipe.resolve().is_relative_to(path.resolve()):
+        raise RecipeError(
+            "output-holds-recipe", f"'{name}' holds the recipe", hint="name a folder of its own", option="to"
+        )
+
+
+class Overlap(Enum):
+    """What an output would do to an input."""
+
+    SAME = "overwrite"
+    HOLDS = "replace the folder around"
+    INSIDE = "write into"
+
+
+def overlap(output: Path, inputs: Mapping[str, Path]) -> tuple[Overlap, str] | None:
+    """The step with whose input an output overlaps, by device and inode, and how."""
+    target, above = _identities(output)
+    for step, path in inputs.items():
+        root = path.parent if is_folder(path) and not path.is_dir() else path
+        found, holding = _identities(root)
+        if found is not None and found in (target, *above):
+            return (Overlap.SAME if found == target else Overlap.INSIDE), step
+        if target is not None and target in holding:
+            return Overlap.HOLDS, step
+    return None
+
+
+def _identities(path: Path) -> tuple[tuple[int, int] | None, set[tuple[int, int]]]:
+    """Device and inode of what a path leads to (``None`` if nothing is there), and of the folders above."""
+    real = Path(os.path.realpath(path))
+    found = [_identity(each) for each in (real, *real.parents)]
+    return found[0], {each for each in found[1:] if each is not None}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        target = output.stat()
+        status = path.stat()
     except OSError:
         return None
-    for step, path in inputs.items():
-        found = path.stat()
-        if (found.st_dev, found.st_ino) == (target.st_dev, target.st_ino):
-            return step
-    return None
+    return status.st_dev, status.st_ino

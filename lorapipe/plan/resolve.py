@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import cast
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
-from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output, same_file
+from lorapipe.formats.folders import is_folder
+from lorapipe.plan.files import (
+    Digests,
+    Folders,
+    InputFile,
+    Overlap,
+    find_input,
+    identify,
+    overlap,
+    place_output,
+)
 from lorapipe.plan.lineage import Lineage, Source
 from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
@@ -104,8 +114,9 @@ def _files(
             files[option] = place_output(name, folders)
         else:
             pin = cast("str | None", step.params.get("sha256"))
+            variant = cast("str | None", step.params.get("variant"))
             files[option] = find_input(name, pin, folders, digests)
-            source = identify(files[option], pin, locked, digests, read)
+            source = identify(files[option], pin, locked, digests, read=read, variant=variant)
     return files, source
 
 
@@ -189,12 +200,14 @@ def _clashes(done: Mapping[str, Resolved]) -> Iterable[LorapipeError]:
                 where=place,
                 step=name,
             )
-        clash = same_file(target, inputs)
+        clash = overlap(target, inputs)
         if clash is not None:
+            how, loader = clash
+            sort = "folder" if is_folder(inputs[loader]) else "file"
             yield RecipeError(
-                "output-is-input",
-                f"'{name}' would overwrite the file that '{clash}' loads",
-                hint="write to another name",
+                "output-in-input" if how is Overlap.INSIDE else "output-is-input",
+                f"'{name}' would {how.value} the {sort} that '{loader}' loads",
+                hint="write to another folder" if how is Overlap.INSIDE else "write to another name",
                 where=place,
                 step=name,
             )

@@ -1,4 +1,4 @@
-"""``load``: a LoRA or a checkpoint from a file."""
+"""``load``: a LoRA or a checkpoint from a file or a folder."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 from lorapipe.errors import RecipeError
 from lorapipe.formats.adapters import detect, read_adapter, read_adapter_spec
 from lorapipe.formats.checkpoints import read_checkpoint, read_checkpoint_spec
-from lorapipe.formats.files import open_tensors
+from lorapipe.formats.files import open_tensors, size_of
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
 if TYPE_CHECKING:
+    from lorapipe.formats.tensor_file import TensorFile
+    from lorapipe.formats.tensor_folder import TensorFolder
     from lorapipe.weights.adapter import Adapter
     from lorapipe.weights.checkpoint import Checkpoint
 
@@ -21,7 +23,7 @@ __all__ = ["KIND"]
 def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec | CheckpointSpec:
     family = cast("str | None", params.get("family"))
     path = inputs.files["load"]
-    with open_tensors(path) as source:
+    with _opened(inputs, params) as source:
         found = detect(source)
         wanted = params.get("as", found)
         if wanted == "checkpoint":
@@ -38,15 +40,18 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec | CheckpointSpec
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter | Checkpoint:
     spec = _infer(inputs, params)
-    path = inputs.files["load"]
-    source = open_tensors(path)  # what is loaded reads on from the file, and so it owns it
+    source = _opened(inputs, params)  # what is loaded reads on from the file, and so it owns it
     if isinstance(spec, CheckpointSpec):
         return read_checkpoint(source, spec)
     return read_adapter(source, spec, device=context.device)
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
-    size = inputs.files["load"].stat().st_size
+def _opened(inputs: Inputs[Any], params: Params) -> TensorFile | TensorFolder:
+    return open_tensors(inputs.files["load"], cast("str | None", params.get("variant")))
+
+
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
+    size = size_of(inputs.files["load"], cast("str | None", params.get("variant")))
     return Cost(read=size, peak=size if isinstance(result, AdapterSpec) else 0)
 
 
@@ -57,5 +62,5 @@ KIND = Kind(
     infer=_infer,
     work=_work,
     cost=_cost,
-    keyless=frozenset({"load", "sha256"}),
+    keyless=frozenset({"load", "sha256", "variant"}),
 )

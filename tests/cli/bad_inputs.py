@@ -577,7 +577,7 @@ OUTPUTS = [
         "a folder where the output should be",
         SAVE,
         3,
-        "r.yaml:4:22: error: 'o.safetensors' is a folder - name a file in it",
+        "r.yaml:4:22: error: 'o.safetensors' is a folder - name a file in it, or 'o.safetensors/' to write a folder",
         "o.safetensors",
         prepare=lambda bench: (bench.folder / "o.safetensors").mkdir(),
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorapipe.errors import InputError, RecipeError
-from lorapipe.plan.files import Certainty, Folders, find_input, identify, place_output, same_file
+from lorapipe.plan.files import Certainty, Folders, Overlap, find_input, identify, overlap, place_output
 
 
 class _Digests:
@@ -159,5 +159,5 @@ def test_an_output_that_is_an_input_is_known_through_links(tmp_path: Path, link:
     source.write_bytes(b"weights")
     link(source, target)  # type: ignore[operator]
 
-    assert same_file(target, {"char": source}) == "char"
-    assert same_file(tmp_path / "new.safetensors", {"char": source}) is None
+    assert overlap(target, {"char": source}) == (Overlap.SAME, "char")
+    assert overlap(tmp_path / "new.safetensors", {"char": source}) is None

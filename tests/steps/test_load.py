@@ -20,9 +20,9 @@ from .kit import Q, deltas, given, infer, load, options
 KIND = find_kind("load")
 
 
-def test_it_is_free_until_something_uses_it_and_neither_name_nor_pin_are_in_its_key() -> None:
+def test_it_is_free_until_something_uses_it_and_what_only_names_its_input_is_not_in_its_key() -> None:
     assert KIND.materialise is Materialise.LAZY
-    assert KIND.keyless == {"load", "sha256"}
+    assert KIND.keyless == {"load", "sha256", "variant"}
 
 
 def test_a_lora_and_a_checkpoint_are_told_apart_by_their_names(bench: Bench) -> None:

@@ -78,6 +78,29 @@ def sd15() -> Any:
     )
 
 
+def sd21() -> Any:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(10, 20, 40, 40),
+        cross_attention_dim=32,
+        attention_head_dim=(2, 4, 8, 8),
+        norm_num_groups=5,
+        use_linear_projection=True,
+    )
+    return StableDiffusionPipeline(
+        vae=vae(),
+        text_encoder=clip(32),
+        tokenizer=None,
+        unet=unet,
+        scheduler=DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def sdxl() -> Any:
     from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
@@ -166,7 +189,7 @@ def chroma() -> Any:
     from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
 
     transformer = ChromaTransformer2DModel(
-        in_channels=4,
+        in_channels=16,
         num_layers=2,
         num_single_layers=2,
         attention_head_dim=24,
@@ -309,6 +332,7 @@ def hunyuan_video() -> Any:
 
 KINDS: Mapping[str, Kind] = {
     "sd15": Kind(sd15, "unet", ("text_encoder",)),
+    "sd21": Kind(sd21, "unet", ("text_encoder",)),
     "sdxl": Kind(sdxl, "unet", ("text_encoder", "text_encoder_2")),
     "sd3": Kind(sd3, text_encoders=("text_encoder", "text_encoder_2")),
     "flux": Kind(flux, text_encoders=("text_encoder",)),
@@ -321,13 +345,18 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def pipeline(kind: str) -> Any:
-    """The pipeline with random weights, the same each time, in float64."""
+def pipeline(kind: str, weights: Mapping[str, Tensor] | None = None) -> Any:
+    """The pipeline in float64, with the given weights or random ones, the same each time."""
     chosen = KINDS[kind]
     made = chosen.make()
     for index, name in enumerate((chosen.denoiser, *chosen.text_encoders)):
         part = getattr(made, name).double().eval()
-        randomise(part, seed=index + 1)
+        if weights is None:
+            randomise(part, seed=index + 1)
+        else:
+            part.load_state_dict(
+                {k.removeprefix(f"{name}/"): v for k, v in weights.items() if k.startswith(f"{name}/")}
+            )
     return made
 
 
@@ -371,11 +400,11 @@ def trained(
     return Trained(kind, file, folder / "model", base, fused(kind, file))
 
 
-def fused(kind: str, file: Path, **options: Any) -> dict[str, Tensor]:
+def fused(kind: str, file: Path, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """The pipeline's weights after loading a LoRA and fusing it; a key that it does not know is an error."""
-    made = pipeline(kind)
+    made = pipeline(kind, weights)
     with complaints() as said:
-        made.load_lora_weights(file, **options)
+        made.load_lora_weights(file)
     assert not said, said
     chosen = KINDS[kind]
     parts = [p for p in (chosen.denoiser, *chosen.text_encoders) if hasattr(getattr(made, p), "peft_config")]

@@ -9,7 +9,6 @@ A process that dies in between leaves a hidden temporary file, which
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from lorapipe.errors import LorapipeError
 from lorapipe.store.digest import FileState
+from lorapipe.store.direct import writer
 from lorapipe.store.disk import Disk, GuardedFile, ensure_space, make_folders, remove_folders, sync_folder
 from lorapipe.store.temporaries import create_file
 
@@ -65,7 +65,7 @@ class Staged:
                 remove_folders(self._made)
                 raise
         self._raw = GuardedFile(fd, self._writing, self._disk)
-        self.file: BinaryIO = io.BufferedWriter(self._raw, BUFFER)
+        self.file: BinaryIO = writer(self._raw, needed, BUFFER)
         try:
             self._at("created")
         except BaseException:

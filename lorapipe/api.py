@@ -150,8 +150,9 @@ def save(
     metadata: Mapping[str, str] | None = None,
     provenance: str | None = None,
     layout: str | None = None,
+    shard_size: str | int | None = None,
 ) -> Path:
-    """Write a file; returns its absolute path.
+    """Write a file, or with a slash at the end of ``to`` a folder; returns its absolute path.
 
     The bytes are those that a recipe of the same steps would write. A file that is there
     and that lorapipe did not write is not replaced: that is
@@ -163,6 +164,7 @@ def save(
         "metadata": metadata,
         "provenance": provenance,
         "layout": layout,
+        "shard-size": shard_size,
     }
     return save_single(_step({"save": weights}, options), {"save": [(weights, 1.0)]})
 

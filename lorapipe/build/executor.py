@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
 from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDone, StepStarted
@@ -16,6 +16,8 @@ from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.resolve import placed
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
+from lorapipe.store.atomic import Staged
+from lorapipe.store.folders import StagedFolder
 from lorapipe.weights.specs import AdapterSpec, FileSpec, Spec
 
 if TYPE_CHECKING:
@@ -129,11 +131,10 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
     assert planned.key is not None
     assert isinstance(planned.spec, FileSpec)
     path = planned.output
-    with shop.records.stage(path, planned.spec.nbytes) as staged:
-        context = _context(planned, shop, output=staged.file)
-        saved: SavedFile = _work(planned, values, context)
+    with shop.records.stage(path, planned.spec) as staged:
+        saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged))
         shop.hold_inputs()
-        shop.ownership.publish(staged, saved.sha256, planned.key)
+        shop.ownership.publish(staged, saved, planned.key)
     shop.listen(OutputReady(planned.step.id, path, saved.sha256, saved.size, written=True))
     return BuiltOutput(planned.step.id, path, saved.sha256, saved.size, written=True)
 
@@ -141,7 +142,7 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
 def _context(
     planned: PlannedStep,
     shop: _Workshop,
-    output: BinaryIO | None = None,
+    output: Staged | StagedFolder | None = None,
     notes: dict[str, object] | None = None,
 ) -> Context:
     """What the step's work may know; what it notes is told, and put into ``notes``."""
@@ -159,7 +160,8 @@ def _context(
         each=ordered_map(shop.workers, tick),
         note=note,
         wrote=wrote,
-        output=output,
+        output=output.file if isinstance(output, Staged) else None,
+        create=output.create if isinstance(output, StagedFolder) else None,
         provenance=planned.provenance,
     )
 

@@ -1,6 +1,7 @@
-"""Which files at an output's path may be replaced, and which are somebody else's.
+"""Which files and folders at an output's path may be replaced, and which are somebody else's.
 
-A file is ours if the journal or the lock holds its path with its present digest. One
+One is ours if the journal or the lock holds its path with its present digest; a folder in which
+anything was added, changed or removed is not. One
 that is not is left alone, unless it turns out to be what the build makes anyway: then
 it is adopted, so that a lost lock or another machine's store costs a build and no more.
 """
@@ -10,13 +11,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorapipe.build.records import Records
-from lorapipe.errors import BuildError, InputError, RecipeError
+from lorapipe.errors import BuildError, LorapipeError
 from lorapipe.formats.files import open_tensors
 from lorapipe.plan.make import Locked
 from lorapipe.store.atomic import Staged
+from lorapipe.store.contents import walk
+from lorapipe.store.folders import StagedFolder
 from lorapipe.weights.specs import FileSpec
+
+if TYPE_CHECKING:
+    from lorapipe.steps.save import SavedFile
 
 __all__ = ["Ownership"]
 
@@ -39,24 +46,26 @@ class Ownership:
         if not self._replaceable(path) and not _has_tensors(path, spec):
             raise self._foreign(path)
 
-    def publish(self, staged: Staged, sha256: str, key: str) -> None:
-        """Give a finished file its name, or adopt the one there if it is the same.
+    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str) -> None:
+        """Give a finished file or folder its name, or adopt the one there if it is the same.
 
         Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` when another file is
         there that is not ours: it may have come while the build was at work.
         """
         path = staged.path
-        if path.is_file() and self.records.digests.hash(path) == sha256:
-            self.records.adopt(path, sha256, key)
+        if path.exists() and self.records.digests.hash(path) == saved.sha256:
+            self.records.adopt(path, saved.sha256, key)
         elif self._replaceable(path):
-            self.records.publish(staged, sha256, key)
+            self.records.publish(staged, saved, key)
         else:
             raise self._foreign(path)
 
     def _replaceable(self, path: Path) -> bool:
         if self.force or not os.path.lexists(path):
             return True
-        return path.is_file() and self.records.digests.hash(path) in self._known(path)
+        known = self._known(path)
+        # A stranger's folder is not read whole to learn that it is his.
+        return bool(known) and path.exists() and self.records.digests.hash(path) in known
 
     def _known(self, path: Path) -> set[str]:
         """The digests under which ``path`` is ours."""
@@ -76,9 +85,11 @@ class Ownership:
 
 
 def _has_tensors(path: Path, spec: FileSpec) -> bool:
-    """Whether the file may hold just what ``spec`` foretells, by its header."""
+    """Whether a file or folder may hold just what ``spec`` foretells, by its headers."""
     try:
+        if spec.files and {name for name, _ in walk(path)} != {*spec.files, *spec.others}:
+            return False
         with open_tensors(path) as source:
             return spec.admits(source.tensors)
-    except (InputError, RecipeError):
+    except (LorapipeError, OSError):
         return False

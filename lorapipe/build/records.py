@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from lorapipe.errors import BuildError, InputError
 from lorapipe.plan.files import InputFile
 from lorapipe.store.atomic import Hook, Staged
+from lorapipe.store.contents import whole_digest
+from lorapipe.store.folders import StagedFolder
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
 from lorapipe.store.temporaries import sweep
@@ -19,7 +21,9 @@ from lorapipe.store.temporaries import sweep
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from lorapipe.steps.save import SavedFile
     from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.specs import FileSpec
 
 __all__ = ["EntryVanished", "HashProgress", "Notes", "Records"]
 
@@ -49,10 +53,26 @@ class _MemoDigests:
     progress: HashProgress
 
     def known(self, path: Path) -> str | None:
-        return self.memo.lookup(path)
+        return _digest(path, self.memo.lookup)
 
     def hash(self, path: Path) -> str:
+        found = _digest(path, self._hash)
+        assert found is not None, "each file of a folder has a digest once it is read"
+        return found
+
+    def _hash(self, path: Path) -> str:
         return self.memo.hash(path, lambda done, total: self.progress(path, done, total)).sha256
+
+
+def _digest(path: Path, of: Callable[[Path], str | None]) -> str | None:
+    """The sha256 of a file, or of all that lies in a folder, where ``of`` gives that of a file."""
+    if not path.is_dir():
+        return of(path)
+    try:
+        return whole_digest(path, of)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise InputError("input-unreadable", message, where=str(path)) from error
 
 
 class Records:
@@ -72,7 +92,7 @@ class Records:
         What was read from a file that changed would be kept under the old file's key, for
         good. Raises :class:`~lorapipe.errors.InputError` ``input-changed``.
         """
-        if source.sha256 is not None and self.digests.hash(source.path) != source.sha256:
+        if source.sha256 is not None and source.digest(self.digests.hash) != source.sha256:
             raise InputError(
                 "input-changed",
                 "changed after it was hashed",
@@ -121,27 +141,32 @@ class Records:
             return value
         return read_stored(entry.path, device=device) if device == "cpu" else value
 
-    def stage(self, path: Path, needed: int) -> Staged:
-        """A temporary file beside ``path``; raises ``disk-full`` when ``needed`` bytes do not fit.
+    def stage(self, path: Path, spec: FileSpec) -> Staged | StagedFolder:
+        """A temporary file or folder beside ``path``; raises ``disk-full`` when its bytes do not fit.
 
         What killed builds left in that folder goes first: it may be what fills the disk.
         """
         sweep(path.parent)
-        return self._store.stage(path, needed=needed)
+        if spec.files:
+            return self._store.stage_folder(path, needed=spec.nbytes)
+        return self._store.stage(path, needed=spec.nbytes)
 
     def adopt(self, path: Path, sha256: str, key: str) -> None:
         """Enter a file that is in place already, unless the journal has it."""
         if (sha256, key) not in self.built(path):
             self._store.journal.record(path, sha256, key)
 
-    def publish(self, staged: Staged, sha256: str, key: str) -> None:
-        """Enter the file in the journal, then give it its name.
+    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str) -> None:
+        """Enter the file or folder in the journal, then give it its name.
 
         In this order a crash in between leaves an old output that the journal still
         knows, or a new one that it knows already.
         """
-        present = self.digests.hash(staged.path) if staged.path.is_file() else None
-        self._store.publish(staged, sha256, key, replacing=present)
+        present = self.digests.hash(staged.path) if staged.path.exists() else None
+        if isinstance(staged, StagedFolder):
+            self._store.publish_folder(staged, saved.files, key, replacing=present)
+        else:
+            self._store.publish(staged, saved.sha256, key, replacing=present)
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, stage
+from lorapipe.store.contents import folder_size
 from lorapipe.store.lockfile import write
 from lorapipe.store.temporaries import sweep
 from lorapipe.weights.specs import FileSpec
@@ -163,7 +164,8 @@ def _output(step: PlannedStep, written: Mapping[str, BuiltOutput], records: Reco
     assert step.key is not None
     sha256 = records.digests.hash(step.output)
     records.adopt(step.output, sha256, step.key)
-    return BuiltOutput(step.step.id, step.output, sha256, step.output.stat().st_size, written=False)
+    size = folder_size(step.output) if step.output.is_dir() else step.output.stat().st_size
+    return BuiltOutput(step.step.id, step.output, sha256, size, written=False)
 
 
 def _hashing(listen: Listener) -> HashProgress:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.engines.threads import default_workers, ordered_map, single_threaded_torch
 from lorapipe.build.ownership import Ownership
@@ -21,6 +21,8 @@ from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
+from lorapipe.store.atomic import Staged
+from lorapipe.store.folders import StagedFolder
 from lorapipe.weights.specs import FileSpec
 
 if TYPE_CHECKING:
@@ -90,14 +92,15 @@ def save_single(step: Step, given: Given) -> Path:
     foretold = kind.infer(specs, step.params)
     assert isinstance(foretold, FileSpec)
     hidden = specs.one("save").hidden
-    key, _, said = output_key(_lineage(step, kind, given, None), _PROFILE, path, hidden)
+    folder = bool(foretold.files)
+    key, _, said = output_key(_lineage(step, kind, given, None), _PROFILE, path, hidden, folder=folder)
     with Records(looking=False) as records:
         ownership = Ownership(records, Locked())
         ownership.check(path, foretold)
-        with records.stage(path, foretold.nbytes) as staged, single_threaded_torch():
+        with records.stage(path, foretold) as staged, single_threaded_torch():
             inputs = _inputs(step, given, {"to": path}, lambda value: value)
-            saved = kind.work(inputs, step.params, _context(staged.file, said))
-            ownership.publish(staged, saved.sha256, key)
+            saved = kind.work(inputs, step.params, _context(staged, said))
+            ownership.publish(staged, saved, key)
     return path
 
 
@@ -127,5 +130,10 @@ def _lineage(step: Step, kind: Kind, given: Given, source: InputFile | None) -> 
     return lineage_of(step, kind, inputs, source)
 
 
-def _context(output: BinaryIO | None = None, said: Mapping[str, str] | None = None) -> Context:
-    return Context(each=ordered_map(default_workers()), output=output, provenance=said or {})
+def _context(output: Staged | StagedFolder | None = None, said: Mapping[str, str] | None = None) -> Context:
+    return Context(
+        each=ordered_map(default_workers()),
+        output=output.file if isinstance(output, Staged) else None,
+        create=output.create if isinstance(output, StagedFolder) else None,
+        provenance=said or {},
+    )

@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, BinaryIO, Protocol
 
 from lorapipe.errors import LorapipeError
 from lorapipe.weights.specs import TensorSpec
 
-__all__ = ["Buffer", "OnBytes", "Sink", "TensorData", "Written", "in_step"]
+__all__ = ["Buffer", "Create", "OnBytes", "Sink", "TensorData", "Written", "in_step"]
 
 Buffer = bytes | bytearray | memoryview
 TensorData = Iterable[tuple[str, Iterable[Buffer]]]
 """Tensors in file order: a name and the little-endian bytes in as many pieces as one likes."""
 OnBytes = Callable[[int], None]
 """Told the number of bytes after each piece of tensor data."""
+
+
+class Create(Protocol):
+    """Opens a new file of an output folder by its relative name; the one before it is then finished.
+
+    ``size`` is about what the file will have, in bytes, where that is known.
+    """
+
+    def __call__(self, name: str, size: int | None = None) -> BinaryIO: ...
 
 
 @dataclass(frozen=True, slots=True)

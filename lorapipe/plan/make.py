@@ -96,7 +96,8 @@ def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> 
     elif resolved.lineage is not None and isinstance(resolved.spec, FileSpec):
         (term,) = resolved.step.inputs["save"]
         hidden = getattr(all_of[term.step].spec, "hidden", False)
-        key, preimage, said = output_key(resolved.lineage, view.profile, resolved.files["to"], hidden)
+        folder, path = bool(resolved.spec.files), resolved.files["to"]
+        key, preimage, said = output_key(resolved.lineage, view.profile, path, hidden, folder=folder)
     status, reason = _status(resolved, key, view)
     return PlannedStep(
         step=resolved.step,
@@ -120,30 +121,30 @@ def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, s
     if key is None:
         return Status.UNDECIDED, "an input is not hashed yet"
     if isinstance(resolved.spec, FileSpec):
-        return _output_status(resolved.files["to"], key, view)
+        return _output_status(resolved.files["to"], "folder" if resolved.spec.files else "file", key, view)
     if view.past.stored(key):
         return Status.IN_STORE, f"key {key[:12]}"
     return Status.RUN, "no result with this key in the store"
 
 
-def _output_status(path: Path, key: str, view: _View) -> tuple[Status, str]:
+def _output_status(path: Path, sort: str, key: str, view: _View) -> tuple[Status, str]:
     if not path.exists():
-        return Status.RUN, "the file is not there yet"
+        return Status.RUN, f"the {sort} is not there yet"
     known = list(view.past.built(path))
     if path in view.locked.outputs:
         known.append(view.locked.outputs[path])
     if not known:
-        return Status.RUN, "a file is there that lorapipe did not write"
+        return Status.RUN, f"a {sort} is there that lorapipe did not write"
     mine = {sha256 for sha256, made in known if made == key}
     if not mine:
         return Status.RUN, "the recipe or an input changed"
     digests = view.past.digests
     present = digests.hash(path) if view.read else digests.known(path)
     if present is None:
-        return Status.UNDECIDED, "the file is not hashed yet"
+        return Status.UNDECIDED, f"the {sort} is not hashed yet"
     if present in mine:
         return Status.UP_TO_DATE, f"key {key[:12]}"
-    return Status.RUN, "the file was changed since it was built"
+    return Status.RUN, f"the {sort} was changed since it was built"
 
 
 def _unused(step: PlannedStep) -> PlannedStep:

@@ -31,9 +31,9 @@ def provenance(lineage: Lineage, profile: Profile, detail: str, hidden: bool) ->
 
 
 def output_key(
-    lineage: Lineage, profile: Profile, path: Path, hidden: bool
+    lineage: Lineage, profile: Profile, path: Path, hidden: bool, *, folder: bool = False
 ) -> tuple[str, str, Mapping[str, str]]:
-    """The key of a saved file, the key's preimage, and the provenance written into the file.
+    """The key of a saved file or ``folder``, its preimage, and the provenance written into the file.
 
     ``lineage`` is that of the ``save`` step. In the key is what decides the bytes of the
     file and not of the value: its format (the suffixes of pickles share one) and what
@@ -42,6 +42,7 @@ def output_key(
     ((_, value),) = lineage.inputs["save"]
     said = provenance(value, profile, str(lineage.params["provenance"]), hidden)
     file_format = "safetensors" if path.suffix.lower() == ".safetensors" else "pickle"
+    file_format = "folder" if folder else file_format
     key, preimage = content_key(lineage, profile, {"format": file_format, **said})
     return key, preimage, said
 

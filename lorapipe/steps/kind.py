@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
+from lorapipe.formats.output import Create
 from lorapipe.recipe.model import JSON
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.specs import Spec
@@ -97,8 +98,9 @@ class Context:
     keeps it beside the result, so the value is JSON.
     ``wrote(count)`` is told the bytes written since it was told last. ``output`` is
     the stream that an output kind writes, a temporary
-    file that becomes the output by a rename; ``provenance`` are the metadata keys
-    which say how the output came to be.
+    file that becomes the output by a rename; where the output is a folder, ``create`` opens
+    the files in it instead, one after the other, by relative name. ``provenance`` are the
+    metadata keys which say how the output came to be.
     """
 
     device: str = "cpu"
@@ -107,6 +109,7 @@ class Context:
     note: Callable[[str, object], None] = _forget
     wrote: Callable[[int], None] = _unheard
     output: BinaryIO | None = None
+    create: Create | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,19 +1,21 @@
-"""``save``: a LoRA or a checkpoint becomes a file."""
+"""``save``: a LoRA or a checkpoint becomes a file, or a checkpoint a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import RecipeError
-from lorapipe.formats.files import writer_for
+from lorapipe.formats.files import names_folder, writer_for
+from lorapipe.formats.folder_writer import SHARD_SIZE, FolderSource, folder_spec, write_folder
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.blocks import SLAB_ELEMENTS
 from lorapipe.weights.metadata import checkpoint_metadata, network_metadata
 from lorapipe.weights.output import saved_checkpoint_specs, saved_specs
+from lorapipe.weights.ranks import size_in_bytes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec
 
 if TYPE_CHECKING:
@@ -35,15 +37,22 @@ _SLABS_HELD = 6
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A file as written: what is in it, its sha256, its size in bytes."""
+    """A file as written: what is in it, its sha256, its size in bytes.
+
+    Of a folder ``files`` holds the sha256 of each file in it, by relative name.
+    """
 
     spec: FileSpec
     sha256: str
     size: int
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
     spec, dtype = inputs.one("save"), _DTYPES[str(params["dtype"])]
+    _check_target(spec, params)
+    if _in_folder(params) and isinstance(spec, CheckpointSpec):
+        return _folder_spec(spec, dtype, params)
     if params.get("metadata") and not writer_for(inputs.files["to"]).metadata:
         raise RecipeError(
             "metadata-not-kept",
@@ -56,6 +65,33 @@ def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
     if isinstance(spec, CheckpointSpec):
         return FileSpec(saved_checkpoint_specs(spec, dtype))
     raise RecipeError("wrong-type", "'save' takes a LoRA or a checkpoint, its input is a file", option="save")
+
+
+def _in_folder(params: Params) -> bool:
+    return names_folder(str(params.get("to", "")))
+
+
+def _folder_spec(spec: CheckpointSpec, dtype: str | None, params: Params) -> FileSpec:
+    most = size_in_bytes(cast("int | str", params.get("shard-size", SHARD_SIZE)))
+    return folder_spec(spec, saved_checkpoint_specs(spec, dtype), most)
+
+
+def _check_target(spec: Spec, params: Params) -> None:
+    """See that what is saved fits where it goes: a file or a folder."""
+    folder = _in_folder(params)
+    if "shard-size" in params and not folder:
+        message, hint = "'shard-size' is for folders, 'to' is a file", "end 'to' in a slash to write a folder"
+        raise RecipeError("shards-need-a-folder", message, hint=hint, option="shard-size")
+    if folder and isinstance(spec, AdapterSpec):
+        raise RecipeError("lora-is-a-file", "a LoRA is written as a file", hint="name one", option="to")
+    components = isinstance(spec, CheckpointSpec) and spec.folder is not None and "" not in spec.folder.stems
+    if components and not folder:
+        raise RecipeError(
+            "components-need-a-folder",
+            "a checkpoint of several components is written as a folder",
+            hint="end 'to' in a slash; as one file it would need other names, which its programs do not read",
+            option="to",
+        )
 
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
@@ -71,6 +107,8 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
     from lorapipe.weights.saving import alphas
 
     value: Adapter | Checkpoint = inputs.one("save")
+    if not isinstance(value, Adapter) and _in_folder(params):
+        return _written_folder(value, params, context)
     dtype, writer = _DTYPES[str(params["dtype"])], writer_for(inputs.files["to"])
     zeros: list[int] = []
     if isinstance(value, Adapter):
@@ -87,6 +125,20 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
     written = writer.write(context.output, specs, data, told, context.wrote)
     context.note("underflow", sum(zeros))
     return SavedFile(FileSpec(specs), written.sha256, written.size)
+
+
+def _written_folder(checkpoint: Checkpoint, params: Params, context: Context) -> SavedFile:
+    """The checkpoint's folder, file after file."""
+    dtype, zeros = _DTYPES[str(params["dtype"])], list[int]()
+    spec = _folder_spec(checkpoint.spec, dtype, params)
+    given = cast("dict[str, str]", params.get("metadata") or {})
+    told = {**checkpoint_metadata(checkpoint.spec), **context.provenance, **given}
+    data = _checkpoint_data(checkpoint, dtype, context, zeros.append)
+    besides = FolderSource.of(spec, checkpoint.spec.folder)
+    assert context.create is not None
+    written = write_folder(context.create, spec, data, told, besides, context.wrote)
+    context.note("underflow", sum(zeros))
+    return SavedFile(spec, written.sha256, written.size, written.files)
 
 
 def _adapter_data(

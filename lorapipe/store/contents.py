@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["folder_size", "listed", "listing_digest", "whole_digest"]
+__all__ = ["folder_size", "listed", "listing_digest", "walk", "whole_digest"]
 
 _ODD = "-"
 """What stands for the digest of what is no file: a link, a pipe, a folder that holds nothing."""
@@ -46,7 +46,7 @@ def whole_digest(folder: Path, of: Callable[[Path], str | None]) -> str | None:
     lorapipe wrote has such. Raises ``OSError`` for a folder that cannot be read.
     """
     found: dict[str, str] = {}
-    for name, regular in _walk(folder, ""):
+    for name, regular in walk(folder):
         sha256 = of(folder / name) if regular else _ODD
         if sha256 is None:
             return None
@@ -56,17 +56,20 @@ def whole_digest(folder: Path, of: Callable[[Path], str | None]) -> str | None:
 
 def folder_size(folder: Path) -> int:
     """Bytes of all regular files in a folder. Raises ``OSError``."""
-    return sum((folder / name).stat().st_size for name, regular in _walk(folder, "") if regular)
+    return sum((folder / name).stat().st_size for name, regular in walk(folder) if regular)
 
 
-def _walk(folder: Path, above: str) -> Iterator[tuple[str, bool]]:
-    """Everything in a folder by relative name, and whether it is a regular file; no link is followed."""
+def walk(folder: Path, above: str = "") -> Iterator[tuple[str, bool]]:
+    """Everything in a folder by relative name, and whether it is a regular file; no link is followed.
+
+    Names begin with ``above``. Raises ``OSError``.
+    """
     for entry in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
         name = above + entry.name
         if not entry.is_dir(follow_symlinks=False):
             yield name, entry.is_file(follow_symlinks=False)
             continue
-        inner = list(_walk(folder / entry.name, f"{name}/"))
+        inner = list(walk(folder / entry.name, f"{name}/"))
         yield from inner or [(name, False)]
 
 

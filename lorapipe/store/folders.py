@@ -10,7 +10,6 @@ removed after: a process that dies in between leaves it under a hidden name, fro
 from __future__ import annotations
 
 import errno
-import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from lorapipe.errors import LorapipeError
 from lorapipe.store.atomic import BUFFER, Hook, no_hook
 from lorapipe.store.digest import FileState
+from lorapipe.store.direct import writer
 from lorapipe.store.disk import Disk, GuardedFile, ensure_space, make_folders, remove_folders, sync_folder
 from lorapipe.store.temporaries import create_folder, put_back, set_aside, throw_away
 
@@ -64,10 +64,11 @@ class StagedFolder:
             self.discard()
             raise
 
-    def create(self, name: str) -> BinaryIO:
+    def create(self, name: str, size: int | None = None) -> BinaryIO:
         """Open a new file of the folder, in sub-folders made as needed; the one before it is finished.
 
-        ``name`` is relative and has forward slashes.
+        ``name`` is relative and has forward slashes; ``size`` is about what the file will have,
+        in bytes, where that is known.
         """
         self._finish()
         path = self.temp / name
@@ -75,7 +76,7 @@ class StagedFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         raw = GuardedFile(fd, self._writing, self._disk)
-        file = io.BufferedWriter(raw, BUFFER)
+        file = writer(raw, size, BUFFER)
         self._open = (name, raw, file)
         return file
 

@@ -37,7 +37,7 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
         "save": (
             {"save": step},
             {"to": FileUse.OUTPUT},
-            ("to", "dtype", "metadata", "provenance", "layout"),
+            ("to", "dtype", "shard-size", "metadata", "provenance", "layout"),
             {"dtype": "keep", "provenance": "full", "layout": "keep"},
             ("save", "to"),
         ),

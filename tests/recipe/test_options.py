@@ -54,8 +54,8 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{load: ''}", "5:13: error: 'load' takes text, not ''"),
         ("{load: f, as: adapter}", "5:20: error: 'as' takes lora or checkpoint, or $(name), not 'adapter' - did you mean 'lora'?"),
         ("{load: f, sha256: 3f2a}", "5:24: error: 'sha256' takes 64 hexadecimal digits, or $(name), not '3f2a'"),
-        ("{save: a, to: x.txt}", "5:20: error: an output file ends in .safetensors, .ckpt, .pt or .bin, not 'x.txt'"),
-        ('{save: a, to: "x.pt\\n"}', "5:20: error: an output file ends in .safetensors, .ckpt, .pt or .bin, not 'x.pt\n'"),
+        ("{save: a, to: x.txt}", "5:20: error: an output file ends in .safetensors, .ckpt, .pt or .bin, a folder in /, not 'x.txt'"),
+        ('{save: a, to: "x.pt\\n"}', "5:20: error: an output file ends in .safetensors, .ckpt, .pt or .bin, a folder in /, not 'x.pt\n'"),
         ("{save: a, to: x.pt, dtype: float16}", "5:33: error: 'dtype' takes keep, fp32, fp16, bf16, fp8_e4m3 or fp8_e5m2, or $(name), not 'float16' - did you mean 'fp16'?"),
         ("{save: a, to: x.pt, metadata: {k: 4}}", "5:40: error: 'k' takes text, not 4 - quote it: '4'"),
         ("{save: a, to: x.pt, metadata: {k: no, l: true}}", "5:47: error: 'l' takes text, not true - quote it: 'true'"),
@@ -113,7 +113,7 @@ def test_a_right_step_is_not_complained_of(step: str) -> None:
 def test_all_errors_of_a_step_come_in_one_pass() -> None:
     assert of_step("{save: q, to: x.txt, dtype: x, metadata: {k: 1}, provenance: 4, other: 1}") == [
         "r.yaml:5:13: error: no step 'q'",
-        "r.yaml:5:20: error: an output file ends in .safetensors, .ckpt, .pt or .bin, not 'x.txt'",
+        "r.yaml:5:20: error: an output file ends in .safetensors, .ckpt, .pt or .bin, a folder in /, not 'x.txt'",
         "r.yaml:5:34: error: 'dtype' takes keep, fp32, fp16, bf16, fp8_e4m3 or fp8_e5m2, or $(name), not 'x'",
         "r.yaml:5:51: error: 'k' takes text, not 1 - quote it: '1'",
         "r.yaml:5:67: error: 'provenance' takes full, minimal or none, or $(name), not 4 - quote it: '4'",
@@ -135,7 +135,7 @@ def test_an_error_stands_at_the_hole_and_names_the_value() -> None:
     )
     assert complaints(text) == [
         "r.yaml:5:28: error: 'rank' takes a whole number from 1, or $(name) - $(r) is 'four'",
-        "r.yaml:6:24: error: an output file ends in .safetensors, .ckpt, .pt or .bin, not 'out/x' - $(o) is 'x'",
+        "r.yaml:6:24: error: an output file ends in .safetensors, .ckpt, .pt or .bin, a folder in /, not 'out/x' - $(o) is 'x'",
         "r.yaml:7:40: error: 'k' takes text - $(k) is 2",
     ]
 

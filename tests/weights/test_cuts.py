@@ -29,7 +29,9 @@ def test_runs_are_cut_at_their_own_steps() -> None:
     assert {row for row in range(14) if can_cut(RUNS, row)} == {0, 2, 4, 6, 10, 11, 12, 13}
 
 
-@pytest.mark.parametrize(("cuts", "rows"), [(NOWHERE, {0}), (ANYWHERE, set(range(9))), (((0, 3),), {0, 3, 6})])
+@pytest.mark.parametrize(
+    ("cuts", "rows"), [(NOWHERE, {0}), (ANYWHERE, set(range(9))), (((0, 3),), {0, 3, 6})]
+)
 def test_no_runs_are_one_part_and_an_open_run_has_no_end(cuts: Cuts, rows: set[int]) -> None:
     assert {row for row in range(9) if can_cut(cuts, row)} == rows
 

@@ -1,0 +1,91 @@
+"""DoRA: a delta, and the length that each row or column of the weight has after it.
+
+Deviations, where the programs differ:
+
+1. The norm is that of the weight with its delta, as all trainers have it. ComfyUI
+   divides by the norm of the weight without it (output axis only): ``rule: comfy``.
+2. Strength interpolates between the weights. LyCORIS leaves the delta in at strength 0:
+   ``rule: lycoris``.
+3. LyCORIS adds the machine epsilon of its training type to a norm; here it is fp32's,
+   whatever the file's type. PEFT adds nothing, and gets NaN for a row of zeros, which
+   here stays one of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lorapipe.weights.operators.operator import blended, kept
+from lorapipe.weights.strength import undefined
+from lorapipe.weights.structures import Loaded
+
+__all__ = ["EPSILON", "MAGNITUDE", "SCALE", "DoRA"]
+
+SCALE, MAGNITUDE = ".dora_scale", ".lora_magnitude_vector"
+"""The magnitude in LyCORIS' and kohya's files, and in PEFT's."""
+
+EPSILON = 2.0**-23
+"""What LyCORIS adds to a norm when it trains in fp32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DoRA:
+    """``W' = V * m / (norm(V) + eps)`` with ``V = W + coefficient * delta``.
+
+    ``magnitude`` is flat: ``[O]``, the norms being those of V's rows (all of ``I*k``), or
+    with ``on_input`` ``[I]``, those of its input channels (all of ``O`` and ``k``).
+    ``delta`` is any structure for ``[O, I*k]``: LoRA, LoHa, LoKr, Tucker. ``role`` is the
+    magnitude's name in the file.
+
+    *Source*: Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", arXiv 2402.09353,
+    equation 5; lycoris-lora 4.1.3 ``functional/general.py`` ``_weight_decompose``;
+    huggingface/peft 0.21.2 ``tuners/lora/dora.py``; for ``comfy`` ComfyUI 9c0cf36
+    ``comfy/weight_adapter/base.py`` ``weight_decompose``.
+    """
+
+    delta: Loaded
+    coefficient: float
+    magnitude: Tensor
+    on_input: bool = False
+    role: str = SCALE
+
+    def apply(self, weight: Tensor, strength: float, rule: str = "exact") -> Tensor:
+        """The weight ``[O, I, *k]`` after it. ``lycoris``: ``V * (strength * (m / norm(V) - 1) + 1)``."""
+        if rule != "exact" and self.role != SCALE:
+            raise undefined(rule, "PEFT DoRA")
+        changed = (self.delta.dense(weight.dtype) * self.coefficient).reshape(weight.shape).add_(weight)
+        measured = weight if rule == "comfy" and not self.on_input else changed
+        gain = self._gain(measured)
+        if rule == "lycoris":
+            return changed.mul_((gain - 1.0) * strength + 1.0)
+        return blended(weight, changed.mul_(gain), strength)
+
+    def _gain(self, measured: Tensor) -> Tensor:
+        """``m / (norm + eps)``, shaped to be multiplied with a weight."""
+        axis = 1 if self.on_input else 0
+        others = [other for other in range(measured.ndim) if other != axis]
+        norm = torch.linalg.vector_norm(measured, dim=others, keepdim=True)
+        magnitude = self.magnitude.to(measured.dtype).reshape(norm.shape)
+        if self.role == SCALE:
+            gain: Tensor = magnitude / (norm + EPSILON)
+            return gain
+        return torch.where(norm > 0.0, magnitude / norm, 0.0)
+
+    def rows(self, start: int, stop: int) -> DoRA:
+        if self.on_input:
+            raise ValueError("a DoRA along the input axis sees all rows")
+        return replace(self, delta=self.delta.rows(start, stop), magnitude=self.magnitude[start:stop])
+
+    def written(self, strength: float = 1.0) -> Mapping[str, Tensor]:
+        """The delta's own tensors and the magnitude; strength 1 only."""
+        kept("DoRA", strength)
+        inner = self.delta.written(self.coefficient)
+        alpha = {} if inner.alpha is None else {".alpha": torch.tensor(inner.alpha)}
+        return {**inner.tensors, self.role: self.magnitude, **alpha}
+
+    def to(self, device: str | torch.device) -> DoRA:
+        return replace(self, delta=self.delta.to(device), magnitude=self.magnitude.to(device))

@@ -1,0 +1,1 @@
+"""Operators against their definitions, written out in loops over float64 numbers."""

@@ -372,11 +372,17 @@ class Trained:
 
 
 def trained(
-    kind: str, folder: Path, targets: Targets, parts: tuple[str, ...] | None = None, **options: Any
+    kind: str,
+    folder: Path,
+    targets: Targets,
+    parts: tuple[str, ...] | None = None,
+    spell: Callable[[Any], Any] = dict,
+    **options: Any,
 ) -> Trained:
     """Train a LoRA the way diffusers' scripts do, save it with their function, load and fuse it again.
 
-    ``targets`` says of a module whether it gets one; ``parts`` which parts of the pipeline (all by default).
+    ``targets`` says of a module whether it gets one; ``parts`` which parts of the pipeline (all by default);
+    ``spell`` renames the tensors before they are saved, as some scripts do.
     """
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
@@ -392,7 +398,7 @@ def trained(
         assert paths, f"{name} has no module to train"
         part.add_adapter(LoraConfig(target_modules=paths, **{"r": 4, "lora_alpha": 4, **options}))
         randomise(part, seed=10 + index, only=lambda key: "lora_" in key)
-        layers[f"{name}_lora_layers"] = get_peft_model_state_dict(part)
+        layers[f"{name}_lora_layers"] = spell(get_peft_model_state_dict(part))
         if options:
             layers[f"{name}_lora_adapter_metadata"] = part.peft_config["default"].to_dict()
     made.save_lora_weights(folder, weight_name="theirs.safetensors", **layers)

@@ -13,7 +13,7 @@ import pytest
 import lorapipe
 
 from .kit import Client, assert_same, read
-from .pipelines import KINDS, fused, trained
+from .pipelines import KINDS, fused, pipeline, trained
 from .single_files import shrunk
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def convolutions(part: str, path: str, module: nn.Module) -> bool:
     )
 
 
-def merged(client: Client, folder: Path, file: Path, **options: Any) -> dict[str, Tensor]:
+def merged(client: Client, folder: Path, file: Path | str, **options: Any) -> dict[str, Tensor]:
     """Our merge into a diffusers folder, as diffusers has its weights afterwards: ``<part>/<key>``."""
     base = lorapipe.load(f"{folder}/", as_="checkpoint")
     lora = lorapipe.load(file, as_="lora")
@@ -63,6 +63,17 @@ def loaded(folder: Path) -> dict[str, Tensor]:
     )
     parts = {name: part for name, part in made.components.items() if isinstance(part, torch.nn.Module)}
     return {f"{name}/{key}": value for name, part in parts.items() for key, value in state_of(part).items()}
+
+
+def save_peft(part: nn.Module, folder: Path) -> None:
+    """The folder that peft writes of a model around such a part: its keys, its configuration."""
+    from peft.utils import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    part.peft_config["default"].save_pretrained(folder)
+    tensors = get_peft_model_state_dict(part)
+    named = {f"base_model.model.{name}": value.contiguous() for name, value in tensors.items()}
+    save_file(named, folder / "adapter_model.safetensors")
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -87,6 +98,39 @@ def test_convolutions_merge_into_the_folder_as_they_fuse(kind: str, client: Clie
 def test_ranks_and_alphas_are_read_from_the_header_that_diffusers_writes(kind: str, client: Client) -> None:
     theirs = trained(kind, client.folder, attention, **MIXED)
     assert_same(merged(client, theirs.folder, theirs.file), theirs.fused, theirs.base)
+
+
+@pytest.mark.parametrize("kind", UNETS)
+def test_the_names_of_the_training_scripts_are_read(kind: str, client: Client) -> None:
+    """In one file: lora.down in a U-Net's attention, lora_linear_layer in a text encoder's, lora_A elsewhere."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    theirs = trained(kind, client.folder, linear, spell=convert_state_dict_to_diffusers, **MIXED)
+    spellings = {name.split(".", 1)[1].rpartition(".")[0].rpartition("lora")[2] for name in read(theirs.file)}
+    assert spellings == {".down", ".up", "_A", "_B", "_linear_layer.down", "_linear_layer.up"}
+    assert_same(merged(client, theirs.folder, theirs.file), theirs.fused, theirs.base)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in UNETS])
+def test_a_transformer_s_own_adapter_file_is_read(kind: str, client: Client) -> None:
+    """``save_lora_adapter`` names neither the pipeline's part in the keys nor in the header."""
+    theirs = trained(kind, client.folder, linear, ("transformer",), **MIXED)
+    made = pipeline(kind)
+    made.load_lora_weights(theirs.file, adapter_name="it")
+    made.transformer.save_lora_adapter(client.folder, adapter_name="it", weight_name="bare.safetensors")
+    bare = client.folder / "bare.safetensors"
+    assert not any(name.startswith("transformer.") for name in read(bare))
+    assert_same(merged(client, theirs.folder, bare), theirs.fused, theirs.base)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in UNETS])
+def test_a_peft_folder_of_a_transformer_is_read(kind: str, client: Client) -> None:
+    theirs = trained(kind, client.folder, linear, ("transformer",), **MIXED)
+    made = pipeline(kind)
+    made.load_lora_weights(theirs.file, adapter_name="default")
+    folder = client.folder / "peft"
+    save_peft(made.transformer, folder)
+    assert_same(merged(client, theirs.folder, f"{folder}/"), theirs.fused, theirs.base)
 
 
 @pytest.mark.parametrize("kind", ALL)

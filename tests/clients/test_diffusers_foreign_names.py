@@ -1,0 +1,223 @@
+"""Files in other trainers' names, which diffusers converts as it reads: what it makes of them is what we merge.
+
+The names are written out here as those programs write them; the numbers are random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .kit import Client, assert_same
+from .pipelines import fused, pipeline, weights_of
+from .single_files import shrunk
+from .test_diffusers import merged
+
+RANK = 4
+Names = Iterator[tuple[str, int, int]]
+
+
+class File:
+    """A LoRA file that grows module by module."""
+
+    def __init__(self, down: str, up: str, rank: int = RANK) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._down, self._up, self._rank = down, up, rank
+        self._generator = torch.Generator().manual_seed(13)
+
+    def random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator, dtype=torch.float64) * 0.3
+
+    def add(self, name: str, out: int, width: int, alpha: float | None = None) -> None:
+        self.tensors[name + self._down] = self.random(self._rank, width)
+        self.tensors[name + self._up] = self.random(out, self._rank)
+        if alpha is not None:
+            self.tensors[f"{name}.alpha"] = torch.tensor(alpha, dtype=torch.float64)
+
+    def save(self, path: Path) -> Path:
+        save_file(self.tensors, path)
+        return path
+
+
+def agree(kind: str, file: Path, client: Client) -> None:
+    made = pipeline(kind)
+    base = weights_of(made, kind)
+    made.save_pretrained(client.folder / "model")
+    assert_same(merged(client, client.folder / "model", file), fused(kind, file), base)
+
+
+def test_xlabs_names_of_flux(client: Client) -> None:
+    """qkv_lora1 is the image's, qkv_lora2 the text's; in single blocks proj_lora is linear2."""
+    file = File(".down.weight", ".up.weight")
+    for block in range(2):
+        for stream in (1, 2):
+            file.add(f"double_blocks.{block}.processor.qkv_lora{stream}", 288, 96)
+            file.add(f"double_blocks.{block}.processor.proj_lora{stream}", 96, 96)
+        file.add(f"single_blocks.{block}.processor.qkv_lora", 288, 96)
+        file.add(f"single_blocks.{block}.processor.proj_lora", 96, 480)
+    agree("flux", file.save(client.folder / "xlabs.safetensors"), client)
+
+
+def test_onetrainer_names_of_flux(client: Client) -> None:
+    """lora_transformer_ and diffusers' path, underscored; lora_te1_ is CLIP."""
+    file = File(".lora_down.weight", ".lora_up.weight")
+    for block in range(2):
+        for name in (
+            "to_q",
+            "to_k",
+            "to_v",
+            "to_out_0",
+            "add_q_proj",
+            "add_k_proj",
+            "add_v_proj",
+            "to_add_out",
+        ):
+            file.add(f"lora_transformer_transformer_blocks_{block}_attn_{name}", 96, 96, alpha=1.0 + block)
+        for name in ("to_q", "to_k", "to_v"):
+            file.add(f"lora_transformer_single_transformer_blocks_{block}_attn_{name}", 96, 96, alpha=2.0)
+        for name in ("q_proj", "out_proj"):
+            file.add(f"lora_te1_text_model_encoder_layers_{block}_self_attn_{name}", 24, 24, alpha=3.0)
+        file.add(f"lora_te1_text_model_encoder_layers_{block}_mlp_fc1", 96, 24, alpha=3.0)
+    agree("flux", file.save(client.folder / "onetrainer.safetensors"), client)
+
+
+def test_ai_toolkit_names_of_flux(client: Client) -> None:
+    """diffusers' names and no alpha: scale one."""
+    file = File(".lora_A.weight", ".lora_B.weight")
+    for block in range(2):
+        file.add(f"transformer.transformer_blocks.{block}.attn.to_q", 96, 96)
+        file.add(f"transformer.single_transformer_blocks.{block}.proj_mlp", 384, 96)
+    agree("flux", file.save(client.folder / "ai-toolkit.safetensors"), client)
+
+
+def test_alphas_beside_peft_s_names_of_flux(client: Client) -> None:
+    file = File(".lora_A.weight", ".lora_B.weight")
+    file.add("transformer.transformer_blocks.0.attn.to_q", 96, 96, alpha=2.0)
+    file.add("transformer.transformer_blocks.1.attn.to_k", 96, 96, alpha=6.0)
+    agree("flux", file.save(client.folder / "alphas.safetensors"), client)
+
+
+@pytest.mark.parametrize(("down", "up"), [("lora_A", "lora_B"), ("lora_down", "lora_up")])
+@pytest.mark.parametrize("alpha", [None, 6.0])
+def test_comfy_names_of_wan_with_biases(down: str, up: str, alpha: float | None, client: Client) -> None:
+    """diff_b is added to the bias as it is, whatever the alpha."""
+    file = File(f".{down}.weight", f".{up}.weight")
+    for block in range(2):
+        here = f"diffusion_model.blocks.{block}"
+        for name in (
+            "self_attn.q",
+            "self_attn.k",
+            "self_attn.v",
+            "self_attn.o",
+            "cross_attn.q",
+            "cross_attn.o",
+        ):
+            file.add(f"{here}.{name}", 80, 80, alpha)
+        file.add(f"{here}.ffn.0", 216, 80, alpha)
+        file.add(f"{here}.ffn.2", 80, 216, alpha)
+        for name, width in (("self_attn.q", 80), ("cross_attn.o", 80), ("ffn.0", 216)):
+            file.tensors[f"{here}.{name}.diff_b"] = file.random(width)
+    agree("wan", file.save(client.folder / "wan.safetensors"), client)
+
+
+def test_comfy_names_of_lumina2(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """q, k and v fused, and not in thirds; diffusers wants every module, and no alpha."""
+    from diffusers.loaders import lora_pipeline
+
+    reader = lora_pipeline._convert_non_diffusers_lumina2_lora_to_diffusers
+    monkeypatch.setattr(lora_pipeline, reader.__name__, shrunk(reader, {2304: 72, 768: 24}))
+    file = File(".lora_A.weight", ".lora_B.weight")
+    blocks = [("layers.0", True), ("layers.1", True), ("noise_refiner.0", True), ("context_refiner.0", False)]
+    for block, modulated in blocks:
+        here = f"diffusion_model.{block}"
+        file.add(f"{here}.attention.qkv", 120, 72)
+        file.add(f"{here}.attention.out", 72, 72)
+        for layer, out, width in (("w1", 288, 72), ("w2", 72, 288), ("w3", 288, 72)):
+            file.add(f"{here}.feed_forward.{layer}", out, width)
+        if modulated:
+            file.add(f"{here}.adaLN_modulation.1", 288, 72)
+    agree("lumina2", file.save(client.folder / "lumina2.safetensors"), client)
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", "diffusion_model."])
+def test_diffusion_pipe_names_of_hunyuan_video(
+    prefix: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers.loaders import lora_pipeline
+
+    reader = lora_pipeline._convert_hunyuan_video_lora_to_diffusers
+    monkeypatch.setattr(lora_pipeline, reader.__name__, shrunk(reader, {3072: 96}))
+    file = File(".lora_A.weight", ".lora_B.weight")
+    for block in range(2):
+        for stream in ("img", "txt"):
+            here = f"{prefix}double_blocks.{block}.{stream}"
+            file.add(f"{here}_attn_qkv", 288, 96)
+            file.add(f"{here}_attn_proj", 96, 96)
+            file.add(f"{here}_mlp.fc1", 384, 96)
+            file.add(f"{here}_mlp.fc2", 96, 384)
+            file.add(f"{here}_mod.linear", 576, 96)
+        file.add(f"{prefix}single_blocks.{block}.linear1", 672, 96)
+        file.add(f"{prefix}single_blocks.{block}.linear2", 96, 480)
+        file.add(f"{prefix}single_blocks.{block}.modulation.linear", 288, 96)
+    agree("hunyuan-video", file.save(client.folder / "hunyuan.safetensors"), client)
+
+
+@pytest.mark.parametrize("style", ["diffusion_model.", "lora_unet_"])
+def test_comfy_and_musubi_names_of_qwen_image(style: str, client: Client) -> None:
+    dotted = style == "diffusion_model."
+    file = File(".lora_down.weight", ".lora_up.weight")
+    for block in range(2):
+        for name in ("to_q", "to_out.0", "add_k_proj", "to_add_out"):
+            path = f"transformer_blocks.{block}.attn.{name}"
+            file.add(style + (path if dotted else path.replace(".", "_")), 96, 96, alpha=1.0 + block)
+        for name, out, width in (
+            ("img_mlp.net.0.proj", 384, 96),
+            ("txt_mlp.net.2", 96, 384),
+            ("img_mod.1", 576, 96),
+        ):
+            path = f"transformer_blocks.{block}.{name}"
+            file.add(style + (path if dotted else path.replace(".", "_")), out, width, alpha=3.0)
+    agree("qwen-image", file.save(client.folder / "qwen.safetensors"), client)
+
+
+@pytest.mark.parametrize("style", ["diffusion_model.", "lora_unet_"])
+def test_comfy_and_musubi_names_of_z_image(style: str, client: Client) -> None:
+    dotted = style == "diffusion_model."
+    file = File(".lora_down.weight", ".lora_up.weight")
+    for block in ("layers.0", "layers.1", "noise_refiner.0", "context_refiner.0"):
+        modules = [(f"attention.{name}", 120, 120) for name in ("to_q", "to_k", "to_v", "to_out.0")]
+        modules += [
+            ("feed_forward.w1", 320, 120),
+            ("feed_forward.w2", 120, 320),
+            ("feed_forward.w3", 320, 120),
+        ]
+        for name, out, width in modules:
+            path = f"{block}.{name}"
+            file.add(style + (path if dotted else path.replace(".", "_")), out, width, alpha=6.0)
+    agree("z-image", file.save(client.folder / "z-image.safetensors"), client)
+
+
+LOKR: dict[str, Callable[[File, str], None]] = {
+    "whole": lambda f, m: f.tensors.update(
+        {f"{m}.lokr_w1": f.random(4, 4), f"{m}.lokr_w2": f.random(30, 30)}
+    ),
+    "factored": lambda f, m: f.tensors.update(
+        {f"{m}.lokr_w1": f.random(4, 4), f"{m}.lokr_w2_a": f.random(30, 2), f"{m}.lokr_w2_b": f.random(2, 30)}
+    ),
+}
+
+
+@pytest.mark.parametrize("sort", LOKR)
+def test_ai_toolkit_s_lokr_of_z_image(sort: str, client: Client) -> None:
+    """diffusers bakes alpha in where a factor is factored, and drops it where both are whole, as lycoris does."""
+    file = File("", "")
+    for block in range(2):
+        module = f"diffusion_model.layers.{block}.attention.to_q"
+        LOKR[sort](file, module)
+        file.tensors[f"{module}.alpha"] = torch.tensor(3.0, dtype=torch.float64)
+    agree("z-image", file.save(client.folder / "lokr.safetensors"), client)

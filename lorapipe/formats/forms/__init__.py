@@ -6,5 +6,8 @@ from collections.abc import Mapping
 
 __all__ = ["FORMS"]
 
-FORMS: Mapping[str, str] = {}
+FORMS: Mapping[str, str] = {
+    "LoRA": "lorapipe.formats.forms.lora",
+    "LoRA of an embedding": "lorapipe.formats.forms.embedding",
+}
 """Modules with a ``FORM``, by the format's name. The first whose tensors a module has is its format."""

@@ -27,7 +27,7 @@ Tensors = Mapping[str, "Callable[[], Tensor]"]
 """The same tensors' numbers, each read when it is asked for, in its own dtype and shape."""
 
 Settings = Mapping[str, Any]
-"""A module's settings in PEFT's config, by its names: ``use_cayley_neumann``, ``coft``; alpha and r resolved."""
+"""A module's settings in PEFT's config, by PEFT's names (``coft``), its own rank and alpha among them."""
 
 
 class Misshapen(ValueError):
@@ -48,12 +48,15 @@ class Measured:
     ``shape`` is ``[O, I, *k]``, or ``[O]`` of a bias or norm. An axis of which a format
     that is no delta knows nothing is 0: OFT's blocks tell O and not I. ``rank`` as in
     :class:`~lorapipe.weights.specs.ModuleSpec`; ``divisor`` is what alpha is divided by
-    (``None``: the format has no alpha).
+    (``None``: the format has no alpha, or one that is no factor and may be 0). ``cuts`` and
+    ``grows`` as in :class:`~lorapipe.weights.specs.Form`.
     """
 
     shape: tuple[int, ...]
     rank: int
     divisor: int | None = None
+    cuts: tuple[tuple[int, int], ...] = ()
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +70,10 @@ class AdapterForm:
     is ``alpha / divisor`` (1 without alpha), or the operator, which takes alpha itself;
     ``additive`` says which. Neither is called with other tensors than ``measure`` has seen.
     ``plain`` says that the structure is two factors, which stack with others: no format of
-    its own. ``configured`` gives the format as PEFT's settings of a module have it, where they
-    say more than alpha and rank do (OFT's approximation); it is asked only where there are any.
+    its own. ``transposed`` says that it is the transpose of what the weight gains.
+    ``configured`` gives the format as PEFT's settings of a module have it, where they say
+    more than alpha and rank do (OFT's approximation); it is asked only where there are any.
+    What ``fan_in_fan_out`` means is the reader's, not the format's.
     """
 
     name: str
@@ -78,4 +83,5 @@ class AdapterForm:
     value: Callable[[Tensors, float | None], Loaded | Operator]
     additive: bool = True
     plain: bool = False
+    transposed: bool = False
     configured: Callable[[Settings], AdapterForm] | None = None

@@ -102,7 +102,7 @@ def test_ranks_and_alphas_are_read_from_the_header_that_diffusers_writes(kind: s
 
 @pytest.mark.parametrize("kind", UNETS)
 def test_the_names_of_the_training_scripts_are_read(kind: str, client: Client) -> None:
-    """In one file: lora.down in a U-Net's attention, lora_linear_layer in a text encoder's, lora_A elsewhere."""
+    """In one file: lora.down in the U-Net's attention, lora_linear_layer in the text's, lora_A elsewhere."""
     from diffusers.utils import convert_state_dict_to_diffusers
 
     theirs = trained(kind, client.folder, linear, spell=convert_state_dict_to_diffusers, **MIXED)

@@ -1,4 +1,4 @@
-"""Files in other trainers' names, which diffusers converts as it reads: what it makes of them is what we merge.
+"""Files in other trainers' names, which diffusers converts as it reads: it fuses what we merge.
 
 The names are written out here as those programs write them; the numbers are random.
 """
@@ -105,23 +105,13 @@ def test_alphas_beside_peft_s_names_of_flux(client: Client) -> None:
 @pytest.mark.parametrize(("down", "up"), [("lora_A", "lora_B"), ("lora_down", "lora_up")])
 @pytest.mark.parametrize("alpha", [None, 6.0])
 def test_comfy_names_of_wan_with_biases(down: str, up: str, alpha: float | None, client: Client) -> None:
-    """diff_b is added to the bias as it is, whatever the alpha."""
+    """diff_b is added to the bias as it is, whatever the alpha; diffusers wants it of all modules or none."""
     file = File(f".{down}.weight", f".{up}.weight")
+    modules = [(f"{attention}_attn.{name}", 80, 80) for attention in ("self", "cross") for name in "qkvo"]
     for block in range(2):
-        here = f"diffusion_model.blocks.{block}"
-        for name in (
-            "self_attn.q",
-            "self_attn.k",
-            "self_attn.v",
-            "self_attn.o",
-            "cross_attn.q",
-            "cross_attn.o",
-        ):
-            file.add(f"{here}.{name}", 80, 80, alpha)
-        file.add(f"{here}.ffn.0", 216, 80, alpha)
-        file.add(f"{here}.ffn.2", 80, 216, alpha)
-        for name, width in (("self_attn.q", 80), ("cross_attn.o", 80), ("ffn.0", 216)):
-            file.tensors[f"{here}.{name}.diff_b"] = file.random(width)
+        for name, out, width in [*modules, ("ffn.0", 216, 80), ("ffn.2", 80, 216)]:
+            file.add(f"diffusion_model.blocks.{block}.{name}", out, width, alpha)
+            file.tensors[f"diffusion_model.blocks.{block}.{name}.diff_b"] = file.random(out)
     agree("wan", file.save(client.folder / "wan.safetensors"), client)
 
 
@@ -214,7 +204,7 @@ LOKR: dict[str, Callable[[File, str], None]] = {
 
 @pytest.mark.parametrize("sort", LOKR)
 def test_ai_toolkit_s_lokr_of_z_image(sort: str, client: Client) -> None:
-    """diffusers bakes alpha in where a factor is factored, and drops it where both are whole, as lycoris does."""
+    """diffusers bakes alpha in where a half is factored; of two whole ones it drops it, as lycoris does."""
     file = File("", "")
     for block in range(2):
         module = f"diffusion_model.layers.{block}.attention.to_q"

@@ -134,8 +134,7 @@ def round_to(values: Tensor, dtype: str, *, pass_non_finite: bool = False) -> Ro
     if values.dtype == target:
         return Rounded(values, 0)
     rounded = _nearest(wide, single, target)
-    zeros = _zeros(rounded)
-    return Rounded(rounded, zeros - _zeros(wide) if zeros else 0)
+    return Rounded(rounded, _vanished(wide, rounded))
 
 
 def _check_range(wide: Tensor, single: Tensor, dtype: str, *, pass_non_finite: bool) -> None:
@@ -193,9 +192,11 @@ def _to_odd(exact: Tensor) -> Tensor:
     return (bits | 1).view(torch.float32)
 
 
-def _zeros(tensor: Tensor) -> int:
-    """How many values are 0 or -0: those of which no bit but the sign is set."""
-    bits = tensor.contiguous().view(_BITS[tensor.element_size()])
-    if bits.device.type == "cpu":
-        return tensor.numel() - int(np.count_nonzero(bits.numpy() << 1))
-    return tensor.numel() - int(torch.count_nonzero(bits << 1))
+def _vanished(wide: Tensor, rounded: Tensor) -> int:
+    """How many values that are not zero became 0 or -0: those of which no bit but the sign is set."""
+    bits = rounded.contiguous().view(_BITS[rounded.element_size()]).reshape(-1)
+    if bits.device.type != "cpu":
+        return int(torch.count_nonzero(wide.reshape(-1)[bits << 1 == 0]))
+    zero = bits.numpy() << 1 == 0
+    # Few values are zero as a rule: only those are looked at in their full width.
+    return int(np.count_nonzero(wide.reshape(-1).numpy()[zero])) if zero.any() else 0

@@ -40,7 +40,7 @@ def inspect_file(path: Path, family: str | None = None) -> Inspection:
             error.hint = None if error.hint is None else error.hint.replace("`family:", "`--family")
             raise
         dtypes = Counter(tensor.dtype for tensor in source.tensors.values())
-        return Inspection(path, path.stat().st_size, dict(dtypes), dict(source.metadata), spec)
+        return Inspection(path, source.size, dict(dtypes), dict(source.metadata), spec)
 
 
 def _spec(source: TensorSource, family: str | None) -> AdapterSpec | CheckpointSpec:

@@ -12,11 +12,11 @@ from lorapipe.errors import RecipeError
 from lorapipe.formats.files import names_folder, writer_for
 from lorapipe.formats.folder_writer import SHARD_SIZE, FolderSource, folder_spec, write_folder
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
-from lorapipe.weights.blocks import SLAB_ELEMENTS
+from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.metadata import checkpoint_metadata, network_metadata
 from lorapipe.weights.output import saved_checkpoint_specs, saved_specs
 from lorapipe.weights.ranks import size_in_bytes
-from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec
+from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
 
 if TYPE_CHECKING:
     from lorapipe.formats.output import TensorData
@@ -29,10 +29,6 @@ __all__ = ["KIND", "SavedFile"]
 _DTYPES: Mapping[str, str | None] = {
     "keep": None, "fp32": "F32", "fp16": "F16", "bf16": "BF16", "fp8_e4m3": "F8_E4M3", "fp8_e5m2": "F8_E5M2",
 }  # fmt: skip
-
-
-_SLABS_HELD = 6
-"""Slabs in memory while a merge is written, on two cores: two at work, two waiting, two being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +92,18 @@ def _check_target(spec: Spec, params: Params) -> None:
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     assert isinstance(result, FileSpec)
-    if not isinstance(inputs.one("save"), CheckpointSpec):
+    spec = inputs.one("save")
+    if not isinstance(spec, CheckpointSpec):
         return Cost(written=result.nbytes)
-    widest = max((DTYPES[tensor.dtype] for tensor in result.tensors.values()), default=0)
-    return Cost(written=result.nbytes, peak=min(result.nbytes, _SLABS_HELD * SLAB_ELEMENTS * widest))
+    slab = max((_slab_bytes(spec.tensors[key], out) for key, out in result.tensors.items()), default=0)
+    return Cost(written=result.nbytes, each=slab)
+
+
+def _slab_bytes(read: TensorSpec, written: TensorSpec) -> int:
+    """What a worker holds of a tensor: a slab as it is read and as it is written, and a block's sum."""
+    elements = min(read.size, SLAB_ELEMENTS)
+    widths = DTYPES[read.dtype] + DTYPES[written.dtype]
+    return elements * widths + 4 * DTYPES["F64"] * min(elements, BLOCK_ELEMENTS)
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
@@ -179,6 +183,19 @@ def _checkpoint_data(
 
 
 def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+    return (*_too_wide(inputs, params), *_stays_behind(inputs, params))
+
+
+def _stays_behind(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+    """What of the input's folder an output folder will lack, although it may be wanted."""
+    spec = inputs.one("save")
+    if not _in_folder(params) or not isinstance(spec, CheckpointSpec) or spec.folder is None:
+        return ()
+    names = spec.folder.left_out
+    return (f"not copied from '{spec.folder.path.name}': {', '.join(names)}",) if names else ()
+
+
+def _too_wide(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
     """Types whose range is wider than fp16's: a value beyond it would stop the build."""
     spec = inputs.one("save")
     if params["dtype"] != "fp16":

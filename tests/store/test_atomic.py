@@ -6,8 +6,6 @@ import errno
 import fcntl
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +14,6 @@ import pytest
 from lorapipe.errors import BuildError
 from lorapipe.store.atomic import Staged, atomic_write, stage
 from lorapipe.store.digest import FileState
-from lorapipe.store.disk import ensure_space
-from lorapipe.store.temporaries import sweep
 
 POINTS = ["created", "write", "seal", "sealed", "publish", "renamed", "published"]
 BIG = 1 << 20  # above the buffer: each such write goes to the kernel at once
@@ -38,18 +34,6 @@ def failing_at(point: str, error: BaseException, nth: int = 1) -> Callable[[str]
                 raise error
 
     return hook
-
-
-def dead_pid() -> int:
-    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    child.wait()
-    return child.pid
-
-
-def leftover(folder: Path, pid: int) -> Path:
-    path = folder / f".lorapipe-{pid}-0123456789abcdef.tmp"
-    path.write_bytes(b"half")
-    return path
 
 
 def test_the_file_appears_whole_when_the_context_ends(tmp_path: Path) -> None:
@@ -244,10 +228,6 @@ def test_a_disk_too_small_is_found_before_the_work(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_enough_space_is_no_error(tmp_path: Path) -> None:
-    ensure_space(tmp_path / "f", 1)
-
-
 def test_another_error_of_the_disk_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BuildError) as caught:
@@ -278,51 +258,9 @@ def test_discarding_twice_or_after_publishing_is_harmless(tmp_path: Path) -> Non
     assert (tmp_path / "f").read_bytes() == b"x"
 
 
-def test_sweep_removes_what_dead_processes_left(tmp_path: Path) -> None:
-    left = leftover(tmp_path, dead_pid())
-    assert sweep(tmp_path) == (left,)
-    assert names(tmp_path) == []
-
-
-def test_sweep_keeps_files_of_the_living_and_of_others(tmp_path: Path) -> None:
-    leftover(tmp_path, os.getppid())
-    leftover(tmp_path, 1)
-    for name in (
-        "a.safetensors",
-        ".lorapipe-1-xyz.tmp",
-        ".lorapipe-12.tmp",
-        "lorapipe-1-0123456789abcdef.tmp",
-    ):
-        (tmp_path / name).write_bytes(b"")
-    before = names(tmp_path)
-    with stage(tmp_path / "f"):
-        assert sweep(tmp_path) == ()
-    assert names(tmp_path) == before
-
-
-def test_sweep_keeps_a_file_that_another_container_writes(tmp_path: Path) -> None:
-    """Its process id means nothing here; its kernel lock does."""
-    left = leftover(tmp_path, dead_pid())
-    with left.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert sweep(tmp_path) == ()
-    assert sweep(tmp_path) == (left,)
-
-
 def test_a_staged_file_holds_its_kernel_lock(tmp_path: Path) -> None:
     with stage(tmp_path / "f") as staged, staged.temp.open("rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def test_sweep_does_not_follow_a_link(tmp_path: Path) -> None:
-    (tmp_path / "keep").write_bytes(b"x")
-    (tmp_path / f".lorapipe-{dead_pid()}-0123456789abcdef.tmp").symlink_to(tmp_path / "keep")
-    sweep(tmp_path)
-    assert (tmp_path / "keep").exists()
-
-
-def test_sweeping_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None:
-    assert sweep(tmp_path / "gone") == ()
 
 
 def test_a_staged_file_is_what_stage_returns(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
 from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDone, StepStarted
+from lorapipe.build.means import Means
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import BuiltOutput
+from lorapipe.build.spool import Spool
 from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.resolve import placed
@@ -32,7 +34,7 @@ class _Workshop:
 
     plan: Plan
     ownership: Ownership
-    workers: int
+    means: Means
     listen: Listener
 
     @property
@@ -47,13 +49,13 @@ class _Workshop:
                 self.records.hold(source)
 
 
-def execute(plan: Plan, ownership: Ownership, workers: int, listen: Listener) -> tuple[BuiltOutput, ...]:
+def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) -> tuple[BuiltOutput, ...]:
     """Do what is on the schedule; returns the outputs written, in order.
 
     A value lives from the step that makes it to the last step that uses it. Raises what
     the steps raise, with the step named.
     """
-    shop = _Workshop(plan, ownership, workers, listen)
+    shop = _Workshop(plan, ownership, means, listen)
     values: dict[str, Any] = {}
     written: list[BuiltOutput] = []
     with single_threaded_torch():
@@ -148,6 +150,7 @@ def _context(
     """What the step's work may know; what it notes is told, and put into ``notes``."""
     step, listen = planned.step.id, shop.listen
     tick, wrote = _progress(planned, listen)
+    share = shop.means.share(planned)
 
     def note(fact: str, value: object) -> None:
         if notes is not None:
@@ -157,13 +160,18 @@ def _context(
     return Context(
         device=shop.plan.device,
         compute=shop.plan.profile.compute,
-        each=ordered_map(shop.workers, tick),
+        each=ordered_map(share.workers, tick, share.under_way),
         note=note,
+        put_away=Spool(shop.records.scratch).put_away if share.spooled else _in_memory,
         wrote=wrote,
         output=output.file if isinstance(output, Staged) else None,
         create=output.create if isinstance(output, StagedFolder) else None,
         provenance=planned.provenance,
     )
+
+
+def _in_memory(factors: Any) -> Any:
+    return factors
 
 
 def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:

@@ -100,6 +100,11 @@ class Records:
                 where=str(source.path),
             )
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for files that do not outlive the build, on the store's disk."""
+        return self._store.paths.temp
+
     def probe(self) -> None:
         """Raise :class:`~lorapipe.errors.BuildError` now if the store cannot be written."""
         self._store.database.prepare()

@@ -10,6 +10,7 @@ from pathlib import Path
 from lorapipe.build.engines.threads import default_workers
 from lorapipe.build.events import Event, Hashing, Listener
 from lorapipe.build.locking import locate, lock_of, locked_view
+from lorapipe.build.means import Means
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import EntryVanished, HashProgress, Records
 from lorapipe.build.result import Built, BuiltOutput
@@ -39,7 +40,8 @@ class Options:
 
     ``models`` are folders to look for inputs in, besides those of ``LORAPIPE_MODELS``;
     ``lock`` is the lock file's path if not beside the recipe; ``force`` replaces files
-    that lorapipe did not write; ``workers`` are threads, by default one per core.
+    that lorapipe did not write; ``workers`` are threads, by default one per core;
+    ``memory`` is how many bytes the process may take at most.
     """
 
     device: str | None = None
@@ -48,6 +50,7 @@ class Options:
     output_root: Path | None = None
     lock: Path | None = None
     force: bool = False
+    memory: int | None = None
 
 
 _DEFAULTS = Options()
@@ -95,13 +98,15 @@ def _attempt(
     for _ in range(_ATTEMPTS):
         made = _plan(recipe, options, records, locked, read=True)
         ownership = Ownership(records, locked, options.force)
+        means = Means(options.workers or default_workers(), options.memory)
+        means.check(made)
         _check_targets(made, ownership)
         if made.pending:
             # Both are needed when the work is done: better to know before.
             records.probe()
             stage(locate(recipe, options.lock), label="lock").discard()
         try:
-            return made, _execute(made, ownership, options, listen)
+            return made, _execute(made, ownership, means, listen)
         except EntryVanished:
             continue
     raise BuildError(
@@ -125,15 +130,13 @@ def _check_targets(made: Plan, ownership: Ownership) -> None:
         raise ManyErrors(errors)
 
 
-def _execute(
-    made: Plan, ownership: Ownership, options: Options, listen: Listener
-) -> Mapping[str, BuiltOutput]:
+def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -> Mapping[str, BuiltOutput]:
     if not made.pending:
         return {}
     # Imported here: a build with nothing to do answers before torch would be loaded.
     from lorapipe.build.executor import execute
 
-    outputs = execute(made, ownership, options.workers or default_workers(), listen)
+    outputs = execute(made, ownership, means, listen)
     return {output.step: output for output in outputs}
 
 

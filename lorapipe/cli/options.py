@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["build_options", "recipe_argument", "setting_option"]
+__all__ = ["build_options", "memory_size", "recipe_argument", "setting_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +21,17 @@ setting_option = click.option(
     multiple=True,
     help="Give a param of the recipe another value; may be repeated.",
 )
+
+
+def memory_size(text: str) -> int:
+    """Bytes of ``1GiB``; raises :class:`~lorapipe.errors.UsageError` ``bad-memory``."""
+    from lorapipe.errors import RecipeError, UsageError
+    from lorapipe.weights.ranks import size_in_bytes
+
+    try:
+        return size_in_bytes(text)
+    except RecipeError:
+        raise UsageError("bad-memory", f"--memory takes a size, not '{text}'", hint="such as 1GiB") from None
 
 
 def build_options(command: F) -> F:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import build_options, memory_size
 
 __all__ = ["command"]
 
@@ -15,6 +15,9 @@ __all__ = ["command"]
 @click.command("run")
 @build_options
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; by default one per core.")
+@click.option(
+    "--memory", metavar="SIZE", help="The most that the build may take, such as 1GiB; by default any."
+)
 @click.option("--force", is_flag=True, help="Replace files that lorapipe did not write.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -25,6 +28,7 @@ def command(
     output_root: Path | None,
     lock: Path | None,
     workers: int | None,
+    memory: str | None,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -44,7 +48,13 @@ def command(
 
     loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
     options = Options(
-        device=device, workers=workers, models=models, output_root=output_root, lock=lock, force=force
+        device=device,
+        workers=workers,
+        models=models,
+        output_root=output_root,
+        lock=lock,
+        force=force,
+        memory=None if memory is None else memory_size(memory),
     )
     console = Console(stderr=True, highlight=False)
     with progress_view(console, quiet=quiet) as listen:

@@ -70,16 +70,30 @@ class Inputs(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Bytes read and written, floating-point operations, peak memory in bytes."""
+    """Bytes read and written, floating-point operations, memory in bytes.
+
+    ``each`` is what one item takes (a module, a slab of a tensor) while it is at work or
+    waits for its turn, ``kept`` what the result takes until the last step has used it.
+    """
 
     read: int = 0
     written: int = 0
     flops: int = 0
-    peak: int = 0
+    each: int = 0
+    kept: int = 0
+
+    @property
+    def peak(self) -> int:
+        """Memory on two cores: two items at work, two that wait, one that is being used."""
+        return 5 * self.each + self.kept
 
 
 def _forget(fact: str, value: object) -> None:
     pass
+
+
+def _as_it_is(factors: Any) -> Any:
+    return factors
 
 
 def _unheard(count: int) -> None:
@@ -96,9 +110,10 @@ class Context:
     the consumer, progress reported and a request to stop heeded between items.
     ``note(fact, value)`` tells the user something about the result ("energy"); the store
     keeps it beside the result, so the value is JSON.
-    ``wrote(count)`` is told the bytes written since it was told last. ``output`` is
-    the stream that an output kind writes, a temporary
-    file that becomes the output by a rename; where the output is a folder, ``create`` opens
+    ``put_away(factors)`` takes a finished module's factors out of memory, where that is
+    needed, and gives them as they can be had again. ``wrote(count)`` is told the bytes
+    written since it was told last. ``output`` is the stream that an output kind writes, a
+    temporary file that becomes the output by a rename; where it is a folder, ``create`` opens
     the files in it instead, one after the other, by relative name. ``provenance`` are the
     metadata keys which say how the output came to be.
     """
@@ -107,6 +122,7 @@ class Context:
     compute: str = "float64"
     each: Each = serial
     note: Callable[[str, object], None] = _forget
+    put_away: Callable[[Any], Any] = _as_it_is
     wrote: Callable[[int], None] = _unheard
     output: BinaryIO | None = None
     create: Create | None = None

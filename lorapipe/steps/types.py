@@ -41,5 +41,5 @@ def factor_bytes(spec: AdapterSpec, dtype: str = "F64") -> int:
 
 
 def at_work(spec: AdapterSpec) -> int:
-    """Bytes that the workers' modules take: stacked in float64, twice each, four at a time."""
-    return 8 * DTYPES["F64"] * max((module.elements for module in spec.modules.values()), default=0)
+    """Bytes that the largest module takes while it is worked on: stacked in float64, and copies."""
+    return 4 * DTYPES["F64"] * max((module.elements for module in spec.modules.values()), default=0)

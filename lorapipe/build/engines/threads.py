@@ -30,13 +30,14 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(workers: int, tick: Callable[[], None] = lambda: None) -> Each:
+def ordered_map(workers: int, tick: Callable[[], None] = lambda: None, under_way: int | None = None) -> Each:
     """A ``map`` over ``workers`` threads: results in the order of the items.
 
-    At most a few items a worker are done ahead of the consumer. ``tick`` is called as
-    each result is handed over. An error in an item is raised in its place, and what
-    is under way is waited for.
+    At most ``under_way`` items, two a worker by default, are at work or wait for the
+    consumer, beside the one that it has. ``tick`` is called as each result is handed over.
+    An error in an item is raised in its place, and what is under way is waited for.
     """
+    most = workers * _AHEAD if under_way is None else under_way
 
     def each(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         if workers == 1:
@@ -49,7 +50,7 @@ def ordered_map(workers: int, tick: Callable[[], None] = lambda: None) -> Each:
             try:
                 for item in items:
                     ahead.append(pool.submit(function, item))
-                    if len(ahead) >= workers * _AHEAD:
+                    if len(ahead) >= most:
                         yield ahead.popleft().result()
                         tick()
                 while ahead:

@@ -8,6 +8,7 @@ save), once. The structures are in memory or in a file (:class:`~.lazy.Lazy`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import copysign, prod, sqrt
 
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from lorapipe.errors import RecipeError
-from lorapipe.weights.specs import canonical_shape
-from lorapipe.weights.structures import Loaded, LowRank, Structure
+from lorapipe.weights.forms import common_shape
+from lorapipe.weights.products import Tucker
+from lorapipe.weights.structures import Dense, Loaded, LowRank, Structure, Written, negated
 
 __all__ = ["Addend", "Delta", "Folded", "Term"]
 
@@ -81,8 +83,9 @@ class Delta:
 
     @property
     def rank(self) -> int:
-        """The stacked rank ``R``: the sum of the terms' ranks."""
-        return sum(term.structure.rank for term in self.terms)
+        """The stacked rank ``R``: the sum of the terms' ranks; unless all are plain, at most the full one."""
+        total = sum(term.structure.rank for term in self.terms)
+        return total if self.plain else min(total, self.shape[0], self.columns)
 
     def scaled(self, by: float) -> Delta:
         """``by`` times this delta; the factors are shared, not copied."""
@@ -94,16 +97,20 @@ class Delta:
         """The sum of this delta and ``others``, of this one's shape: term lists end to end.
 
         Raises :class:`RecipeError` ``shapes-disagree`` unless all shapes are equal up to
-        a 1x1 kernel.
+        a 1x1 kernel, or a kernel that a structure does not tell: see
+        :func:`~.forms.common_shape`.
         """
+        total = self
         for other in others:
-            if canonical_shape(other.shape) != canonical_shape(self.shape):
+            shape = common_shape(total.shape, other.shape, flat=(not total.plain, not other.plain))
+            if shape is None:
                 raise RecipeError(
                     "shapes-disagree",
                     f"deltas of shape {list(self.shape)} and {list(other.shape)} cannot be added",
                     hint="the LoRAs were trained on different models",
                 )
-        return Delta(self.shape, tuple(term for delta in (self, *others) for term in delta.terms))
+            total = Delta(shape, (*total.terms, *other.terms))
+        return total
 
     def rows(self, start: int, stop: int) -> Delta:
         """The delta of rows ``[start, stop)`` of the weight: lossless, nothing is copied."""
@@ -115,14 +122,14 @@ class Delta:
 
         ``up = [c_1 up_1, c_2 up_2, ...]: [O, R]``, ``down: [R, I*k]`` in term order.
         """
-        return _stacked([(c, structure.factors(dtype)) for c, structure in self._loaded()])
+        return _stacked([(c, pair.factors(dtype)) for c, pair in self._factors(dtype)])
 
     def addend(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> Addend:
         """The delta as a merge adds it: no dense matrix of plain terms is ever formed."""
         products: list[tuple[float, LowRank]] = []
         others: list[tuple[float, Loaded]] = []
         for c, loaded in self._loaded():
-            if isinstance(loaded, LowRank):
+            if isinstance(loaded, LowRank | Tucker):
                 products.append((c, loaded.factors(dtype)))
             else:
                 others.append((c, loaded.to(device)))
@@ -147,20 +154,20 @@ class Delta:
         it). Otherwise ``sqrt(|c|)`` goes on both factors, in ``dtype``, the sign on
         ``up``, and the coefficient is 1.
         """
-        magnitude, loaded = self.magnitude, self._factors(dtype)
+        loaded = self._factors(dtype)
+        magnitude = _common(abs(c) for c, _ in loaded)
         if magnitude is None:
             ups = [f.up.to(dtype) * copysign(sqrt(abs(c)), c) for c, f in loaded]
             downs = [f.down.to(dtype) * sqrt(abs(c)) for c, f in loaded]
             return Folded(1.0, LowRank(torch.cat(ups, dim=1), torch.cat(downs, dim=0)))
-        ups = [factors.up if c > 0 else _negated(factors.up) for c, factors in loaded]
+        ups = [factors.up if c > 0 else negated(factors.up) for c, factors in loaded]
         downs = [factors.down for _, factors in loaded]
         return Folded(magnitude, LowRank(_side_by_side(ups, dim=1), _side_by_side(downs, dim=0)))
 
     @property
     def magnitude(self) -> float | None:
         """The ``|c|`` of all terms if it is one and the same, else ``None``."""
-        magnitudes = {abs(term.coefficient) for term in self.terms}
-        return magnitudes.pop() if len(magnitudes) == 1 else None
+        return _common(abs(term.coefficient) for term in self.terms)
 
     def transposed(self) -> Delta:
         """The transpose of a 2-D delta (or one with a 1x1 kernel), factors as views."""
@@ -181,6 +188,22 @@ class Delta:
         addend.add_to(total, 0, part.shape[0])
         return total
 
+    def written(self) -> Written:
+        """The delta as a file of its own format has it: one term's, or full differences' sum.
+
+        Raises ``ValueError`` for a sum that no format holds; its spec says so before.
+        """
+        loaded = self._loaded()
+        if len(loaded) == 1:
+            return loaded[0][1].written(loaded[0][0])
+        if not all(isinstance(structure, Dense) for _, structure in loaded):
+            raise ValueError("no format holds a sum of several structures")
+        return Dense(self.dense(torch.float64)).written(1.0)
+
+    def loaded(self) -> Delta:
+        """The delta with every term in memory."""
+        return Delta(self.shape, tuple(Term(c, structure) for c, structure in self._loaded()))
+
     @property
     def plain(self) -> bool:
         """Whether every term is two factors."""
@@ -190,8 +213,14 @@ class Delta:
         return [(term.coefficient, term.structure.load()) for term in self.terms]
 
     def _factors(self, dtype: torch.dtype) -> list[tuple[float, LowRank]]:
-        """Each term as two factors: plain ones as they are, the others in ``dtype``."""
-        return [(c, s if isinstance(s, LowRank) else s.factors(dtype)) for c, s in self._loaded()]
+        """Each term as two factors: plain ones as they are, the others in ``dtype``.
+
+        Where they would be of more than the full rank, and not all are plain, the matrix
+        itself beside an identity, which is then the least.
+        """
+        if self.plain or sum(term.structure.rank for term in self.terms) <= self.rank:
+            return [(c, s if isinstance(s, LowRank) else s.factors(dtype)) for c, s in self._loaded()]
+        return [(1.0, Dense(self.dense(dtype)).factors(dtype))]
 
 
 def _stacked(terms: list[tuple[float, LowRank]]) -> LowRank:
@@ -200,9 +229,10 @@ def _stacked(terms: list[tuple[float, LowRank]]) -> LowRank:
     return LowRank(torch.cat(ups, dim=1), torch.cat([factors.down for _, factors in terms], dim=0))
 
 
-def _negated(tensor: Tensor) -> Tensor:
-    """``-tensor``, exactly; torch has no negation of fp8."""
-    return (-tensor.to(torch.float32)).to(tensor.dtype) if tensor.element_size() == 1 else -tensor
+def _common(values: Iterable[float]) -> float | None:
+    """The one value that all are, else ``None``."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
 def _side_by_side(tensors: list[Tensor], dim: int) -> Tensor:

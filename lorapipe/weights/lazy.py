@@ -31,7 +31,8 @@ class Lazy:
     def rows(self, start: int, stop: int) -> Lazy:
         """Rows ``[start, stop)`` of the matrix."""
         shape = (stop - start, self.shape[1])
-        return Lazy(shape, self.rank, lambda: self.read().rows(start, stop), self.plain)
+        rank = self.rank if self.plain else min(self.rank, *shape)
+        return Lazy(shape, rank, lambda: self.read().rows(start, stop), self.plain)
 
     def transposed(self) -> Lazy:
         """The matrix's transpose."""

@@ -15,13 +15,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Dense", "Loaded", "LowRank", "Structure", "Written"]
+__all__ = ["Dense", "Loaded", "LowRank", "Structure", "Written", "negated", "times"]
 
 
 class Structure(Protocol):
     """A matrix ``[O, I*k]`` of at most ``rank``, wherever its numbers are.
 
-    ``plain`` says that it is two factors, which stack with others.
+    ``plain`` says that it is two factors, which stack with others; the rank of any other
+    structure is at most the full one of its shape.
     """
 
     @property
@@ -122,14 +123,14 @@ class LowRank:
         return LowRank(self.up.to(dtype), self.down.to(dtype))
 
     def written(self, coefficient: float) -> Written:
-        up = self.up if coefficient > 0 else -self.up
+        up = self.up if coefficient > 0 else negated(self.up)
         tensors = {".lora_up.weight": up, ".lora_down.weight": self.down}
         return Written(tensors, abs(coefficient) * self.rank)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """A matrix ``[O, I*k]`` as its numbers: a full difference, or the gain of a bias ``[O, 1]``."""
+    """A matrix ``[O, I*k]`` as its numbers: a full difference, or that of a bias ``[O, 1]``."""
 
     matrix: Tensor
 
@@ -171,5 +172,16 @@ class Dense:
         return LowRank(matrix, one) if matrix.shape[0] >= matrix.shape[1] else LowRank(one, matrix)
 
     def written(self, coefficient: float) -> Written:
-        matrix = self.matrix if coefficient == 1.0 else self.matrix.to(torch.float64) * coefficient
-        return Written({".diff": matrix})
+        return Written({".diff": times(self.matrix, coefficient)})
+
+
+def negated(tensor: Tensor) -> Tensor:
+    """``-tensor``, exactly; torch has no negation of fp8."""
+    return (-tensor.to(torch.float32)).to(tensor.dtype) if tensor.element_size() == 1 else -tensor
+
+
+def times(tensor: Tensor, coefficient: float) -> Tensor:
+    """``coefficient * tensor`` where a file has no other place for it: in float64, but for 1 and -1."""
+    if abs(coefficient) == 1.0:
+        return tensor if coefficient > 0 else negated(tensor)
+    return tensor.to(torch.float64) * coefficient

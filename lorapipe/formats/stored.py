@@ -1,7 +1,7 @@
 """An adapter in lorapipe's own store: exactly as it was, in one file that is always the same.
 
 Unlike a LoRA file, which has one pair of factors and one alpha for each module, this keeps
-every term: its coefficient to the last bit, its factors in their own dtypes. The container
+every term: its coefficient to the last bit, its tensors in their own dtypes. The container
 is safetensors; a JSON text in its metadata says what is what. Never read by other programs.
 """
 
@@ -16,14 +16,14 @@ from lorapipe.errors import InputError
 from lorapipe.formats.output import Buffer
 from lorapipe.formats.safetensors import SafetensorsFile
 from lorapipe.formats.safetensors_writer import write_safetensors
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.delta import Delta
-    from lorapipe.weights.structures import Loaded, Structure
+    from lorapipe.weights.delta import Delta, Term
+    from lorapipe.weights.structures import Structure
 
 __all__ = ["read_stored", "write_stored"]
 
@@ -78,23 +78,14 @@ def read_stored(path: Path, device: str = "cpu") -> Adapter:
 
 
 def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
+    from lorapipe.weights.parts import take_apart  # it needs torch
+
     for index, delta in enumerate(adapter.delta(module) for module in adapter.spec.modules):
         for number, term in enumerate(delta.terms):
-            for role, tensor in _held(term.structure.load()):
+            for role, tensor in take_apart(term.structure.load())[1].items():
                 yield f"{index}.{number}.{role}", tensor
     for index, name in enumerate(adapter.spec.extras):
         yield f"extra.{index}", adapter.extras[name]
-
-
-def _held(loaded: Loaded) -> Iterator[tuple[str, Tensor]]:
-    """A term's tensors: its two factors, or its numbers."""
-    from lorapipe.weights.structures import Dense, LowRank  # they need torch
-
-    if isinstance(loaded, LowRank):
-        yield from (("up", loaded.up), ("down", loaded.down))
-    else:
-        assert isinstance(loaded, Dense)
-        yield "dense", loaded.matrix
 
 
 def _described(adapter: Adapter) -> dict[str, Any]:
@@ -120,9 +111,25 @@ def _module(place: ModuleId, known: ModuleSpec, delta: Delta) -> dict[str, Any]:
         "stem": known.spelling.stem,
         "transposed": known.spelling.transposed,
         "up": known.spelling.up,
-        # Decimal text would do for Python, but hex is exact by definition.
-        "terms": [term.coefficient.hex() for term in delta.terms],
+        "form": known.form and [known.form.name, [(s, t.dtype, t.shape) for s, t in known.form.tensors]],
+        "terms": [_term(term) for term in delta.terms],
     }
+
+
+def _term(term: Term) -> list[Any]:
+    """The coefficient, and what the structure is: two factors are known to be that without reading them."""
+    from lorapipe.weights.parts import take_apart  # it needs torch
+
+    plan = "low-rank" if term.structure.plain else take_apart(term.structure.load())[0]
+    # Decimal text would do for Python, but hex is exact by definition.
+    return [term.coefficient.hex(), plan]
+
+
+def _form(known: list[Any] | None) -> Form | None:
+    if known is None:
+        return None
+    name, tensors = known
+    return Form(name, tuple((suffix, TensorSpec(dtype, tuple(shape))) for suffix, dtype, shape in tensors))
 
 
 def _spec(known: Mapping[str, Any]) -> AdapterSpec:
@@ -130,7 +137,7 @@ def _spec(known: Mapping[str, Any]) -> AdapterSpec:
         raise ValueError(f"version {known['version']}")
     modules = {
         ModuleId(m["component"], m["key"], None if m["rows"] is None else tuple(m["rows"])): ModuleSpec(
-            tuple(m["shape"]), m["rank"], Spelling(m["stem"], m["transposed"], m["up"])
+            tuple(m["shape"]), m["rank"], Spelling(m["stem"], m["transposed"], m["up"]), _form(m["form"])
         )
         for m in known["modules"]
     }
@@ -144,27 +151,26 @@ def _delta(
     from lorapipe.weights.delta import Delta, Term  # they need torch
 
     terms = tuple(
-        Term(float.fromhex(coefficient), _structure(file, f"{index}.{number}", device))
-        for number, coefficient in enumerate(described["terms"])
+        Term(float.fromhex(coefficient), _structure(file, f"{index}.{number}", plan, device))
+        for number, (coefficient, plan) in enumerate(described["terms"])
     )
     return Delta(shape, terms)
 
 
-def _structure(file: SafetensorsFile, term: str, device: str) -> Structure:
-    from lorapipe.weights.lazy import Lazy  # they need torch
-    from lorapipe.weights.structures import Dense, LowRank
+def _structure(file: SafetensorsFile, term: str, plan: Any, device: str) -> Structure:
+    import torch  # it is slow, and the numbers' alone
+
+    from lorapipe.weights.lazy import Lazy  # as above
+    from lorapipe.weights.parts import put_together
     from lorapipe.weights.tensors import from_bytes
+
+    def shape(role: str) -> Tensor:
+        return torch.empty(file.tensors[f"{term}.{role}"].shape, device="meta")
 
     def tensor(role: str) -> Tensor:
         name = f"{term}.{role}"
         return from_bytes(file.read(name), file.tensors[name], device)
 
-    if (dense := file.tensors.get(f"{term}.dense")) is not None:
-        rows, columns = dense.shape
-        whole = Lazy((rows, columns), min(rows, columns), lambda: Dense(tensor("dense")), plain=False)
-        return whole if device == "cpu" else whole.load()
-    (rows, rank), (inner, columns) = (file.tensors[f"{term}.{role}"].shape for role in ("up", "down"))
-    if rank != inner:
-        raise ValueError(f"ranks {rank} and {inner}")
-    factors = Lazy((rows, columns), rank, lambda: LowRank(tensor("up"), tensor("down")))
-    return factors if device == "cpu" else factors.load()
+    known = put_together(plan, shape)
+    whole = Lazy(known.shape, known.rank, lambda: put_together(plan, tensor), known.plain)
+    return whole if device == "cpu" else whole.load()

@@ -49,13 +49,13 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
     spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
     out = adapter_spec(result, KIND.name)
     bounded = _ranks(params).bounded
-    changed = {i: m for i, m in spec.modules.items() if bounded or out.modules[i].rank != m.rank}
+    changed = {i: m for i, m in spec.modules.items() if bounded or out.modules[i] != m}
     # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
     flops = sum(
         m.elements * (m.rank + 2 * out.modules[i].rank) + 20 * min(m.rank, m.full_rank) ** 3
         for i, m in changed.items()
     )
-    return Cost(written=factor_bytes(out), flops=flops, peak=at_work(spec) + factor_bytes(out))
+    return Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
 
 
 KIND = Kind(

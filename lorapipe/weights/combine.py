@@ -12,6 +12,7 @@ from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta
 from lorapipe.weights.inference import module_factors, scale_spec
 from lorapipe.weights.joining import Piece, join
+from lorapipe.weights.operators.operator import Operated
 
 __all__ = ["AdapterTerm", "concat", "scale"]
 
@@ -37,11 +38,16 @@ def concat(terms: Sequence[AdapterTerm], titles: Mapping[str, str] | None = None
     ``extras-disagree`` when two adapters hold different tensors under one name.
     """
     joint = join([(name, weight, adapter.spec) for name, weight, adapter in terms], titles)
-    modules = {
-        module: _part(terms, pieces[0]).joined(*(_part(terms, piece) for piece in pieces[1:]))
-        for module, pieces in joint.pieces.items()
-    }
+    modules = {module: _joined(terms, pieces) for module, pieces in joint.pieces.items()}
     return Adapter(joint.spec, modules, _extras(terms) if joint.spec.extras else {})
+
+
+def _joined(terms: Sequence[AdapterTerm], pieces: Sequence[Piece]) -> Delta | Operated:
+    _, weight, adapter = terms[pieces[0].term]
+    alone = adapter.modules[pieces[0].module]
+    if isinstance(alone, Operated):
+        return alone.scaled(weight)
+    return _part(terms, pieces[0]).joined(*(_part(terms, piece) for piece in pieces[1:]))
 
 
 def _part(terms: Sequence[AdapterTerm], piece: Piece) -> Delta:

@@ -13,6 +13,7 @@ from math import isfinite
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.binding import Binding
+from lorapipe.weights.forms import factored, needs_deltas
 from lorapipe.weights.joining import SpecTerm, join
 from lorapipe.weights.metadata import hidden_spec
 from lorapipe.weights.ranks import Ranks, least_size
@@ -91,22 +92,27 @@ def concat_spec(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = No
 
 
 def shuffle_spec(spec: AdapterSpec, mode: str = "rotate") -> AdapterSpec:
-    """The spec after ``shuffle``: hidden; ``rotate`` leaves no rank above the full one."""
-    if mode == "permute":
-        return hidden_spec(spec)
+    """The spec after ``shuffle``: hidden; ``rotate`` leaves no rank above the full one.
+
+    Every delta becomes plain factors, but for biases and norms. Raises :class:`RecipeError`
+    ``not-additive`` for what is no delta.
+    """
+    needs_deltas(spec, "shuffle")
     modules = {
-        module: replace(known, rank=min(known.rank, known.full_rank))
+        module: factored(known, known.rank if mode == "permute" else known.full_rank)
         for module, known in spec.modules.items()
     }
     return hidden_spec(replace(spec, modules=modules))
 
 
 def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
-    """The spec after ``svd-resize``: no module above its target, the others as they were.
+    """The spec after ``svd-resize``: plain factors, no module above its target.
 
-    Where the data decide, the ranks are bounds. Raises :class:`RecipeError`
-    ``max-size-too-small`` for a size in which not even rank 1 of each module has room.
+    Biases and norms stay as they are. Where the data decide, the ranks are bounds. Raises
+    :class:`RecipeError` ``not-additive`` for what is no delta, ``max-size-too-small`` for
+    a size in which not even rank 1 of each module has room.
     """
+    needs_deltas(spec, "svd-resize")
     if ranks.max_size is not None and (least := least_size(spec)) > ranks.max_size:
         raise RecipeError(
             "max-size-too-small",
@@ -114,10 +120,7 @@ def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
             hint=f"'max-size' must be {least} or more",
             option="max-size",
         )
-    modules = {
-        module: replace(known, rank=min(known.rank, ranks.target(known)))
-        for module, known in spec.modules.items()
-    }
+    modules = {module: factored(known, ranks.target(known)) for module, known in spec.modules.items()}
     return replace(spec, modules=modules, bounded=spec.bounded or ranks.bounded)
 
 

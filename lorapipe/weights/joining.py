@@ -8,8 +8,9 @@ from itertools import pairwise
 from math import isfinite
 
 from lorapipe.errors import RecipeError
+from lorapipe.weights.forms import cut, summed
 from lorapipe.weights.metadata import common_metadata, hidden_spec
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec, canonical_shape
+from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, TensorSpec
 
 __all__ = ["Joint", "Piece", "SpecTerm", "join"]
 
@@ -19,7 +20,10 @@ SpecTerm = tuple[str, float, AdapterSpec]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a term gives to a joined module: rows ``[start, stop)`` of one of its deltas."""
+    """What a term gives to a joined module: rows ``[start, stop)`` of one of its deltas.
+
+    An operator is given whole, whatever rows are said.
+    """
 
     term: int
     module: ModuleId
@@ -38,13 +42,14 @@ class Joint:
 def join(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> Joint:
     """Match the modules of several adapters; terms of weight 0 are left out.
 
-    Ranks add up and the first term's shape and spelling are kept. Where terms cover a
-    fused weight differently, their deltas are cut to the finest common rows. The dtype is
-    the terms' common one, else ``F32``; metadata is what all sources agree on; extras are
-    united. ``titles`` maps a family to its name for people.
+    Ranks add up and the first term's shape and spelling are kept (see
+    :func:`~.forms.summed`). Where terms cover a fused weight differently, their deltas are
+    cut to the finest common rows. What is no delta (DoRA, OFT) passes if no other term has
+    its rows. The dtype is the terms' common one, else ``F32``; metadata is what all sources
+    agree on; extras are united. ``titles`` maps a family to its name for people.
 
     Raises :class:`RecipeError`: ``nothing-left``, ``family-mismatch``, ``family-unknown``,
-    ``shapes-disagree``, ``extras-disagree``, ``not-a-number``.
+    ``shapes-disagree``, ``extras-disagree``, ``not-a-number``, ``not-additive``.
     """
     for name, weight, _ in terms:
         if not isfinite(weight):
@@ -103,27 +108,60 @@ def _extras(specs: Sequence[tuple[str, AdapterSpec]]) -> dict[str, TensorSpec]:
 def _modules(
     live: Sequence[tuple[int, str, AdapterSpec]],
 ) -> tuple[dict[ModuleId, ModuleSpec], dict[ModuleId, tuple[Piece, ...]]]:
+    _operators_are_alone(live)
     ends = _ends(live)
     modules: dict[ModuleId, ModuleSpec] = {}
     pieces: dict[ModuleId, tuple[Piece, ...]] = {}
     for index, name, spec in live:
         for module, known in spec.modules.items():
+            if not known.additive:
+                modules[module], pieces[module] = known, (Piece(index, module, 0, known.shape[0]),)
+                continue
             for target, piece in _cut(index, module, known, ends[module.component, module.key]):
-                height = piece.stop - piece.start
-                whole = height == known.shape[0]
-                cut = known if whole else ModuleSpec((height, *known.shape[1:]), known.rank, Spelling(""))
-                modules[target] = _added(modules.get(target), cut, target, name)
+                part = cut(known, piece.stop - piece.start)
+                modules[target] = _added(modules.get(target), part, target, name)
                 pieces[target] = (*pieces.get(target, ()), piece)
     return modules, pieces
+
+
+def _operators_are_alone(live: Sequence[tuple[int, str, AdapterSpec]]) -> None:
+    """Refuse what has rows in common with something that is no delta."""
+    held: dict[tuple[str, str], list[tuple[str, ModuleId, ModuleSpec]]] = {}
+    for _, name, spec in live:
+        for module, known in spec.modules.items():
+            others = held.setdefault((module.component, module.key), [])
+            for other, place, before in others:
+                if not (known.additive and before.additive) and _overlap(module.rows, place.rows):
+                    raise _not_additive(module, (other, before), (name, known))
+            others.append((name, module, known))
+
+
+def _overlap(one: tuple[int, int] | None, two: tuple[int, int] | None) -> bool:
+    return one is None or two is None or (one[0] < two[1] and two[0] < one[1])
+
+
+def _not_additive(
+    module: ModuleId, before: tuple[str, ModuleSpec], new: tuple[str, ModuleSpec]
+) -> RecipeError:
+    forms = [known.form.name if known.form else "LoRA" for _, known in (before, new)]
+    both = not (before[1].additive or new[1].additive)
+    return RecipeError(
+        "not-additive",
+        f"'{before[0]}' is {forms[0]} here and '{new[0]}' {forms[1]}, which cannot be joined",
+        module=str(module),
+        hint="merge them into a checkpoint, one after the other"
+        if both
+        else "give both to merge-into-checkpoint, which takes deltas beside one that is none",
+    )
 
 
 def _added(before: ModuleSpec | None, new: ModuleSpec, module: ModuleId, name: str) -> ModuleSpec:
     if before is None:
         return new
-    if canonical_shape(before.shape) != canonical_shape(new.shape):
+    joined = summed(before, new)
+    if joined is None:
         raise _disagree(module, before.shape, new.shape, name)
-    spelling = before.spelling if before.spelling.stem else new.spelling
-    return ModuleSpec(before.shape, before.rank + new.rank, spelling)
+    return joined
 
 
 def _disagree(module: ModuleId, before: tuple[int, ...], new: tuple[int, ...], name: str) -> RecipeError:
@@ -147,6 +185,8 @@ def _ends(live: Sequence[tuple[int, str, AdapterSpec]]) -> dict[tuple[str, str],
     ends: dict[tuple[str, str], _Ends] = {}
     for _, name, spec in live:
         for module, known in spec.modules.items():
+            if not known.additive:
+                continue
             key = (module.component, module.key)
             before = ends.get(key, _Ends(frozenset(), None))
             height = known.shape[0] if module.rows is None else before.height

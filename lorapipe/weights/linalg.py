@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.basis import Basis, basis, triangle
-from lorapipe.weights.delta import Delta
+from lorapipe.weights.basis import basis, triangle
+from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.products import Kronecker
 from lorapipe.weights.structures import LowRank
 
-__all__ = ["Svd", "compact_svd", "core"]
+__all__ = ["Svd", "Vectors", "compact_svd", "core"]
+
+
+class Vectors(Protocol):
+    """A matrix of orthonormal columns, as what it does to coordinates; see :class:`~.basis.Basis`."""
+
+    def columns(self, coordinates: Tensor) -> Tensor: ...
+
+    def rows(self, coordinates: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,8 +36,8 @@ class Svd:
     """
 
     s: Tensor
-    left: Basis
-    right: Basis
+    left: Vectors
+    right: Vectors
     inner_u: Tensor
     inner_vt: Tensor
 
@@ -58,6 +68,9 @@ class Svd:
 def compact_svd(delta: Delta, dtype: torch.dtype = torch.float64) -> Svd:
     """The exact SVD of ``sum c * up @ down`` by way of an ``R x R`` core.
 
+    Structures other than two factors are taken as their exact factors; but the SVD of a
+    Kronecker product is the product of its halves' SVDs.
+
     With ``up = Qu Ru`` and ``down^T = Qd Rd`` the SVD of the core ``Ru diag(c) Rd^T``
     gives that of the delta (see :func:`~.basis.basis`). A side whose rank ``R`` is not
     below its length is its own core's, so that a core is never larger than it need be,
@@ -71,6 +84,11 @@ def compact_svd(delta: Delta, dtype: torch.dtype = torch.float64) -> Svd:
     and down share out between them; values below the larger of that and
     ``eps * max(O, I*k) * s_0`` are set to 0.
     """
+    if not delta.plain:
+        delta = delta.loaded()
+        term = delta.terms[0]
+        if len(delta.terms) == 1 and isinstance(term.structure, Kronecker) and term.structure.span is None:
+            return _kronecker_svd(term.coefficient, term.structure, dtype)
     factors, coefficients = delta.side_by_side(dtype)
     left, right = basis(factors.up), basis(factors.down.T)
     ru, rd = left.r * coefficients, right.r
@@ -84,6 +102,38 @@ def compact_svd(delta: Delta, dtype: torch.dtype = torch.float64) -> Svd:
     into_it = float((torch.linalg.vector_norm(ru, dim=0) * torch.linalg.vector_norm(rd, dim=0)).sum())
     noise = torch.finfo(dtype).eps * max(max(delta.shape[0], delta.columns) * float(s[0]), into_it)
     return Svd(torch.where(s > noise, s, 0.0), left, right, u, vt)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """The Kronecker product of two matrices of orthonormal columns, ``[a, n]`` and ``[b, m]``."""
+
+    one: Tensor
+    two: Tensor
+
+    def columns(self, coordinates: Tensor) -> Tensor:
+        apart = coordinates.reshape(self.one.shape[1], self.two.shape[1], -1)
+        inner = torch.einsum("bm,nmk->nbk", self.two, apart)
+        return torch.einsum("an,nbk->abk", self.one, inner).flatten(0, 1)
+
+    def rows(self, coordinates: Tensor) -> Tensor:
+        return self.columns(coordinates).T.contiguous()
+
+
+def _kronecker_svd(coefficient: float, product: Kronecker, dtype: torch.dtype) -> Svd:
+    """The SVD of ``coefficient * one (x) two``: the products of all pairs of values and vectors.
+
+    *Source*: Van Loan, "The ubiquitous Kronecker product", J. Comput. Appl. Math. 123,
+    2000, section 2.
+    """
+    halves = ((coefficient, product.one), (1.0, product.two))
+    one, two = (compact_svd(Delta(half.shape, (Term(c, half),)), dtype) for c, half in halves)
+    (u1, vt1), (u2, vt2) = one.vectors(), two.vectors()
+    s, order = torch.outer(one.s, two.s).flatten().sort(descending=True, stable=True)
+    noise = torch.finfo(dtype).eps * max(product.shape) * float(s[0])
+    unit = torch.eye(len(s), dtype=dtype, device=s.device)
+    left, right = _Pairs(u1, u2), _Pairs(vt1.T, vt2.T)
+    return Svd(torch.where(s > noise, s, 0.0), left, right, unit[:, order], unit[order])
 
 
 def core(delta: Delta, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -11,6 +11,7 @@ from itertools import accumulate
 from math import isfinite, prod
 
 from lorapipe.errors import RecipeError
+from lorapipe.weights.forms import passes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, ModuleId, ModuleSpec
 
 __all__ = ["RULES", "Dynamic", "Ranks", "fitted", "least_size", "size_in_bytes"]
@@ -120,11 +121,14 @@ def size_in_bytes(size: int | str) -> int:
 def least_size(spec: AdapterSpec) -> int:
     """Bytes of a file with one component of each module, written with ``dtype: keep``.
 
-    Alphas, extras, metadata and the header's entries included; an entry counts for more
-    than it takes, which leaves some room for the metadata that a save adds.
+    Biases and norms count as they are. Alphas, extras, metadata and the header's entries
+    included; an entry counts for more than it takes, which leaves some room for the metadata
+    that a save adds.
     """
     modules = sum(
-        _component(known, spec.dtype) + 4 + 3 * (_ENTRY + len(known.spelling.stem.encode()))
+        (known.form.nbytes if known.form and passes(known) else _component(known, spec.dtype))
+        + 4
+        + 3 * (_ENTRY + len(known.spelling.stem.encode()))
         for known in spec.modules.values()
     )
     extras = sum(extra.nbytes + _ENTRY + len(name.encode()) for name, extra in spec.extras.items())

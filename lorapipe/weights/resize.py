@@ -42,9 +42,10 @@ class _Cut:
 def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Each = serial) -> Resized:
     """Truncate each module's SVD to its target rank; see :class:`~.ranks.Ranks`.
 
-    A module already within its target passes as it is, bit for bit; where the data decide,
-    one of which nothing is dropped. The others become one term of coefficient 1 with
-    balanced factors ``u sqrt(s)``, ``sqrt(s) vt`` in ``compute``. Raises what
+    A plain module already within its target passes as it is, bit for bit; where the data
+    decide, one of which nothing is dropped; and so does a bias or a norm. The others,
+    whatever their structure, become one term of coefficient 1 with balanced factors
+    ``u sqrt(s)``, ``sqrt(s) vt`` in ``compute``. Raises what
     :func:`~.linalg.compact_svd` and :func:`~.inference.resize_spec` raise, the module named.
     """
     bounds = resize_spec(adapter.spec, ranks)
@@ -66,17 +67,17 @@ def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Ea
 
 
 def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
-    if bound == delta.rank and not ranks.bounded:
+    if len(delta.shape) == 1 or (delta.plain and bound == delta.rank and not ranks.bounded):
         return _Cut(bound)
     svd = compact_svd(delta, torch_dtype(compute))
     values = tuple(svd.s.tolist())
     rank = bound if ranks.dynamic is None else min(bound, ranks.dynamic.rank(values))
-    whole = rank == delta.rank and ranks.max_size is None
+    whole = delta.plain and rank == delta.rank and ranks.max_size is None
     return _Cut(rank, values, None if whole else svd.factors(rank))
 
 
 def _result(delta: Delta, cut: _Cut) -> Delta:
-    if cut.rank == delta.rank or cut.factors is None:
+    if cut.factors is None or (delta.plain and cut.rank == delta.rank):
         return delta
     # Views: copies would come beside what the workers' heaps do not give back (measured).
     kept = LowRank(cut.factors.up[:, : cut.rank], cut.factors.down[: cut.rank])

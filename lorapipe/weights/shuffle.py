@@ -8,11 +8,12 @@ from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.each import Each, serial
+from lorapipe.weights.forms import passes
 from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.linalg import compact_svd
 from lorapipe.weights.randomness import permutation, rotation
 from lorapipe.weights.specs import ModuleId
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures import Dense, LowRank
 from lorapipe.weights.tensors import torch_dtype
 
 __all__ = ["permuted", "rotated", "shuffle"]
@@ -29,8 +30,9 @@ def shuffle(
     """Every delta unchanged, its factors rotated (``rotate``) or reordered (``permute``).
 
     The result is hidden: no extras, no metadata of the sources. Seeded by ``seed`` and the
-    module's canonical name, whatever a file calls it. Raises what
-    :func:`~.linalg.compact_svd` raises, the module named.
+    module's canonical name, whatever a file calls it. A bias or a norm has no factors and
+    stays, its terms added up. Raises what :func:`~.linalg.compact_svd` and
+    :func:`~.inference.shuffle_spec` raise, the module named.
     """
     change = {"rotate": rotated, "permute": permuted}[mode]
     spec = shuffle_spec(adapter.spec, mode)
@@ -38,9 +40,17 @@ def shuffle(
 
     def one(module: ModuleId) -> Delta:
         with inside(module):
-            return change(adapter.delta(module), seed, str(module), dtype)
+            delta = adapter.delta(module)
+            return _summed(delta) if passes(spec.modules[module]) else change(delta, seed, str(module), dtype)
 
     return Adapter(spec, dict(zip(spec.modules, each(one, spec.modules), strict=True)))
+
+
+def _summed(delta: Delta) -> Delta:
+    """One term, which does not show of how many it is the sum."""
+    if len(delta.terms) == 1:
+        return delta
+    return Delta(delta.shape, (Term(1.0, Dense(delta.dense(torch.float64))),))
 
 
 def rotated(delta: Delta, seed: int, name: str, dtype: torch.dtype) -> Delta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,7 @@ __all__ = ["Spool"]
 
 
 class Spool:
-    """A file without a name in ``folder``: it is gone when it is closed, or its process is.
-
-    Its space is given back, too, once nothing that was put away is in use.
-    """
+    """A file without a name in ``folder``: it is gone when nothing in it is used, or its process is."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,7 +45,9 @@ class _Unnamed:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # it lives as long as what is in it
+        self._fd, name = tempfile.mkstemp(dir=folder)
+        weakref.finalize(self, os.close, self._fd)
+        Path(name).unlink()
         self._end = 0
         self._lock = threading.Lock()
 
@@ -63,7 +63,7 @@ class _Unnamed:
         try:
             done = 0
             while done < view.nbytes:
-                done += os.pwrite(self._file.fileno(), view[done:], start + done)
+                done += os.pwrite(self._fd, view[done:], start + done)
         except OSError as error:
             raise BuildError(
                 "disk-full",
@@ -78,7 +78,7 @@ class _Unnamed:
         buffer = bytearray(spec.nbytes)
         view, done = memoryview(buffer), 0
         while done < len(buffer):
-            count = os.preadv(self._file.fileno(), [view[done:]], start + done)
+            count = os.preadv(self._fd, [view[done:]], start + done)
             if not count:
                 raise BuildError("disk-full", f"results that waited in {self._folder} are gone")
             done += count

@@ -69,13 +69,10 @@ class BOFT:
         return replace(self, rotations=self.rotations.taken(kept_blocks), rescale=rescale)
 
     def written(self, strength: float = 1.0) -> Mapping[str, Tensor]:
-        """Blocks, ``rescale`` and alpha; strength 1 only. Of some rows, blocks without a limit."""
+        """Blocks, ``rescale`` and alpha; strength 1 and all rows only."""
         kept("BOFT", strength)
-        blocks, alpha = self.rotations.blocks, self.alpha or 0.0
-        if blocks.shape[1] * blocks.shape[2] != self.rotations.height:
-            blocks, alpha = self.rotations.unlimited(self.alpha), 0.0
         rescale = {} if self.rescale is None else {".rescale": self.rescale}
-        return {BLOCKS: blocks, **rescale, ".alpha": torch.tensor(alpha)}
+        return {BLOCKS: self.rotations.whole(), **rescale, ".alpha": torch.tensor(self.alpha or 0.0)}
 
     def to(self, device: str | torch.device) -> BOFT:
         rescale = None if self.rescale is None else self.rescale.to(device)

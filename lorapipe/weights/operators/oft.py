@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lorapipe.errors import BuildError
 from lorapipe.weights.operators.operator import blended, kept
 from lorapipe.weights.strength import undefined
 
@@ -54,12 +53,14 @@ class Rotations:
         return cayley(_skew(self.blocks.to(dtype)) * scale)
 
     def taken(self, blocks: Tensor) -> Rotations:
+        """Some of the blocks, with the limit of all."""
         return replace(self, blocks=blocks)
 
-    def unlimited(self, alpha: float | None) -> Tensor:
-        """Blocks that without a limit give the same rotations: the same ones, if it does not bind."""
-        scale = self.scale(alpha)
-        return self.blocks if scale == 1.0 else _skew(self.blocks.to(torch.float64)) * (scale / 2)
+    def whole(self) -> Tensor:
+        """The blocks, where they are all: a part has not the limit that its format would give it."""
+        if self.blocks.shape[-3] * self.blocks.shape[-1] != self.height:
+            raise ValueError("some of the blocks under a common limit are none")
+        return self.blocks
 
     def to(self, device: str | torch.device) -> Rotations:
         return replace(self, blocks=self.blocks.to(device))
@@ -136,18 +137,15 @@ class OFT:
             first += count * size
 
     def written(self, strength: float = 1.0) -> Mapping[str, Tensor]:
-        """Blocks, ``rescale`` and alpha; strength 1 only. Of some rows, blocks without a limit."""
+        """Blocks, ``rescale`` and alpha; strength 1 and all rows only."""
         kept(self._name, strength)
+        blocks = [split.whole() for split in self.splits]
         rescale = {} if self.rescale is None else {".rescale": self.rescale}
         if self.direct:
-            return {DIAGONAL: self.splits[0].blocks, **rescale}
-        whole = all(split.blocks.shape[-3] * split.blocks.shape[-1] == split.height for split in self.splits)
-        if not whole and self.numbered:
-            raise BuildError("not-writable", "sd-scripts' OFT has no form for some rows of a module")
-        alpha = self.alpha if whole else None
-        blocks = [split.blocks if whole else split.unlimited(self.alpha) for split in self.splits]
+            return {DIAGONAL: blocks[0], **rescale}
         names = [f"{BLOCKS}.{i}" for i in range(len(blocks))] if self.numbered else [BLOCKS]
-        return {**dict(zip(names, blocks, strict=True)), **rescale, ".alpha": torch.tensor(alpha or 0.0)}
+        alpha = torch.tensor(self.alpha or 0.0)
+        return {**dict(zip(names, blocks, strict=True)), **rescale, ".alpha": alpha}
 
     def to(self, device: str | torch.device) -> OFT:
         rescale = None if self.rescale is None else self.rescale.to(device)

@@ -117,13 +117,9 @@ def test_it_is_written_as_it_was_read() -> None:
     assert float(written[".alpha"]) == 0.5
 
 
-@pytest.mark.parametrize("alpha", [None, LIMIT, 10.0])
-def test_written_rows_turn_as_the_whole_did(alpha: float | None) -> None:
-    weight, operator = random(24, 5), boft(2, 6, 4, alpha=alpha)
-    written = operator.rows(8, 24).written()
-    assert float(written[".alpha"]) == 0.0
-    again = BOFT(Rotations.of(written[".oft_blocks"], 16), alpha=0.0)
-    close(applied(again, weight[8:]), applied(operator, weight)[8:])
+def test_some_rows_cannot_be_written_since_the_limit_is_that_of_all() -> None:
+    with pytest.raises(ValueError, match="under a common limit"):
+        boft().rows(8, 16).written()
 
 
 def test_another_strength_is_not_written() -> None:

@@ -55,3 +55,33 @@ def test_any_strength_is_written_into_the_gain(on_input: bool) -> None:
     again = IA3(written[".weight"], bool(written[".on_input"]))
     close(applied(again, weight), applied(operator, weight, -0.5))
     assert torch.equal(operator.written()[".weight"], operator.gain)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (12,)])
+@pytest.mark.parametrize("strength", [1.0, 0.3])
+def test_pefts_gain_begins_at_1_and_is_for_the_bias_too(shape: tuple[int, ...], strength: float) -> None:
+    weight, gain = random(*shape), 1.0 + random(12, seed=1, size=0.3)
+    expected = np.stack([row * (1.0 + strength * (g - 1.0)) for row, g in zip(weight, gain, strict=True)])
+    close(applied(IA3(tensor(gain), on_input=False, of_peft=True), weight, strength), expected)
+
+
+@pytest.mark.parametrize("strength", [1.0, -0.5])
+def test_any_strength_is_written_into_pefts_gain(strength: float) -> None:
+    weight = random(6, 8)
+    operator = IA3(tensor(1.0 + random(6, seed=1, size=0.3)), on_input=False, of_peft=True)
+    again = IA3(operator.written(strength)[".ia3_l"], on_input=False, of_peft=True)
+    close(applied(again, weight), applied(operator, weight, strength))
+
+
+def test_neither_comfy_nor_lycoris_has_pefts() -> None:
+    for rule in ("comfy", "lycoris"):
+        with pytest.raises(BuildError, match="has no PEFT IA3, and so no rule"):
+            IA3(torch.ones(4), on_input=False, of_peft=True).apply(tensor(random(4, 6)), 0.5, rule)
+
+
+@pytest.mark.parametrize(("on_input", "side"), [(False, "4 rows"), (True, "6 input channels")])
+def test_gains_for_another_weight_are_refused(on_input: bool, side: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        IA3(torch.ones(5), on_input).apply(tensor(random(4, 6)), 1.0)
+    assert caught.value.code == "gain-misfit"
+    assert caught.value.message == f"5 gains are not for {side}"

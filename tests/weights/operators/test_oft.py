@@ -168,18 +168,9 @@ def test_it_is_written_as_it_was_read() -> None:
     assert set(flux().written()) == {*(f".oft_blocks.{i}" for i in range(4)), ".alpha"}
 
 
-@pytest.mark.parametrize("alpha", [None, LIMIT, 10.0])
-def test_written_rows_turn_as_the_whole_did(alpha: float | None) -> None:
-    weight, operator = random(12, 10), oft(alpha=alpha)
-    written = operator.rows(4, 12).written()
-    assert float(written[".alpha"]) == 0.0
-    again = OFT((Rotations.of(written[".oft_blocks"], 8),), alpha=0.0)
-    close(applied(again, weight[4:]), applied(operator, weight)[4:])
-
-
-def test_some_rows_of_a_split_module_cannot_be_written() -> None:
-    with pytest.raises(BuildError, match="sd-scripts' OFT has no form for some rows"):
-        flux().rows(0, 3).written()
+def test_some_rows_cannot_be_written_since_the_limit_is_that_of_all() -> None:
+    with pytest.raises(ValueError, match="under a common limit"):
+        oft().rows(4, 12).written()
 
 
 def test_another_strength_is_not_written() -> None:

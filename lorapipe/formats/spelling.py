@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lorapipe.architectures import Family, family
-from lorapipe.weights.specs import AdapterSpec, ModuleSpec, Spelling
+from lorapipe.architectures import family
+from lorapipe.formats.naming import Name, groups, names_on, naming_of
+from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling
 
 __all__ = ["one_spelling"]
 
 
-def one_spelling(spec: AdapterSpec) -> AdapterSpec:
-    """The spec with every module named as the first source names its modules.
+def one_spelling(spec: AdapterSpec, first: AdapterSpec) -> AdapterSpec:
+    """The sum ``spec`` with every module named as its ``first`` source names its modules.
 
     A concat joins an SDXL LoRA that says ``lora_unet_input_blocks_...`` with one that
     says ``lora_unet_down_blocks_...``; a loader reads either, but not both in one file.
-    The naming is the first that spells the first modules as they are; where no naming of
-    the family does (a file's own style), or the family is unknown, names stay.
+    Pieces of what is one module in the first's naming share its name; a module that is
+    several there, or none, has no name: a save splits it, or says so. Where no naming of the
+    family spells the first's modules as they are (a file's own style), or the family is
+    unknown, names stay.
     """
     if spec.family is None:
         return spec
     known = family(spec.family)
-    naming = _naming(known, spec)
-    if naming is None:
+    own = {module.spelling.stem for module in first.modules.values()}
+    naming = naming_of(known, [module.spelling.stem for module in first.modules.values()])
+    if naming is None or all(module.spelling.stem in own for module in spec.modules.values()):
         return spec
-    modules = {module: _respelled(known, naming, found) for module, found in spec.modules.items()}
-    return spec if modules == spec.modules else replace(spec, modules=modules)
+    modules = dict(spec.modules)
+    for group in groups(spec):
+        names = names_on(known, naming, group)
+        for module, found in group.items():
+            if found.spelling.stem not in own:
+                modules[module] = replace(found, spelling=_respelled(module, found, names, first))
+    return replace(spec, modules=modules)
 
 
-def _naming(known: Family, spec: AdapterSpec) -> str | None:
-    """The naming of the first module whose name tells: text encoders have one name in two namings."""
-    possible = list(known.namings)
-    for module in spec.modules.values():
-        stem = module.spelling.stem
-        target = known.lookup(stem)
-        if target is None:
-            continue
-        fitting = [naming for naming in possible if known.spell(target, naming) == stem]
-        if not fitting:
-            break
-        possible = fitting
-        if len(possible) == 1:
-            break
-    return possible[0] if possible != list(known.namings) else None
+def _respelled(module: ModuleId, found: ModuleSpec, names: Sequence[Name], first: AdapterSpec) -> Spelling:
+    start, stop = module.rows or (0, found.shape[0])
+    stem = next((name.stem for name in names if name.holds(start, stop)), "")
+    return Spelling(stem, found.spelling.transposed, _up(module, found, first))
 
 
-def _respelled(known: Family, naming: str, module: ModuleSpec) -> ModuleSpec:
-    target = known.lookup(module.spelling.stem)
-    stem = None if target is None else known.spell(target, naming)
-    if stem is None or stem == module.spelling.stem:
-        return module
-    return replace(module, spelling=Spelling(stem, module.spelling.transposed))
+def _up(module: ModuleId, found: ModuleSpec, first: AdapterSpec) -> str:
+    """The module's own word for a factor if the first source has it, too; else one of the first's."""
+    words = {known: spec.spelling.up for known, spec in first.modules.items()}
+    if found.spelling.up in words.values():
+        return found.spelling.up
+    beside = [up for known, up in words.items() if known.component == module.component]
+    return next(iter(beside or words.values()))

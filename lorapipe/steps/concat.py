@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,21 @@ __all__ = ["KIND"]
 def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:  # noqa: ARG001  # the kinds' one signature
     terms = inputs.terms("concat")
     specs = [(t.step, t.weight, adapter_spec(t.value, "concat", t.step)) for t in terms]
-    return one_spelling(concat_spec(specs, titles()))
+    return one_spelling(concat_spec(specs, titles()), _first([(weight, spec) for _, weight, spec in specs]))
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:  # noqa: ARG001  # the kinds' one signature
     from lorapipe.weights.combine import concat
 
-    summed = concat([(t.step, t.weight, t.value) for t in inputs.terms("concat")], titles())
-    return replace(summed, spec=one_spelling(summed.spec))
+    terms = inputs.terms("concat")
+    summed = concat([(t.step, t.weight, t.value) for t in terms], titles())
+    first = _first([(t.weight, t.value.spec) for t in terms])
+    return replace(summed, spec=one_spelling(summed.spec, first))
+
+
+def _first(specs: Sequence[tuple[float, AdapterSpec]]) -> AdapterSpec:
+    """The first LoRA that is not left out: it names the modules."""
+    return next(spec for weight, spec in specs if weight != 0.0)
 
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature

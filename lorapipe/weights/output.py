@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lorapipe.errors import RecipeError
-from lorapipe.weights.specs import DTYPES, FLOATING, AdapterSpec, CheckpointSpec, ModuleSpec, TensorSpec
+from lorapipe.weights.filed import ALPHA, FileModule, own_names
+from lorapipe.weights.specs import DTYPES, FLOATING, AdapterSpec, CheckpointSpec, TensorSpec
 
-__all__ = ["ALPHA", "DOWN", "UP", "saved_checkpoint_specs", "saved_dtype", "saved_specs"]
-
-ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
-"""Kohya's suffixes of a module's three tensors."""
+__all__ = ["module_specs", "saved_checkpoint_specs", "saved_dtype", "saved_specs"]
 
 
 def saved_dtype(spec: TensorSpec, dtype: str | None) -> str:
@@ -35,42 +35,34 @@ def saved_checkpoint_specs(spec: CheckpointSpec, dtype: str | None = None) -> di
     }
 
 
-def saved_specs(spec: AdapterSpec, dtype: str | None = None) -> dict[str, TensorSpec]:
-    """The tensors of a saved adapter by name: alpha, down and up of each module, extras.
+def saved_specs(
+    spec: AdapterSpec, dtype: str | None = None, modules: Sequence[FileModule] | None = None
+) -> dict[str, TensorSpec]:
+    """The tensors of a saved adapter by name: those of each module, then the extras.
 
-    ``dtype`` is a safetensors name for all floating tensors, or ``None`` to keep: the
-    factors' common dtype, and each extra's own. Alphas are float32 whatever it is, since
-    half types corrupt them (bf16 makes 300 of 301).
+    ``dtype`` is a safetensors name for all floating tensors, or ``None`` to keep: the common
+    one of all factors, its own of each other tensor. Alphas are float32 whatever it is, since
+    half types corrupt them (bf16 makes 300 of 301). ``modules`` are those of the file, by
+    default the adapter's own under their own stems.
 
-    Raises :class:`RecipeError` ``no-spelling`` for rows that the files' naming has no name
-    for, and ``name-clash`` when two tensors would have one name.
+    Raises :class:`RecipeError` ``name-clash`` when two tensors would have one name.
     """
     saved: dict[str, TensorSpec] = {}
-    for module, known in spec.modules.items():
-        if not known.spelling.stem:
-            raise RecipeError(
-                "no-spelling",
-                "no LoRA has a name for exactly these rows of a fused weight",
-                module=str(module),
-                hint="join LoRAs that split the weight alike, or merge into a checkpoint",
-            )
-        for name, tensor in _module_specs(known, dtype or spec.dtype).items():
-            _put(saved, name, tensor, str(module))
+    for module in own_names(spec) if modules is None else modules:
+        for role, tensor in module_specs(module, spec.dtype, dtype).items():
+            _put(saved, module.stem + module.words.suffix(role), tensor, str(module.sources[0]))
     for name, extra in spec.extras.items():
         _put(saved, name, TensorSpec(saved_dtype(extra, dtype), extra.shape), None)
     return saved
 
 
-def _module_specs(known: ModuleSpec, dtype: str) -> dict[str, TensorSpec]:
-    stem, rank = known.spelling.stem, known.rank
-    out, into, *kernel = known.shape
-    if known.spelling.transposed:
-        out, into = into, out
-    return {
-        stem + ALPHA: TensorSpec("F32", ()),
-        stem + DOWN: TensorSpec(dtype, (rank, into, *kernel)),
-        stem + UP: TensorSpec(dtype, (out, rank, *(1 for _ in kernel))),
-    }
+def module_specs(module: FileModule, common: str, dtype: str | None) -> dict[str, TensorSpec]:
+    """A module's tensors by role, in the dtypes in which they are saved; see :func:`saved_specs`."""
+    found = {}
+    for role, tensor in module.tensors(dtype or common).items():
+        cast = "F32" if role == ALPHA else saved_dtype(tensor, dtype)
+        found[role] = TensorSpec(tensor.dtype if module.form is None else cast, tensor.shape)
+    return found
 
 
 def _put(saved: dict[str, TensorSpec], name: str, tensor: TensorSpec, module: str | None) -> None:

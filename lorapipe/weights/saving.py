@@ -1,4 +1,4 @@
-"""How a delta becomes the three tensors of a saved module.
+"""How an adapter's modules become the tensors of a file.
 
 Deviations from kohya-ss/sd-scripts 48d368f, which gets sums of LoRAs wrong:
 
@@ -11,55 +11,65 @@ Deviations from kohya-ss/sd-scripts 48d368f, which gets sums of LoRAs wrong:
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 
-import torch
 from torch import Tensor
 
-from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
-from lorapipe.weights.delta import Delta
-from lorapipe.weights.output import ALPHA, DOWN, UP, saved_specs
+from lorapipe.weights.filed import own_names
+from lorapipe.weights.output import module_specs, saved_dtype
+from lorapipe.weights.settled import Settled, alpha_of, settle
 from lorapipe.weights.specs import ModuleId, TensorSpec
 from lorapipe.weights.tensors import TORCH_DTYPES, Rounded, round_to
 
-__all__ = ["SavedTensor", "alpha_of", "alphas", "saved_tensors"]
+__all__ = ["SavedTensor", "alphas", "made", "saved_tensors"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedTensor:
-    """A tensor to be written, made when asked for."""
+    """A tensor to be written: ``role`` of what ``make`` makes, which reads a module once for several."""
 
     name: str
     spec: TensorSpec
-    make: Callable[[], Rounded]
+    role: str
+    source: Callable[[Mapping[str, TensorSpec]], dict[str, Rounded]]
+
+    def make(self) -> Rounded:
+        """The tensor alone. Raises what :func:`saved_tensors` says."""
+        return self.source({self.role: self.spec})[self.role]
 
 
-def alpha_of(delta: Delta) -> float:
-    """The alpha that a saved delta will have, from its coefficients alone.
+def saved_tensors(
+    adapter: Adapter, dtype: str | None = None, modules: Sequence[Settled] | None = None
+) -> Iterator[SavedTensor]:
+    """The tensors of a saved adapter, as :func:`~.output.saved_specs` has them, made lazily.
 
-    ``|c| * R`` where all magnitudes are equal, else ``R``; rounded to float32.
+    A plain module is ``alpha / R * up @ down`` to its loader: ``up: [O, R]`` and ``down: [R, I]``,
+    or ``[O, R, 1, 1]`` and ``[R, I, kh, kw]``; what its numbers are is in :mod:`~.settled`. One
+    of another format has that format's tensors. ``modules`` are those of the file, by default
+    the adapter's own under their own stems.
 
-    Raises :class:`BuildError` ``alpha-out-of-range`` when that is no positive float32.
+    ``dtype`` is a safetensors name or ``None`` to keep. Extras are cast, not computed: NaN
+    in them is theirs. Making raises :class:`~lorapipe.errors.BuildError` ``overflow``,
+    ``not-finite`` or ``alpha-out-of-range``, the module named.
     """
-    magnitude = delta.magnitude
-    alpha = (1.0 if magnitude is None else magnitude) * delta.rank
-    try:
-        (single,) = struct.unpack("<f", struct.pack("<f", alpha))
-    except OverflowError:
-        single = float("inf")
-    if not (single > 0.0 and isfinite(single)):
-        raise BuildError("alpha-out-of-range", f"alpha would be {alpha:g}, which is no positive fp32 number")
-    return float(single)
+    if modules is None:
+        modules = [settle(module, adapter, dtype) for module in own_names(adapter.spec)]
+    for settled in modules:
+        known = settled.module
+        for role, spec in module_specs(known, adapter.spec.dtype, dtype).items():
+            yield SavedTensor(known.stem + known.words.suffix(role), spec, role, settled.make)
+    for name, extra in adapter.extras.items():
+        spec = adapter.spec.extras[name]
+        target = TensorSpec(saved_dtype(spec, dtype), spec.shape)
+        yield SavedTensor(name, target, name, partial(_cast, extra))
 
 
 def alphas(adapter: Adapter) -> dict[ModuleId, float]:
-    """Each module's alpha as :func:`alpha_of` has it, the module named in errors."""
+    """Each module's alpha as :func:`~.settled.alpha_of` has it, the module named in errors."""
     found: dict[ModuleId, float] = {}
     for module in adapter.modules:
         with inside(module):
@@ -67,52 +77,22 @@ def alphas(adapter: Adapter) -> dict[ModuleId, float]:
     return found
 
 
-def _up(delta: Delta, dtype: str) -> Rounded:
-    rounded = round_to(delta.folded(torch.float64).factors.up, dtype)
-    shape = (delta.shape[0], delta.rank, *(1 for _ in delta.shape[2:]))
-    return Rounded(rounded.tensor.reshape(shape), rounded.underflowed)
+def made(tensors: Sequence[SavedTensor]) -> list[Rounded]:
+    """The tensors, neighbours of one module from one reading."""
+    found: list[Rounded] = []
+    start = 0
+    while start < len(tensors):
+        source = tensors[start].source
+        stop = next((n for n in range(start, len(tensors)) if tensors[n].source != source), len(tensors))
+        together = source({tensor.role: tensor.spec for tensor in tensors[start:stop]})
+        found.extend(together[tensor.role] for tensor in tensors[start:stop])
+        start = stop
+    return found
 
 
-def _down(delta: Delta, dtype: str) -> Rounded:
-    rounded = round_to(delta.folded(torch.float64).factors.down, dtype)
-    return Rounded(rounded.tensor.reshape(delta.rank, *delta.shape[1:]), rounded.underflowed)
-
-
-def saved_tensors(adapter: Adapter, dtype: str | None = None) -> Iterator[SavedTensor]:
-    """The tensors of a saved adapter, as :func:`~.output.saved_specs` has them, made lazily.
-
-    A module is ``alpha / R * up @ down`` to its loader: ``up: [O, R]`` and ``down: [R, I]``,
-    or ``[O, R, 1, 1]`` and ``[R, I, kh, kw]``. Its terms are stacked in their order. If all
-    magnitudes ``|c|`` are equal, the factors' values are those of the sources (cast only
-    where the dtype differs), signs on ``up``, ``alpha = |c| * R``; else ``sqrt(|c|)`` goes on
-    both factors, in float64 and rounded once, signs on ``up``, ``alpha = R``.
-
-    ``dtype`` is a safetensors name or ``None`` to keep. Extras are cast, not computed: NaN
-    in them is theirs. ``make`` raises :class:`BuildError` ``overflow``, ``not-finite`` or
-    ``alpha-out-of-range``, the module named.
-    """
-    specs = saved_specs(adapter.spec, dtype)
-    for module, known in adapter.spec.modules.items():
-        delta = adapter.delta(module)
-        delta = delta.transposed() if known.spelling.transposed else delta
-        for suffix, make in ((ALPHA, _alpha), (DOWN, _down), (UP, _up)):
-            name = known.spelling.stem + suffix
-            yield SavedTensor(name, specs[name], partial(_made, make, delta, specs[name].dtype, module))
-    for name, extra in adapter.extras.items():
-        yield SavedTensor(name, specs[name], partial(_cast, extra, specs[name].dtype, name))
-
-
-def _alpha(delta: Delta, dtype: str) -> Rounded:
-    return Rounded(torch.tensor(alpha_of(delta), dtype=TORCH_DTYPES[dtype]), 0)
-
-
-def _made(make: Callable[[Delta, str], Rounded], delta: Delta, dtype: str, module: ModuleId) -> Rounded:
-    with inside(module):
-        return make(delta, dtype)
-
-
-def _cast(extra: Tensor, dtype: str, name: str) -> Rounded:
-    if extra.dtype == TORCH_DTYPES[dtype]:
-        return Rounded(extra, 0)
+def _cast(extra: Tensor, specs: Mapping[str, TensorSpec]) -> dict[str, Rounded]:
+    ((name, spec),) = specs.items()
+    if extra.dtype == TORCH_DTYPES[spec.dtype]:
+        return {name: Rounded(extra, 0)}
     with inside(name):
-        return round_to(extra, dtype, pass_non_finite=True)
+        return {name: round_to(extra, spec.dtype, pass_non_finite=True)}

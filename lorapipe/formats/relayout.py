@@ -1,0 +1,250 @@
+"""From an adapter's modules to those of a file: names, and rows cut and joined to fit them.
+
+The reference layout may keep as one weight what a naming has as several modules, as several
+what it has as one, or rows in another order. All of that is exact: a module is split by
+its rows and joined from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from lorapipe.architectures import Family, family
+from lorapipe.formats.forms import embedding
+from lorapipe.formats.layouts import KEEP, LAYOUTS, PEFT_PREFIX, Layout, kept_words, respelled
+from lorapipe.formats.naming import Group, Name, groups, names_on, naming_of, own_names
+from lorapipe.formats.refusals import Refusals
+from lorapipe.weights.filed import DOWN, UP, FileModule, Part, Words, below, cut_form
+from lorapipe.weights.forms import FULL
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, Spelling, TensorSpec
+
+__all__ = ["file_modules"]
+
+_MERGE = "leave `layout:` out, choose another, or merge it into a checkpoint"
+_DENSE = "svd-resize makes a plain LoRA of it, `dense: true` writes it as a full difference"
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is asked for, and what is known of it."""
+
+    spec: AdapterSpec
+    known: Family | None
+    layout: Layout | None
+    naming: str | None
+    dense: bool
+    refused: Refusals
+
+    @property
+    def peft(self) -> bool:
+        return self.layout is LAYOUTS["peft"]
+
+
+def file_modules(spec: AdapterSpec, layout: str = KEEP, *, dense: bool = False) -> tuple[FileModule, ...]:
+    """The modules of the file that an adapter becomes in a layout, weight by weight in its order.
+
+    ``keep`` names each as its source does, and what has no such name as the first source
+    names its modules. ``dense`` writes as a full difference what adds and has no format.
+
+    Raises :class:`~lorapipe.errors.RecipeError`, or ``ManyErrors``: ``no-name`` for modules that
+    the layout has no name for, ``no-format`` for those whose format it does not have,
+    ``not-one-module`` for those that would have to be split or joined and cannot be,
+    ``several-components`` and ``extras-not-kept``.
+    """
+    refused = Refusals("save" if layout == KEEP else "layout")
+    known = None if spec.family is None else family(spec.family)
+    stems = [module.spelling.stem for module in spec.modules.values()]
+    naming = None if known is None else naming_of(known, [stem for stem in stems if stem])
+    task = _Task(spec, known, LAYOUTS.get(layout), naming, dense, refused)
+    _check_whole(task)
+    found = [module for group in groups(spec) for module in _group(task, group)]
+    refused.check()
+    return tuple(found)
+
+
+def _check_whole(task: _Task) -> None:
+    """What is wrong with the adapter as a whole."""
+    if task.layout is None:
+        return
+    components = {module.component: None for module in task.spec.modules}
+    if task.peft and len(components) > 1:
+        for component in components:
+            task.refused.say(
+                "several-components",
+                "PEFT's layout holds one model, this LoRA is of {n}",
+                component,
+                "`scale: ..., components: {te: 0}` keeps one of them",
+            )
+    if not task.layout.extras:
+        message = f"{{n}} embedding{{s}} that {task.layout.program} has no place for"
+        for name in task.spec.extras:
+            task.refused.say("extras-not-kept", message, name, "`layout: kohya` keeps them")
+
+
+def _group(task: _Task, group: Group) -> Iterator[FileModule]:
+    """The file's modules on one weight."""
+    names = _names(task, group)
+    lost = [module for module, rows in _rows(group).items() if not _covered(rows, names)]
+    if lost:
+        who = "the first source" if task.layout is None else task.layout.program
+        other = "choose a layout" if task.layout is None else "leave `layout:` out, or choose another"
+        for module in lost:
+            task.refused.say("no-name", f"{{n}} module{{s}} that {who} has no name for", str(module), other)
+        return
+    for name in names:
+        made = _module(task, group, name)
+        if made is not None:
+            yield made
+
+
+def _names(task: _Task, group: Group) -> tuple[Name, ...]:
+    """What the layout calls the modules on the group's weight; nothing where it has no names for it."""
+    if task.layout is None:
+        own = own_names(task.known, group)
+        if own is not None and _whole(own, group):
+            return own
+    elif task.known is None:
+        return _verbatim(task.layout, group)
+    if task.known is None:
+        return ()
+    wanted = (task.naming,) if task.layout is None else task.layout.namings
+    found = (names_on(task.known, naming, group) for naming in wanted if naming is not None)
+    names = next((names for names in found if names), ())
+    if not task.peft:
+        return names
+    return tuple(replace(name, stem=PEFT_PREFIX + name.stem.partition(".")[2]) for name in names)
+
+
+def _verbatim(layout: Layout, group: Group) -> tuple[Name, ...]:
+    """The names of a module of unknown family: its path to PEFT, to others its own if it is of their sort."""
+    own = own_names(None, group)
+    key = next(iter(group)).key
+    if layout is LAYOUTS["peft"]:
+        path = key.removesuffix(".weight")
+        fits = own is not None and "." in path and path != key
+        return (replace(own[0], stem=PEFT_PREFIX + path),) if own and fits else ()
+    if own is None or not all(layout.takes(name.stem) for name in own):
+        return ()
+    return own
+
+
+def _rows(group: Group) -> dict[ModuleId, tuple[int, int]]:
+    return {module: module.rows or (0, known.shape[0]) for module, known in group.items()}
+
+
+def _whole(names: Sequence[Name], group: Group) -> bool:
+    """Whether each module's rows lie within one name: what is several modules of the file needs others."""
+    return all(any(name.holds(*rows) for name in names) for rows in _rows(group).values())
+
+
+def _covered(rows: tuple[int, int], names: Sequence[Name]) -> bool:
+    reached = rows[0]
+    for first, last in sorted(pair for name in names for pair in name.ranges):
+        if first <= reached:
+            reached = max(reached, last)
+    return reached >= rows[1]
+
+
+def _parts(group: Group, name: Name) -> tuple[Part, ...]:
+    """The rows of the group's modules that a name means, in its order, and zeros between them."""
+    parts: list[Part] = []
+    placed = sorted(_rows(group).items(), key=lambda item: item[1])
+    for first, last in name.ranges:
+        reached = first
+        for module, (start, stop) in placed:
+            low, high = max(first, start), min(last, stop)
+            if low < high:
+                if low > reached:
+                    parts.append(Part(None, 0, low - reached))
+                parts.append(Part(module, low - start, high - start))
+                reached = high
+        if reached < last:
+            parts.append(Part(None, 0, last - reached))
+    return tuple(parts)
+
+
+def _module(task: _Task, group: Group, name: Name) -> FileModule | None:
+    """The file's module of a name; ``None`` where the adapter has nothing for it, or it is refused."""
+    parts = _parts(group, name)
+    sources = tuple(dict.fromkeys(part.module for part in parts if part.module is not None))
+    if not sources:
+        return None
+    first = group[sources[0]]
+    embedded = first.spelling.up == embedding.B
+    transposed = first.spelling.transposed if embedded else name.transposed
+    shape = (sum(part.height for part in parts), *first.shape[1:])
+    if name.kind == "conv1x1" and task.layout is LAYOUTS["kohya"] and len(shape) == 2:
+        shape = (*shape, 1, 1)
+    made = FileModule(
+        stem=name.stem,
+        parts=parts,
+        shape=(shape[1], shape[0], *shape[2:]) if transposed else shape,
+        rank=sum(group[module].rank for module in sources),
+        words=_words(task, first.spelling.up, name.stem),
+        transposed=transposed,
+        bounded=len(sources) > 1,
+    )
+    if all(group[module].form is None for module in sources):
+        if embedded and task.layout is not None and not task.peft:
+            _no_format(task, "LoRA of an embedding", sources[0])
+            return None
+        return made
+    form = _form(task, group, made)
+    return None if form is None else replace(made, form=form)
+
+
+def _words(task: _Task, up: str, stem: str) -> Words:
+    if task.layout is None:
+        return kept_words(Spelling(stem, up=up))
+    if up == embedding.B:
+        return replace(task.layout.words, suffixes={UP: embedding.B, DOWN: embedding.A})
+    return task.layout.words
+
+
+def _form(task: _Task, group: Group, made: FileModule) -> Form | None:
+    """The format of a module that is no plain pair of factors; ``None``, and why is said, if it has none."""
+    known = [group[module] for module in made.sources]
+    additive = all(module.additive for module in known)
+    form = _one_form(group, made, additive=additive)
+    if form is None and task.dense and additive:
+        role = ".diff_b" if len(made.shape) == 1 else ".diff"
+        form = Form(FULL, ((role, TensorSpec(task.spec.dtype, made.shape)),))
+    if form is None:
+        names = {"LoRA" if module.form is None else module.form.name: None for module in known}
+        hint = _DENSE if additive else _MERGE
+        if len(made.parts) == 1 and made.parts[0].height == known[0].shape[0]:
+            message = f"{{n}} module{{s}} that no file can hold: {' and '.join(names)}"
+            task.refused.say("no-format", message, str(made.sources[0]), hint)
+        else:
+            message = f"{{n}} {' and '.join(names)} module{{s}} that would have to be split or joined"
+            task.refused.say("not-one-module", message, str(made.sources[0]), hint)
+        return None
+    if task.layout is None:
+        return form
+    found = respelled(form, made.shape, task.layout)
+    if found is None:
+        _no_format(task, form.name, made.sources[0])
+    return found
+
+
+def _one_form(group: Group, made: FileModule, *, additive: bool) -> Form | None:
+    """The format of the module's parts together, if they are of one that can be cut and joined."""
+    pieces: list[Form] = []
+    for part in made.parts:
+        if part.module is None:
+            if not additive:
+                return None
+            continue
+        known = group[part.module]
+        piece = known.form and cut_form(known.form, part.start, part.stop, known.shape[0])
+        if piece is None or not piece.tensors:
+            return None
+        pieces.append(piece)
+    return pieces[0] if len(made.parts) == 1 else below(pieces, sum(part.height for part in made.parts))
+
+
+def _no_format(task: _Task, form: str, module: ModuleId) -> None:
+    assert task.layout is not None
+    message = f"{{n}} {form} module{{s}} that {task.layout.program} has no place for"
+    task.refused.say("no-format", message, str(module), _MERGE)

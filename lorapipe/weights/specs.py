@@ -99,8 +99,9 @@ class Form:
     which they are written; none where there is no format for it (a sum of a LoHa and a
     LoRA). ``additive`` says that it is a delta, which adds to a weight whatever that is;
     others (DoRA, OFT) are a function of the weight. Of those, ``cuts`` say where the weight's
-    rows may be parted without another result (see :mod:`~lorapipe.weights.cuts`), and
-    ``grows`` that the weight may be smaller than the module's shape, and is padded to it.
+    rows may be parted without another result (see :mod:`~lorapipe.weights.cuts`), ``grows``
+    that the weight may be smaller than the module's shape, and is padded to it, and ``biased``
+    that the bias beside the weight, if there is one, is changed in the same way.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Form:
     additive: bool = True
     cuts: tuple[tuple[int, int], ...] = ()
     grows: bool = False
+    biased: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -240,7 +242,8 @@ class CheckpointSpec:
     :class:`AdapterSpec`. ``folder`` is the one that it came in, if it came in one.
     ``scales`` belong to the scaled fp8 weights of these file keys, ``companions`` are the
     tensors that plain weights do not need. ``frozen`` maps reference keys to the
-    quantised format, into which nothing can be merged, that the file has them in.
+    quantised format, into which nothing can be merged, that the file has them in. ``held``
+    is the most elements of a weight that an operator has to see at once.
     """
 
     family: str | None
@@ -253,6 +256,7 @@ class CheckpointSpec:
     scales: Mapping[str, Scales] = field(default_factory=dict)
     companions: frozenset[str] = frozenset()
     frozen: Mapping[str, str] = field(default_factory=dict)
+    held: int = 0
 
     @property
     def nbytes(self) -> int:

@@ -48,8 +48,9 @@ class Measured:
     ``shape`` is ``[O, I, *k]``, or ``[O]`` of a bias or norm. An axis of which a format
     that is no delta knows nothing is 0: OFT's blocks tell O and not I. ``rank`` as in
     :class:`~lorapipe.weights.specs.ModuleSpec`; ``divisor`` is what alpha is divided by
-    (``None``: the format has no alpha, or one that is no factor and may be 0). ``cuts`` and
-    ``grows`` as in :class:`~lorapipe.weights.specs.Form`.
+    (``None``: the format has no alpha, or one that is no factor and may be 0). ``cuts``,
+    ``grows`` and ``biased`` as in :class:`~lorapipe.weights.specs.Form`; ``name`` is the
+    format's where shapes decide it (OFT's blocks of four axes are BOFT's).
     """
 
     shape: tuple[int, ...]
@@ -57,6 +58,8 @@ class Measured:
     divisor: int | None = None
     cuts: tuple[tuple[int, int], ...] = ()
     grows: bool = False
+    biased: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,10 +36,7 @@ SGM_ENDS = {
     "lora_te2_text_projection",
 }
 # Of other architectures, some with a text encoder in common.
-OTHERS = [
-    *("chroma", "flux1-dev", "hunyuan-video", "llama31-8b", "lumina2"),
-    *("qwen-image", "sd35-medium", "wan21-14b-t2v", "z-image"),
-]
+OTHERS = ["chroma", "flux1-dev", "hunyuan-video", "llama31-8b", "sd35-medium"]
 
 
 def read(path: Path) -> Any:

@@ -64,7 +64,7 @@ def test_any_subset_of_a_model_has_the_model_among_its_candidates(data: st.DataO
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_true_sizes_find_the_family_of_any_subset_with_a_text_width(data: st.DataObject) -> None:
-    known = family(data.draw(st.sampled_from(families())))
+    known = family(data.draw(st.sampled_from(["sd1", "sd2", "sdxl"])))
     target = known.lookup("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v")
     assert target is not None
     subset = data.draw(st.sets(st.sampled_from(known.targets()), max_size=20)) | {target}

@@ -20,6 +20,7 @@ from lorapipe.plan.resolve import placed
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
 from lorapipe.store.atomic import Staged
 from lorapipe.store.folders import StagedFolder
+from lorapipe.weights.each import in_memory
 from lorapipe.weights.specs import AdapterSpec, FileSpec, Spec
 
 if TYPE_CHECKING:
@@ -162,16 +163,12 @@ def _context(
         compute=shop.plan.profile.compute,
         each=ordered_map(share.workers, tick, share.under_way),
         note=note,
-        put_away=Spool(shop.records.scratch).put_away if share.spooled else _in_memory,
+        put_away=Spool(shop.records.scratch).put_away if share.spooled else in_memory,
         wrote=wrote,
         output=output.file if isinstance(output, Staged) else None,
         create=output.create if isinstance(output, StagedFolder) else None,
         provenance=planned.provenance,
     )
-
-
-def _in_memory(factors: Any) -> Any:
-    return factors
 
 
 def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:

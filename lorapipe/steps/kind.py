@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 from lorapipe.formats.output import Create
 from lorapipe.recipe.model import JSON
-from lorapipe.weights.each import Each, serial
+from lorapipe.weights.each import Each, PutAway, in_memory, serial
 from lorapipe.weights.specs import Spec
 
 __all__ = ["Context", "Cost", "Inputs", "Kind", "Materialise", "Params", "Weighted"]
@@ -92,10 +92,6 @@ def _forget(fact: str, value: object) -> None:
     pass
 
 
-def _as_it_is(factors: Any) -> Any:
-    return factors
-
-
 def _unheard(count: int) -> None:
     pass
 
@@ -122,7 +118,7 @@ class Context:
     compute: str = "float64"
     each: Each = serial
     note: Callable[[str, object], None] = _forget
-    put_away: Callable[[Any], Any] = _as_it_is
+    put_away: PutAway = in_memory
     wrote: Callable[[int], None] = _unheard
     output: BinaryIO | None = None
     create: Create | None = None

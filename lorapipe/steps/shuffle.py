@@ -28,6 +28,7 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
         mode=str(params["mode"]),
         compute=context.compute,
         each=context.each,
+        put_away=context.put_away,
     )
 
 
@@ -36,7 +37,7 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     out = adapter_spec(result, KIND.name)
     # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
     flops = sum(3 * m.elements * m.rank + 20 * min(m.rank, m.full_rank) ** 3 for m in spec.modules.values())
-    return Cost(written=factor_bytes(out), flops=flops, peak=at_work(spec) + factor_bytes(out))
+    return Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
 
 
 def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature

@@ -37,7 +37,7 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
 
     adapter = inputs.one("svd-resize")
     ranks = _ranks(params)
-    resized = resize(adapter, ranks, compute=context.compute, each=context.each)
+    resized = resize(adapter, ranks, compute=context.compute, each=context.each, put_away=context.put_away)
     context.note("energy", {str(module): energy for module, energy in resized.energy.items()})
     if ranks.bounded:
         found = resized.adapter.spec.modules

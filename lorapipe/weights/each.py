@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Each", "serial"]
+__all__ = ["Each", "PutAway", "in_memory", "serial"]
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+class PutAway(Protocol):
+    """Takes a finished module's factors, and gives them as they can be had again."""
+
+    def __call__(self, factors: Any, /) -> Any: ...
+
+
+def in_memory(factors: Any) -> Any:
+    """The factors themselves, which stay where they are."""
+    return factors
 
 
 class Each(Protocol):

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
 from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.each import Each, serial
+from lorapipe.weights.each import Each, PutAway, in_memory, serial
 from lorapipe.weights.inference import resize_spec
+from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.linalg import compact_svd
 from lorapipe.weights.ranks import Ranks, fitted
 from lorapipe.weights.specs import ModuleId
@@ -36,16 +37,23 @@ class _Cut:
 
     rank: int
     values: tuple[float, ...] | None = None
-    factors: LowRank | None = None
+    factors: LowRank | Lazy | None = None
 
 
-def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Each = serial) -> Resized:
+def resize(
+    adapter: Adapter,
+    ranks: Ranks,
+    *,
+    compute: str = "float64",
+    each: Each = serial,
+    put_away: PutAway = in_memory,
+) -> Resized:
     """Truncate each module's SVD to its target rank; see :class:`~.ranks.Ranks`.
 
     A plain module already within its target passes as it is, bit for bit; where the data
     decide, one of which nothing is dropped; and so does a bias or a norm. The others,
     whatever their structure, become one term of coefficient 1 with balanced factors
-    ``u sqrt(s)``, ``sqrt(s) vt`` in ``compute``. Raises what
+    ``u sqrt(s)``, ``sqrt(s) vt`` in ``compute``, which ``put_away`` keeps. Raises what
     :func:`~.linalg.compact_svd` and :func:`~.inference.resize_spec` raise, the module named.
     """
     bounds = resize_spec(adapter.spec, ranks)
@@ -54,7 +62,10 @@ def resize(adapter: Adapter, ranks: Ranks, *, compute: str = "float64", each: Ea
         with inside(module):
             return _cut(adapter.delta(module), bounds.modules[module].rank, ranks, compute)
 
-    cuts = dict(zip(bounds.modules, each(one, bounds.modules), strict=True))
+    cuts = {
+        module: cut if cut.factors is None else replace(cut, factors=put_away(cut.factors))
+        for module, cut in zip(bounds.modules, each(one, bounds.modules), strict=True)
+    }
     if ranks.max_size is not None:
         room = {module: (cut.values or ())[: cut.rank] for module, cut in cuts.items()}
         kept = fitted(adapter.spec, ranks.max_size, room)
@@ -79,9 +90,23 @@ def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
 def _result(delta: Delta, cut: _Cut) -> Delta:
     if cut.factors is None or (delta.plain and cut.rank == delta.rank):
         return delta
-    # Views: copies would come beside what the workers' heaps do not give back (measured).
-    kept = LowRank(cut.factors.up[:, : cut.rank], cut.factors.down[: cut.rank])
-    return Delta(delta.shape, (Term(1.0, kept),))
+    return Delta(delta.shape, (Term(1.0, _first(cut.factors, cut.rank)),))
+
+
+def _first(factors: LowRank | Lazy, rank: int) -> LowRank | Lazy:
+    """The first ``rank`` components."""
+    if factors.rank == rank:
+        return factors
+    if isinstance(factors, LowRank):
+        # Views: copies would come beside what the workers' heaps do not give back (measured).
+        return LowRank(factors.up[:, :rank], factors.down[:rank])
+
+    def read() -> LowRank:
+        loaded = factors.load()
+        assert isinstance(loaded, LowRank)
+        return LowRank(loaded.up[:, :rank], loaded.down[:rank])
+
+    return Lazy(factors.shape, rank, read)
 
 
 def _energy(cut: _Cut) -> float:

@@ -7,7 +7,7 @@ import torch
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
 from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.each import Each, serial
+from lorapipe.weights.each import Each, PutAway, in_memory, serial
 from lorapipe.weights.forms import passes
 from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.linalg import compact_svd
@@ -26,13 +26,14 @@ def shuffle(
     *,
     compute: str = "float64",
     each: Each = serial,
+    put_away: PutAway = in_memory,
 ) -> Adapter:
     """Every delta unchanged, its factors rotated (``rotate``) or reordered (``permute``).
 
     The result is hidden: no extras, no metadata of the sources. Seeded by ``seed`` and the
-    module's canonical name, whatever a file calls it. A bias or a norm has no factors and
-    stays, its terms added up. Raises what :func:`~.linalg.compact_svd` and
-    :func:`~.inference.shuffle_spec` raise, the module named.
+    module's canonical name, whatever a file calls it. ``put_away`` keeps the factors. A
+    bias or a norm has none and stays, its terms added up. Raises what
+    :func:`~.linalg.compact_svd` and :func:`~.inference.shuffle_spec` raise, the module named.
     """
     change = {"rotate": rotated, "permute": permuted}[mode]
     spec = shuffle_spec(adapter.spec, mode)
@@ -43,7 +44,15 @@ def shuffle(
             delta = adapter.delta(module)
             return _summed(delta) if passes(spec.modules[module]) else change(delta, seed, str(module), dtype)
 
-    return Adapter(spec, dict(zip(spec.modules, each(one, spec.modules), strict=True)))
+    made = zip(spec.modules, each(one, spec.modules), strict=True)
+    return Adapter(spec, {module: _put(delta, put_away) for module, delta in made})
+
+
+def _put(delta: Delta, put_away: PutAway) -> Delta:
+    """The delta with its factors put away, if it is factors."""
+    if not delta.plain:
+        return delta
+    return Delta(delta.shape, tuple(Term(t.coefficient, put_away(t.structure.load())) for t in delta.terms))
 
 
 def _summed(delta: Delta) -> Delta:

@@ -14,6 +14,7 @@ import torch
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.saving import saved_tensors
 from lorapipe.weights.specs import (
     AdapterSpec,
@@ -177,3 +178,15 @@ class Memory:
 def checkpoint_spec(source: Memory, family: str | None = "sd1") -> CheckpointSpec:
     """Every tensor under its own name as reference key."""
     return CheckpointSpec(family, source.tensors, {key: (Place(key),) for key in source.tensors})
+
+
+class Away:
+    """Keeps factors elsewhere, as a build short of memory does; it counts them."""
+
+    def __init__(self) -> None:
+        self.kept: list[LowRank] = []
+
+    def __call__(self, factors: LowRank) -> Lazy:
+        number = len(self.kept)
+        self.kept.append(LowRank(factors.up.clone(), factors.down.clone()))
+        return Lazy(factors.shape, factors.rank, lambda: self.kept[number])

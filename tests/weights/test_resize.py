@@ -13,7 +13,7 @@ from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size
 from lorapipe.weights.resize import resize
 from lorapipe.weights.structures import LowRank
 
-from .samples import CONV, LINEAR, POINT, SHAPES, TEXT, Matrix, adapter, adapter_of, delta, dense
+from .samples import CONV, LINEAR, POINT, SHAPES, TEXT, Away, Matrix, adapter, adapter_of, delta, dense
 
 
 def optimum(matrix: Matrix, rank: int) -> float:
@@ -208,3 +208,16 @@ def test_no_delta_is_ever_formed(ranks: Ranks, condition: float) -> None:
         resize(value, ranks)
     # The largest thing is a whole factor: its down, [8, 180]. A delta has 90 x 80 or 64 x 180.
     assert seen.largest == 8 * 180
+
+
+@pytest.mark.parametrize(
+    "ranks", [Ranks(2), Ranks(3, dynamic=Dynamic("sv-fro", 0.8)), Ranks(4, max_size=3200)], ids=str
+)
+def test_factors_put_away_are_the_same_when_they_are_read_again(ranks: Ranks) -> None:
+    value, away = adapter(rank=6), Away()
+    kept, apart = resize(value, ranks).adapter, resize(value, ranks, put_away=away).adapter
+    assert len(away.kept) == len(SHAPES)
+    assert apart.spec == kept.spec
+    apart.check(kept.spec)
+    for module in SHAPES:
+        assert np.array_equal(dense(apart.delta(module)), dense(kept.delta(module)))

@@ -18,6 +18,7 @@ from lorapipe.weights.structures import LowRank
 from .samples import (
     LINEAR,
     SHAPES,
+    Away,
     Matrix,
     adapter,
     adapter_of,
@@ -174,3 +175,12 @@ def test_errors_name_the_module() -> None:
     with pytest.raises(BuildError) as caught:
         shuffle(adapter_of({LINEAR: bad}))
     assert str(caught.value) == "error: attn.to_q.weight: NaN or Inf in the factors"
+
+
+@pytest.mark.parametrize("mode", ["rotate", "permute"])
+def test_factors_put_away_are_the_same_when_they_are_read_again(both: Adapter, mode: str) -> None:
+    away = Away()
+    kept, apart = shuffle(both, 3, mode), shuffle(both, 3, mode, put_away=away)
+    assert len(away.kept) == len(both.modules)
+    for module in both.modules:
+        assert np.array_equal(dense(apart.delta(module)), dense(kept.delta(module)))

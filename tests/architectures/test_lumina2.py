@@ -237,6 +237,12 @@ def test_what_trainers_write_into_a_file_names_the_family(key: str, value: str) 
     assert not laws.called_by(family("z-image"), key, value)
 
 
+def test_what_is_written_into_a_file_names_the_family_again() -> None:
+    known = family("lumina2")
+    assert known.modelspec["architecture"] == "lumina-2"
+    assert laws.called_by(known, "modelspec.architecture", "lumina-2/lora")
+
+
 @pytest.mark.parametrize("alias", ["Lumina 2", "lumina2", "Lumina-Image-2.0", "lumina"])
 def test_people_call_it_so(alias: str) -> None:
     assert family(alias) is family("lumina2")

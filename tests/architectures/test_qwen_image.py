@@ -152,6 +152,12 @@ def test_what_trainers_write_into_a_file_names_the_family(key: str, value: str) 
     assert laws.called_by(family("qwen-image"), key, value)
 
 
+def test_what_is_written_into_a_file_names_the_family_again() -> None:
+    known = family("qwen-image")
+    assert known.modelspec["architecture"] == "Qwen-Image"
+    assert laws.called_by(known, "modelspec.architecture", "Qwen-Image/lora")
+
+
 @pytest.mark.parametrize("alias", ["Qwen-Image", "qwen_image", "qwen", "Qwen-Image-Edit"])
 def test_people_call_it_so(alias: str) -> None:
     assert family(alias) is family("qwen-image")

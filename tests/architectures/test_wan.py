@@ -193,6 +193,12 @@ def test_what_trainers_write_into_a_file_names_the_family(key: str, value: str) 
     assert laws.called_by(family("wan"), key, value)
 
 
+def test_what_is_written_into_a_file_names_the_family_again() -> None:
+    known = family("wan")
+    assert known.modelspec["architecture"] == "wan2.1"
+    assert laws.called_by(known, "modelspec.architecture", "wan2.1/lora")
+
+
 @pytest.mark.parametrize("alias", ["Wan 2.1", "wan2.1", "Wan2.2", "WAN", "wan21", "Wan 2.x"])
 def test_people_call_it_so(alias: str) -> None:
     assert family(alias) is family("wan")

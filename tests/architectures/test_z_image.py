@@ -242,6 +242,12 @@ def test_what_trainers_write_into_a_file_names_the_family(key: str, value: str) 
     assert not laws.called_by(family("lumina2"), key, value)
 
 
+def test_what_is_written_into_a_file_names_the_family_again() -> None:
+    known = family("z-image")
+    assert known.modelspec["architecture"] == "Z-Image"
+    assert laws.called_by(known, "modelspec.architecture", "Z-Image/lora")
+
+
 @pytest.mark.parametrize("alias", ["Z-Image", "z_image", "zimage", "Z-Image-Turbo"])
 def test_people_call_it_so(alias: str) -> None:
     assert family(alias) is family("z-image")

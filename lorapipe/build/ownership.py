@@ -53,7 +53,7 @@ class Ownership:
         there that is not ours: it may have come while the build was at work.
         """
         path = staged.path
-        if path.exists() and self.records.digests.hash(path) == saved.sha256:
+        if self.records.present(path) == saved.sha256:
             self.records.adopt(path, saved.sha256, key)
         elif self._replaceable(path):
             self.records.publish(staged, saved, key)
@@ -65,7 +65,7 @@ class Ownership:
             return True
         known = self._known(path)
         # A stranger's folder is not read whole to learn that it is his.
-        return bool(known) and path.exists() and self.records.digests.hash(path) in known
+        return bool(known) and self.records.present(path) in known
 
     def _known(self, path: Path) -> set[str]:
         """The digests under which ``path`` is ours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from lorapipe.errors import BuildError, InputError
 from lorapipe.plan.files import InputFile
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import whole_digest
+from lorapipe.store.digest import FileState
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
@@ -33,6 +35,11 @@ HashProgress = Callable[[Path, int, int], None]
 
 Notes = Mapping[str, object]
 """What a kind noted of its result, by fact: JSON."""
+
+
+_SWAPPED = 5
+"""Times that a folder is read while other builds give its name to theirs."""
+_MOMENT_S = 0.01
 
 
 class EntryVanished(Exception):  # a signal to plan again, not an error that anybody sees
@@ -64,10 +71,35 @@ class _MemoDigests:
         return self.memo.hash(path, lambda done, total: self.progress(path, done, total)).sha256
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        return FileState.of(path).identity
+    except OSError:
+        return None
+
+
 def _digest(path: Path, of: Callable[[Path], str | None]) -> str | None:
-    """The sha256 of a file, or of all that lies in a folder, where ``of`` gives that of a file."""
+    """The sha256 of a file, or of all that lies in a folder, where ``of`` gives that of a file.
+
+    A folder that another build replaces meanwhile is read anew.
+    """
     if not path.is_dir():
         return of(path)
+    for left in reversed(range(_SWAPPED)):
+        before = _identity(path)
+        try:
+            found = _whole(path, of)
+        except InputError:
+            if not left or (before is not None and before == _identity(path)):
+                raise
+        else:
+            if not left or before == _identity(path):
+                return found
+        time.sleep(_MOMENT_S)
+    raise AssertionError("the last round returns or raises")
+
+
+def _whole(path: Path, of: Callable[[Path], str | None]) -> str | None:
     try:
         return whole_digest(path, of)
     except OSError as error:
@@ -156,6 +188,15 @@ class Records:
             return self._store.stage_folder(path, needed=spec.nbytes)
         return self._store.stage(path, needed=spec.nbytes)
 
+    def present(self, path: Path) -> str | None:
+        """The digest of what is at an output's path now; ``None`` if nothing is there."""
+        try:
+            return self.digests.hash(path) if path.exists() else None
+        except InputError:
+            if path.exists():
+                raise
+            return None  # another build is about to give the name to its output
+
     def adopt(self, path: Path, sha256: str, key: str) -> None:
         """Enter a file that is in place already, unless the journal has it."""
         if (sha256, key) not in self.built(path):
@@ -167,7 +208,7 @@ class Records:
         In this order a crash in between leaves an old output that the journal still
         knows, or a new one that it knows already.
         """
-        present = self.digests.hash(staged.path) if staged.path.exists() else None
+        present = self.present(staged.path)
         if isinstance(staged, StagedFolder):
             self._store.publish_folder(staged, saved.files, key, replacing=present)
         else:

@@ -60,7 +60,7 @@ class Store:
     def stage_folder(self, path: Path, *, needed: int | None = None) -> StagedFolder:
         """An output folder on its way to ``path``; otherwise as :meth:`stage`."""
         self.database.prepare()
-        return stage_folder(path, needed=needed, hook=self.hook)
+        return stage_folder(path, needed=needed, hook=self.hook, label="folder")
 
     def publish_folder(
         self, staged: StagedFolder, files: Mapping[str, str], key: str, *, replacing: str | None = None

@@ -1,10 +1,10 @@
-"""A child process for the crash tests: one result, one output, one lock, and death on demand.
+"""A child process for the crash tests: one result, a file, a folder, a lock, and death on demand.
 
     one_build.py FOLDER VERSION [POINT NTH ACTION]
 
-builds ``FOLDER/out/f`` and ``FOLDER/r.lock`` from a store in ``FOLDER/store``. The NTH time
-it comes to POINT it is killed (``kill``), or its disk is full (``full``). It prints each
-point it passes, and at the end whether it ``built`` the result or ``found`` it.
+builds ``FOLDER/out/f``, ``FOLDER/out/m/`` and ``FOLDER/r.lock`` from a store in
+``FOLDER/store``. The NTH time it comes to POINT it is killed (``kill``), or its disk is full
+(``full``). It prints each point it passes, and at the end whether it ``built`` the result or ``found`` it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lorapipe.errors import LorapipeError
+from lorapipe.store.contents import listing_digest, whole_digest
 from lorapipe.store.lockfile import LockedOutput, LockFile, write
 from lorapipe.store.store import Store, open_store
 from lorapipe.store.temporaries import sweep
@@ -30,6 +31,17 @@ SIZE = 3 << 19
 def content(version: str) -> bytes:
     """Of an output; a third of it is more than the writer's buffer."""
     return hashlib.sha256(version.encode()).digest() * (SIZE // 32)
+
+
+def folder_content(version: str) -> dict[str, bytes]:
+    """Of the output folder: two files, one of them in a folder of its own."""
+    return {"config.json": version.encode(), "unet/weights": content(version)}
+
+
+def folder_digest(version: str) -> str:
+    return listing_digest(
+        {name: hashlib.sha256(data).hexdigest() for name, data in folder_content(version).items()}
+    )
 
 
 def result(version: str) -> bytes:
@@ -55,8 +67,12 @@ def build(folder: Path, version: str, hook: Callable[[str], None]) -> bool:
             key(version), lambda file: write_pieces(file, result(version)), version
         )
         digest = publish(store, path, version)
-    output = LockedOutput("out/f", digest, SIZE, key(version))
-    write(folder / "r.lock", LockFile(recipe=key("recipe"), lorapipe="0", outputs={"f": output}))
+        publish_folder(store, folder / "out" / "m", version)
+    outputs = {
+        "f": LockedOutput("out/f", digest, SIZE, key(version)),
+        "m": LockedOutput("out/m", folder_digest(version), SIZE + len(version), key(version)),
+    }
+    write(folder / "r.lock", LockFile(recipe=key("recipe"), lorapipe="0", outputs=outputs))
     return built
 
 
@@ -68,6 +84,17 @@ def publish(store: Store, path: Path, version: str) -> str:
         write_pieces(staged.file, content(version))
         store.publish(staged, digest, key(version), replacing=present)
     return digest
+
+
+def publish_folder(store: Store, path: Path, version: str) -> None:
+    present = whole_digest(path, lambda file: store.memo.hash(file).sha256) if path.exists() else None
+    assert present is None or store.journal.ours(path, present), "a foreign folder"
+    files = folder_content(version)
+    with store.stage_folder(path, needed=SIZE) as staged:
+        for name, data in files.items():
+            write_pieces(staged.create(name), data)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        store.publish_folder(staged, digests, key(version), replacing=present)
 
 
 def say(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import lorapipe
 from lorapipe.build.run import Options, build
@@ -31,6 +32,15 @@ STEPS = """
     one: {save: m, to: out/one.safetensors, dtype: fp16}
     two: {save: a, to: out/two.safetensors}
 """
+
+FOLDER = """
+    a: {load: a.safetensors}
+    base: {load: base/}
+    s: {scale: a, by: $(seed)}
+    model: {merge-into-checkpoint: base, loras: s}
+    m: {save: model, to: out/m/, shard-size: 2kB}
+"""
+"""A folder of several shards, an index and a config."""
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +76,25 @@ def _points(bench: Bench) -> list[str]:
 
 
 def _digests(bench: Bench) -> dict[str, str]:
+    out = bench.folder / "out"
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted((bench.folder / "out").glob("*"))
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
     }
+
+
+def _base(bench: Bench) -> None:
+    """The checkpoint as a folder: two shards, an index, a config."""
+    tensors = list(load_file(bench.checkpoint()).items())
+    names = {"model-00001-of-00002.safetensors": tensors[:3], "model-00002-of-00002.safetensors": tensors[3:]}
+    folder = bench.folder / "base"
+    folder.mkdir()
+    for name, held in names.items():
+        save_file(dict(held), folder / name, {"format": "pt"})
+    places = {key: name for name, held in names.items() for key, _ in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "config.json").write_text("{}")
 
 
 def _assert_whole(bench: Bench) -> None:
@@ -135,5 +160,55 @@ def test_two_processes_that_build_one_recipe_at_once_both_end_well(
     shared = _digests(bench)
     for path in (bench.folder / "out").iterdir():
         path.unlink()
+    _build(recipe, 5)
+    assert _digests(bench) == shared
+
+
+def test_a_kill_at_any_point_of_a_folder_leaves_it_absent_old_or_new_and_the_next_build_mends_it(
+    bench: Bench, spawn: Spawn, tmp_path: Path
+) -> None:
+    bench.lora("a", rank=4)
+    _base(bench)
+    recipe = bench.recipe(FOLDER, head="params: {seed: 1}\n")
+    _build(recipe, 1)
+    old = _digests(bench)
+    assert {"m/config.json", "m/model.safetensors.index.json"} < old.keys()
+    assert len(old) > 4
+    points: list[str] = []
+    _build(recipe, 2, points.append)
+    assert points.count("folder:aside") == 1
+
+    # The first and the last pass of each point; in between lie writes like them.
+    last = {point: number for number, point in enumerate(points, start=1)}
+    first = {point: number for number, point in reversed(list(enumerate(points, start=1)))}
+    for number in sorted({*first.values(), *last.values()}):
+        point = points[number - 1]
+        _build(recipe, 1)
+        assert _digests(bench) == old, f"after a death at {point}"
+        # A seed that no build had.
+        seed = 100 + number
+        assert spawn([(bench.folder / "r.yaml", tmp_path / "store", seed, number)]) == [-signal.SIGKILL], (
+            point
+        )
+        left = {name: sha256 for name, sha256 in _digests(bench).items() if not name.startswith(".")}
+        _build(recipe, seed)
+        new = _digests(bench)
+        assert new != old
+        assert left in ([old, new, {}] if point == "folder:aside" else [old, new]), point
+
+
+def test_processes_that_build_one_folder_at_once_all_end_well(
+    bench: Bench, spawn: Spawn, tmp_path: Path
+) -> None:
+    bench.lora("a", rank=4)
+    _base(bench)
+    recipe = bench.recipe(FOLDER, head="params: {seed: 5}\n")
+    _build(recipe, 4)
+
+    assert spawn([(recipe, tmp_path / "store", 5, 0)] * 3) == [0, 0, 0]
+
+    shared = _digests(bench)
+    assert not [name for name in shared if name.startswith(".")]
+    shutil.rmtree(bench.folder / "out" / "m")
     _build(recipe, 5)
     assert _digests(bench) == shared

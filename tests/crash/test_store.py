@@ -46,7 +46,14 @@ def run_all(jobs: Sequence[tuple[Path, list[str]]]) -> list[tuple[int, list[str]
 
 
 def temporaries(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".lorapipe-*") if path.is_file()]
+    return list(folder.rglob(".lorapipe-*"))
+
+
+def folder_of(folder: Path) -> dict[str, bytes] | None:
+    """What lies in the output folder, by relative name; ``None`` if it is not there."""
+    path = folder / "out" / "m"
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files} if path.exists() else None
 
 
 def check_never_partial(folder: Path, versions: tuple[str, ...]) -> None:
@@ -58,6 +65,10 @@ def check_never_partial(folder: Path, versions: tuple[str, ...]) -> None:
             assert data in [one_build.content(version) for version in versions]
             assert store.journal.ours(path, hashlib.sha256(data).hexdigest())
             assert store.memo.lookup(path) in (None, hashlib.sha256(data).hexdigest())
+        whole = folder_of(folder)
+        if whole is not None:
+            assert whole in [one_build.folder_content(version) for version in versions]
+            assert any(store.journal.ours(folder / "out" / "m", one_build.folder_digest(v)) for v in versions)
         for version in versions:
             entry = store.entries.get(one_build.key(version))
             assert entry is None or entry.path.read_bytes() == one_build.result(version)
@@ -68,13 +79,16 @@ def check_never_partial(folder: Path, versions: tuple[str, ...]) -> None:
 
 def check_finished(folder: Path, version: str) -> None:
     assert (folder / "out" / "f").read_bytes() == one_build.content(version)
+    assert folder_of(folder) == one_build.folder_content(version)
     lock = read(folder / "r.lock")
     assert lock is not None
+    assert lock.owns("out/m", one_build.folder_digest(version))
     assert lock.owns("out/f", hashlib.sha256(one_build.content(version)).hexdigest())
     assert temporaries(folder) == []
     with open_store(folder / "store", looking=True) as store:
         assert store.entries.get(one_build.key(version)) is not None
         assert store.memo.lookup(folder / "out" / "f") is not None
+        assert store.memo.lookup(folder / "out" / "m" / "unet" / "weights") is not None
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +120,15 @@ def test_the_points_are_those_that_matter(points: list[tuple[str, str]]) -> None
     manifest = [f"manifest:{p}" for p in ("created", "seal", "write", *staged[3:])]
     output = [f"output:{point}" for point in staged]
     output[4:4] = ["journal:record", "journal:recorded"]
-    assert names == blob + manifest + output
+    # No folder is moved aside for the first one; the journal's points are passed a second time.
+    assert names == blob + manifest + output + [f"folder:{point}" for point in staged]
     assert points.count(("blob:write", "3")) == points.count(("output:write", "3")) == 1
+    assert points.count(("folder:write", "3")) == points.count(("journal:recorded", "2")) == 1
+
+
+def test_where_a_folder_is_replaced_there_is_one_point_more(old: Path, tmp_path: Path) -> None:
+    _, lines = run(copied(old, tmp_path / "again"), "new")
+    assert "folder:aside" in lines
 
 
 def copied(folder: Path, target: Path) -> Path:
@@ -116,25 +137,36 @@ def copied(folder: Path, target: Path) -> Path:
     data = (target / "out" / "f").read_bytes()
     with open_store(target / "store") as store:
         store.journal.record(target / "out" / "f", hashlib.sha256(data).hexdigest(), one_build.key("old"))
+        store.journal.record(target / "out" / "m", one_build.folder_digest("old"), one_build.key("old"))
     return target
 
 
 def test_killed_at_each_point_it_leaves_old_or_new_and_the_next_run_finishes(
     old: Path, points: list[tuple[str, str]], tmp_path: Path
 ) -> None:
+    points = [*points, ("folder:aside", "1")]
     folders = [copied(old, tmp_path / str(number)) for number in range(len(points))]
     killed = run_all([(folder, ["new", *at, "kill"]) for folder, at in zip(folders, points, strict=True)])
     for folder, (point, _), (status, lines) in zip(folders, points, killed, strict=True):
         assert (status, lines[-1]) == (-signal.SIGKILL, point)
         check_never_partial(folder, ("old", "new"))
-        renamed = point in ("output:renamed", "output:published")
-        assert (folder / "out" / "f").read_bytes() == one_build.content("new" if renamed else "old")
+        later = point in ("output:renamed", "output:published", "folder:aside") or passed(lines, "output")
+        assert (folder / "out" / "f").read_bytes() == one_build.content("new" if later else "old")
+        if point == "folder:aside":
+            assert folder_of(folder) is None
+            continue
+        renamed = point in ("folder:renamed", "folder:published")
+        assert folder_of(folder) == one_build.folder_content("new" if renamed else "old")
     again = run_all([(folder, ["new"]) for folder in folders])
     kept = points.index(("manifest:renamed", "1"))
     assert outcomes_of(again) == ["built"] * kept + ["found"] * (len(points) - kept)
     for folder in folders:
         check_never_partial(folder, ("old", "new"))
         check_finished(folder, "new")
+
+
+def passed(lines: list[str], label: str) -> bool:
+    return f"{label}:published" in lines
 
 
 def outcomes_of(runs: list[tuple[int, list[str]]]) -> list[str]:
@@ -162,14 +194,16 @@ def test_a_disk_full_at_each_write_is_exit_5_and_leaves_the_old_output(
     old: Path, points: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     writes = [(point, nth) for point, nth in points if point.endswith(":write")]
-    assert len(writes) == 8
+    assert len(writes) == 12
     folders = [copied(old, tmp_path / str(number)) for number in range(len(writes))]
     full = run_all([(folder, ["new", *at, "full"]) for folder, at in zip(folders, writes, strict=True)])
     for folder, (status, lines) in zip(folders, full, strict=True):
         assert (status, lines[-1]) == (5, "disk-full")
         assert temporaries(folder) == []
         check_never_partial(folder, ("old", "new"))
-        assert (folder / "out" / "f").read_bytes() == one_build.content("old")
+        done = passed(lines, "output")
+        assert (folder / "out" / "f").read_bytes() == one_build.content("new" if done else "old")
+        assert folder_of(folder) == one_build.folder_content("old")
     assert run(folders[0], "new")[0] == 0
     check_finished(folders[0], "new")
 

@@ -1,85 +1,128 @@
-"""A bound LoRA file's numbers: factors, alphas, embeddings."""
+"""A bound LoRA file's numbers: deltas, operators, alphas, embeddings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorapipe.formats.factors import Extra
-from lorapipe.formats.factors import Factors as Tensors
+from lorapipe.formats.found import Extra, Found
+from lorapipe.formats.placing import Placed
 from lorapipe.formats.problems import Problems
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.lazy import Lazy
+from lorapipe.weights.operators.operator import Operated, Operator, Turned
 from lorapipe.weights.sources import TensorSource
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
-from lorapipe.weights.structures import LowRank, Structure
+from lorapipe.weights.specs import FLOATING, AdapterSpec, ModuleId
+from lorapipe.weights.structures import Loaded
 from lorapipe.weights.tensors import all_finite, from_bytes
 
 __all__ = ["read_values"]
+
+_AGREE = 4e-3
+"""How far an alpha may be from the config's: it may be kept in bf16."""
 
 
 def read_values(
     source: TensorSource,
     spec: AdapterSpec,
-    factors: Mapping[ModuleId, Tensors],
+    placed: Mapping[ModuleId, Placed],
     extras: Mapping[str, Extra],
     device: str,
 ) -> Adapter:
-    """The adapter that ``spec`` describes; ``factors`` and ``extras`` say from which tensors.
+    """The adapter that ``spec`` describes; ``placed`` and ``extras`` say from which tensors.
 
-    Each module is one term ``alpha / rank * up @ down`` (1.0 for ``alpha / rank`` where
-    the file has no alpha), its factors 2-D, in their own dtypes, transposed where the
-    reference weight is the transpose of what the file means. On the CPU factors stay in
-    the file, which must stay open, and are read for each use; on another device they are
-    read now and stay there.
+    A module that adds is one term: its scale (1.0 where neither the file nor its config has
+    one) times its structure, in the tensors' own dtypes, transposed where the reference
+    weight is the transpose of what the file means. On the CPU numbers stay in the file, which
+    must stay open, and are read for each use; on another device they are read now and stay there.
 
     Raises :class:`~lorapipe.errors.InputError`, or ``ManyErrors``, for NaN or Inf in a
-    factor and for an alpha of 0, NaN or Inf.
+    tensor, for an alpha of 0, NaN or Inf, and for one that the config contradicts.
     """
     problems = Problems(source)
-    modules: dict[ModuleId, Delta] = {}
-    for module, tensors in factors.items():
-        known = spec.modules[module]
-        for name in (tensors.up, tensors.down):
-            _check_finite(source, name, problems)
-        alpha = known.rank if tensors.alpha is None else _alpha(source, tensors.alpha, problems)
-        pair = _pair(source, tensors, known, device)
-        modules[module] = Delta(known.shape, (Term(alpha / known.rank, pair),))
+    numbers = _Numbers(source, device, problems)
+    scales = {id(piece.found): numbers.scale(piece.found) for piece in placed.values()}
+    for found in {id(piece.found): piece.found for piece in placed.values()}.values():
+        numbers.check(found)
+    modules = {module: numbers.value(piece, *scales[id(piece.found)]) for module, piece in placed.items()}
     problems.check()
-    kept = {name: _tensor(source, e.tensor).reshape(e.spec.shape).to(device) for name, e in extras.items()}
+    kept = {name: numbers.tensor(e.tensor).reshape(e.spec.shape).to(device) for name, e in extras.items()}
     return Adapter(spec, modules, kept)
 
 
-def _tensor(source: TensorSource, name: str) -> Tensor:
-    return from_bytes(source.read(name), source.tensors[name])
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers of one file, and what is wrong with them."""
+
+    source: TensorSource
+    device: str
+    problems: Problems
+
+    def tensor(self, name: str) -> Tensor:
+        return from_bytes(self.source.read(name), self.source.tensors[name])
+
+    def check(self, found: Found) -> None:
+        """Note tensors with NaN or Inf."""
+        for name in found.tensors.values():
+            if self.source.tensors[name].dtype in FLOATING and not all_finite(self.tensor(name)):
+                self.problems.add("not-finite", name)
+
+    def scale(self, found: Found) -> tuple[float, float | None]:
+        """A module's coefficient, and its alpha as its format takes it."""
+        scale = found.scale
+        if scale.divisor is None:
+            # Of no delta, or of one that PEFT scales all the same.
+            alpha = None if scale.alpha is None or found.form.additive else self._number(scale.alpha)
+            return 1.0 if scale.config is None else scale.config, alpha
+        said = scale.config
+        if scale.factor is not None:
+            said = self._strength(scale.factor, said)
+        elif scale.alpha is not None:
+            ratio = None if said is None else said * scale.divisor
+            return (alpha := self._strength(scale.alpha, ratio)) / scale.divisor, alpha
+        return (1.0, None) if said is None else (said, said * scale.divisor)
+
+    def value(self, piece: Placed, coefficient: float, alpha: float | None) -> Delta | Operated:
+        """What a module does to its weight."""
+        spec, form = piece.spec, piece.found.form
+        tensors = {role: partial(self.tensor, name) for role, name in piece.found.tensors.items()}
+        whole = partial(form.value, tensors, alpha)
+        turned, stays = spec.spelling.transposed, torch.device(self.device).type == "cpu"
+        if not form.additive:
+            operator = partial(_operator, whole, turned, piece.rows)
+            return Operated(spec.shape, 1.0, operator if stays else lambda: operator().to(self.device))
+        structure = partial(_structure, whole, turned, piece.rows)
+        lazy = Lazy((spec.shape[0], spec.columns), spec.rank, structure, form.plain)
+        return Delta(spec.shape, (Term(coefficient, lazy if stays else lazy.load().to(self.device)),))
+
+    def _strength(self, name: str, said: float | None) -> float:
+        """The one number of a tensor; ``said`` is what the config has in its place."""
+        value = self._number(name)
+        if value == 0.0 or not math.isfinite(value):
+            self.problems.add("bad-alpha", f"{name} ({value})")
+        elif said is not None and not math.isclose(value, said, rel_tol=_AGREE):
+            self.problems.add("config-contradicts", f"{name} ({value:g}, the config says {said:g})")
+        return value
+
+    def _number(self, name: str) -> float:
+        return float(self.tensor(name).reshape(()).to(torch.float64))
 
 
-def _pair(source: TensorSource, tensors: Tensors, known: ModuleSpec, device: str) -> Structure:
-    def read() -> LowRank:
-        pair = LowRank(_matrix(source, tensors.up), _matrix(source, tensors.down))
-        return pair.transposed() if known.spelling.transposed else pair
-
-    if torch.device(device).type == "cpu":
-        return Lazy((known.shape[0], known.columns), known.rank, read)
-    return read().to(device)
+def _structure(whole: Callable[[], Any], turned: bool, rows: tuple[int, int] | None) -> Loaded:
+    """What the weight gains: some rows of a structure, or of its transpose."""
+    value: Loaded = whole()
+    value = value.transposed() if turned else value
+    return value if rows is None else value.rows(*rows)
 
 
-def _matrix(source: TensorSource, name: str) -> Tensor:
-    """A factor as 2-D: ``[O, r, 1, 1]`` to ``[O, r]``, ``[r, I, *k]`` to ``[r, I*k]``."""
-    return _tensor(source, name).flatten(1)
-
-
-def _check_finite(source: TensorSource, name: str, problems: Problems) -> None:
-    if not all_finite(_tensor(source, name)):
-        problems.add("not-finite", name)
-
-
-def _alpha(source: TensorSource, name: str, problems: Problems) -> float:
-    value = float(_tensor(source, name).reshape(()).to(torch.float64))
-    if value == 0.0 or not math.isfinite(value):
-        problems.add("bad-alpha", f"{name} ({value})")
-    return value
+def _operator(whole: Callable[[], Any], turned: bool, rows: tuple[int, int] | None) -> Operator:
+    """What is made of the weight: by some rows of an operator, or by one on its transpose."""
+    value: Operator = Turned(whole()) if turned else whole()
+    return value if rows is None else value.rows(*rows)

@@ -1,6 +1,6 @@
-"""LoRA files as adapters: which modules of which family, and their factors.
+"""LoRA files as adapters: which modules of which family, and their numbers.
 
-A dialect (:mod:`lorapipe.formats.kohya`, :mod:`lorapipe.formats.safeloras`) says which
+A reader (:mod:`lorapipe.formats.reading`, :mod:`lorapipe.formats.safeloras`) says which
 tensors make a module; what follows is common: the family, the place of each module in
 it, and one message for all that is wrong.
 """
@@ -12,40 +12,40 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from lorapipe.architectures import (
-    Family,
-    nearest,
-    recognise_adapter,
-)
-from lorapipe.architectures import (
-    family as family_named,
-)
+from lorapipe.architectures import Family, recognise_adapter
+from lorapipe.architectures import family as family_named
 from lorapipe.errors import InputError
-from lorapipe.formats.factors import Contents, Factors, factor_shape
+from lorapipe.formats.dialects import has_adapter_names
 from lorapipe.formats.families import ambiguous, contradicted
-from lorapipe.formats.kohya import has_adapter_names, read_names
+from lorapipe.formats.found import Contents, Found
+from lorapipe.formats.placing import Placed, place, targets, verbatim
 from lorapipe.formats.problems import Problems, file_name
+from lorapipe.formats.reading import parameter, read_names
 from lorapipe.formats.safeloras import is_safeloras, read_positions
 from lorapipe.weights.sources import TensorSource
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling
+from lorapipe.weights.specs import FLOATING, AdapterSpec, ModuleId
 
 if TYPE_CHECKING:
     from lorapipe.weights.adapter import Adapter
 
 __all__ = ["BoundAdapter", "bind_adapter", "detect", "is_adapter", "read_adapter", "read_adapter_spec"]
 
+_CHECK = "is it the right file?"
+_TRAINED_WHOLE = frozenset({"norm", "parameter", "bias"})
+"""Kinds of parameters that LoRAs carry whole beside their factors (Flux's control LoRAs)."""
+
 
 @dataclass(frozen=True, slots=True)
 class BoundAdapter:
-    """A file's spec, and the tensors that each of its modules and extras is made of."""
+    """A file's spec, and what in the file each of its modules and extras is made of."""
 
     spec: AdapterSpec
-    factors: Mapping[ModuleId, Factors]
+    placed: Mapping[ModuleId, Placed]
     contents: Contents
 
 
 def is_adapter(source: TensorSource) -> bool:
-    """Whether a file holds a LoRA, of a supported kind or not."""
+    """Whether a file holds a LoRA, of a supported sort or not."""
     return is_safeloras(source.tensors) or has_adapter_names(source.tensors)
 
 
@@ -54,77 +54,65 @@ def detect(source: TensorSource) -> Literal["lora", "checkpoint"]:
     return "lora" if is_adapter(source) else "checkpoint"
 
 
-def read_adapter_spec(source: TensorSource, family: str | None = None) -> AdapterSpec:
+def read_adapter_spec(
+    source: TensorSource, family: str | None = None, alpha: float | None = None
+) -> AdapterSpec:
     """The spec of a LoRA file; see :func:`bind_adapter`."""
-    return bind_adapter(source, family).spec
+    return bind_adapter(source, family, alpha).spec
 
 
-def read_adapter(source: TensorSource, spec: AdapterSpec | None = None, device: str = "cpu") -> Adapter:
-    """The LoRA with its factors in the file's own dtypes; it reads from ``source``, which must stay open.
+def read_adapter(
+    source: TensorSource, spec: AdapterSpec | None = None, device: str = "cpu", alpha: float | None = None
+) -> Adapter:
+    """The LoRA with its numbers in the file's own dtypes; it reads from ``source``, which must stay open.
 
-    ``spec`` is what :func:`read_adapter_spec` gave, where it is known already. A term's
-    coefficient is alpha / rank, 1.0 without alpha.
+    ``spec`` is what :func:`read_adapter_spec` gave, where it is known already.
 
-    Raises :class:`InputError` for NaN or Inf in a factor and for an alpha of 0, NaN or Inf.
+    Raises :class:`InputError` for NaN or Inf in a tensor and for an alpha of 0, NaN or Inf.
     """
     from lorapipe.formats.adapter_values import read_values  # it needs torch
 
-    bound = bind_adapter(source, None if spec is None else spec.family)
-    return read_values(source, bound.spec, bound.factors, bound.contents.extras, device)
+    bound = bind_adapter(source, None if spec is None else spec.family, alpha)
+    return read_values(source, bound.spec, bound.placed, bound.contents.extras, device)
 
 
-def bind_adapter(source: TensorSource, family: str | None = None) -> BoundAdapter:
+def bind_adapter(source: TensorSource, family: str | None = None, alpha: float | None = None) -> BoundAdapter:
     """Bind a file's modules to their family, from names and shapes.
 
-    ``family`` is what the recipe says, needed where the file does not tell. Of an unknown
-    family the modules keep the file's names as they are.
+    ``family`` is what the recipe says, needed where the file does not tell; ``alpha`` is
+    PEFT's, of a file without its config. Of an unknown family the modules keep the file's
+    names as they are.
 
     Raises :class:`InputError` (or ``ManyErrors`` of several) for everything that is
-    wrong with the file, :class:`~lorapipe.errors.RecipeError` ``family-ambiguous`` or
-    ``family-contradicted``.
+    wrong with the file, :class:`~lorapipe.errors.RecipeError` ``family-ambiguous``,
+    ``family-contradicted`` or ``alpha-known``.
     """
     problems = Problems(source)
     positional = is_safeloras(source.tensors)
-    contents = read_positions(source, problems) if positional else read_names(source, problems)
-    shaped = [(m, factor_shape(m, source.tensors, problems)) for m in contents.modules]
-    problems.check()
-    if not shaped:
+    contents = read_positions(source, problems) if positional else read_names(source, problems, alpha)
+    if problems or not contents.modules:
+        _parameters(source, contents, None, problems)
+        problems.check()
         raise InputError("empty-adapter", "it holds no LoRA module", hint=_CHECK, where=file_name(source))
-    sound = {module: shape for module, shape in shaped if shape is not None}
-    known = _family(source, contents, family, sound)
-    modules: dict[ModuleId, ModuleSpec] = {}
-    factors: dict[ModuleId, Factors] = {}
-    for module, shape in sound.items():
-        placed = _place(module, shape, known, problems)
-        if placed is None:
-            continue
-        place, modules[place] = placed
-        if place in factors:
-            problems.add("module-twice", f"{factors[place].stem} and {module.stem}")
-        factors[place] = module
+    known = _family(source, contents, family)
+    modules = (*contents.modules, *_parameters(source, contents, known, problems))
+    placed = _placed(source, modules, known, problems)
     problems.check()
-    return BoundAdapter(_spec(source, contents, known, modules), MappingProxyType(factors), contents)
+    return BoundAdapter(_spec(source, contents, known, placed), MappingProxyType(placed), contents)
 
 
-_CHECK = "is it the right file?"
-_Shape = tuple[tuple[int, ...], int]
-"""A module's shape ``[O, I, *k]`` as the file has it, and its rank."""
-
-
-def _family(
-    source: TensorSource, contents: Contents, wanted: str | None, sound: Mapping[Factors, _Shape]
-) -> Family | None:
+def _family(source: TensorSource, contents: Contents, wanted: str | None) -> Family | None:
     """The family that the recipe says or the file shows; ``None`` of an unknown one."""
     given = None if wanted is None else family_named(wanted)
     if contents.family is not None:
         if given is not None and given.name != contents.family:
             raise contradicted(source, given, family_named(contents.family), "its numbered modules")
         return family_named(contents.family)
-    stems = [module.stem for module in sound]
-    if given is not None and all(given.lookup(stem) is not None for stem in stems):
+    sizes = {m.path: m.measured.shape for m in contents.modules if not m.parameter and not m.bias}
+    if given is not None and all(given.lookup(path) is not None for path in sizes):
         return given
-    widths = {module.stem: (shape[0], shape[1]) for module, (shape, _) in sound.items()}
-    found = recognise_adapter(stems, widths, source.metadata)
+    widths = {path: (shape[0], shape[1]) for path, shape in sizes.items() if len(shape) > 1 and all(shape)}
+    found = recognise_adapter(sizes, widths, source.metadata)
     if given is not None:
         if found.candidates and given.name not in found.candidates:
             raise contradicted(source, given, family_named(found.candidates[0]), "its module names")
@@ -134,42 +122,49 @@ def _family(
     return None if found.family is None else family_named(found.family)
 
 
-def _place(
-    module: Factors, shape: _Shape, known: Family | None, problems: Problems
-) -> tuple[ModuleId, ModuleSpec] | None:
-    """Where a module belongs, and its spec in the orientation of the weight there."""
+def _parameters(
+    source: TensorSource, contents: Contents, known: Family | None, problems: Problems
+) -> list[Found]:
+    """The tensors that are whole parameters of the family; any other is of nothing."""
+    found = []
+    for name in contents.parameters:
+        target = None if known is None else known.place(name)
+        if target is not None and target.kind in _TRAINED_WHOLE:
+            found.append(parameter(name, name, source.tensors[name]))
+        else:
+            problems.add("unknown-tensors", name)
+    return found
+
+
+def _placed(
+    source: TensorSource, modules: tuple[Found, ...], known: Family | None, problems: Problems
+) -> dict[ModuleId, Placed]:
     if known is None:
-        return ModuleId("", module.stem), ModuleSpec(shape[0], shape[1], Spelling(module.stem))
-    target = module.target or known.lookup(module.stem)
-    if target is None:
-        near = nearest(known, module.stem, 1) if problems.shows("unknown-modules") else ()
-        problems.say(
-            "unknown-modules",
-            f"{{n}} module{{s}} that {known.title} does not have",
-            module.stem + (f" (nearest is {near[0]})" if near else ""),
-            "is it a LoRA for another model? then say which: `family:`",
-        )
-        return None
-    size, rank = shape
-    if target.transpose:
-        if len(size) > 2:
-            problems.add("bad-factor-shape", f"{module.stem} (a kernel {list(size)} where a matrix is due)")
-            return None
-        size = (size[1], size[0])
-    # A numbered module has no name of its own, so that it is saved under the usual trainer's.
-    stem = module.stem if module.target is None else known.spell(target, "kohya") or ""
-    (rows,) = target.rows(size[0]) or (None,)
-    place = ModuleId(target.component, target.key, rows)
-    return place, ModuleSpec(size, rank, Spelling(stem, target.transpose))
+        pieces = [verbatim(module, source.tensors) for module in modules]
+    else:
+        aims = zip(modules, targets(modules, known, problems), strict=True)
+        pieces = [
+            piece
+            for module, target in aims
+            if target is not None
+            for piece in place(module, target, known, source.tensors, problems)
+        ]
+    placed: dict[ModuleId, Placed] = {}
+    for piece in pieces:
+        before = placed.setdefault(piece.module, piece)
+        if before is not piece:
+            problems.add("module-twice", f"{before.found.stem} and {piece.found.stem}")
+    return placed
 
 
 def _spec(
-    source: TensorSource, contents: Contents, known: Family | None, modules: Mapping[ModuleId, ModuleSpec]
+    source: TensorSource, contents: Contents, known: Family | None, placed: Mapping[ModuleId, Placed]
 ) -> AdapterSpec:
-    dtypes = {source.tensors[name].dtype for module in contents.modules for name in (module.up, module.down)}
+    names = {name for piece in placed.values() for name in piece.found.tensors.values()}
+    dtypes = {source.tensors[name].dtype for name in names} & FLOATING
     return AdapterSpec(
         family=None if known is None else known.name,
-        modules=MappingProxyType(dict(modules)),
+        modules=MappingProxyType({module: piece.spec for module, piece in placed.items()}),
         dtype=dtypes.pop() if len(dtypes) == 1 else "F32",
         metadata=contents.metadata,
         extras=MappingProxyType({name: extra.spec for name, extra in contents.extras.items()}),

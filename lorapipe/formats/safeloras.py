@@ -11,11 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from lorapipe.architectures import Family, Target, family
 from lorapipe.errors import InputError
-from lorapipe.formats.factors import Contents, Extra, Factors
-from lorapipe.formats.kohya import BUNDLED
+from lorapipe.formats.dialects import BUNDLED
+from lorapipe.formats.forms.lora import DOWN, UP
+from lorapipe.formats.found import Contents, Extra, Found
+from lorapipe.formats.grouping import Group
+from lorapipe.formats.making import Maker
 from lorapipe.formats.problems import Problems, file_name
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import TensorSpec
@@ -26,6 +30,7 @@ _FAMILY = "sd1"
 _NAME = re.compile(r"(unet|text_encoder):(0|[1-9][0-9]{0,5}):(up|down)")
 _NUMBERING = re.compile(r"(unet|text_encoder)(:\d+:rank)?")
 _EMBEDDING = "<embed>"
+_ROLES = {"up": UP, "down": DOWN}
 _Parts = Mapping[tuple[str, int], Mapping[str, str]]
 # The one form that both AUTOMATIC1111 (networks.py) and ComfyUI (sd1_clip.py) look for.
 _SUFFIX = ".string_to_param.*"
@@ -54,7 +59,7 @@ def read_positions(source: TensorSource, problems: Problems) -> Contents:
         else:
             problems.add("unknown-tensors", name)
     modules = tuple(_modules(source, known, parts, problems))
-    return Contents(modules, extras, _own_metadata(source), _FAMILY)
+    return Contents(modules, extras, metadata=_own_metadata(source), family=_FAMILY)
 
 
 def _modules(
@@ -62,29 +67,24 @@ def _modules(
     known: Family,
     parts: Mapping[tuple[str, int], Mapping[str, str]],
     problems: Problems,
-) -> Iterator[Factors]:
+) -> Iterator[Found]:
+    maker = Maker(source.tensors, None, None, problems)
     for model in dict.fromkeys(model for model, _ in parts):
         numbers = sorted(number for of, number in parts if of == model)
         places = known.positions(model, _classes(source, model))
         if numbers != list(range(len(places))):
             raise _misnumbered(source, known, model, numbers, len(places))
         for number, target in enumerate(places):
-            tensors = parts[model, number]
             stem = f"{model}:{number}"
-            if len(tensors) < 2:
-                problems.add("up-without-down" if "up" in tensors else "down-without-up", stem)
-                continue
-            module = Factors(stem, tensors["up"], tensors["down"], None, target)
-            _check_shape(module, target, source.tensors, known, problems)
-            yield module
+            tensors = {_ROLES[which]: name for which, name in parts[model, number].items()}
+            for module in maker.modules(Group(stem, stem, tensors)):
+                _check_shape(module, target, known, problems)
+                yield replace(module, target=target)
 
 
-def _check_shape(
-    module: Factors, target: Target, tensors: Mapping[str, TensorSpec], known: Family, problems: Problems
-) -> None:
+def _check_shape(module: Found, target: Target, known: Family, problems: Problems) -> None:
     """A number carries no name: the shape is what shows that it means this module."""
-    up, down = tensors[module.up].shape, tensors[module.down].shape
-    found, wanted = (up[0] if up else 0, down[1] if len(down) > 1 else 0), known.features(target)
+    found, wanted = module.measured.shape[:2], known.features(target)
     if any(want is not None and have != want for have, want in zip(found, wanted, strict=True)):
         problems.say(
             "position-misfit",

@@ -253,7 +253,8 @@ def test_reading_a_spec_imports_no_torch(tmp_path: Path) -> None:
         ("text_encoder.x.lora_linear_layer.down.weight", True),
         ("lora_unet_x.hada_w1_a", True),
         ("lora_unet_x.lokr_w2", True),
-        ("lora_unet_x.dora_scale", True),
+        ("base_model.model.x.vera_lambda_b", True),
+        ("double_blocks.0.processor.qkv_lora1.down.weight", True),
         ("unet:3:up", True),
         ("model.diffusion_model.input_blocks.0.0.weight", False),
         ("x.alpha", False),
@@ -322,7 +323,7 @@ def test_modules_of_an_unknown_family_keep_their_names() -> None:
 # ---- faults ------------------------------------------------------------------------------------------
 
 SHAPES = "1 module whose factors have shapes that no LoRA has"
-READS = "lorapipe reads LoRA and LoCon as kohya's trainer writes them"
+READS = "docs/formats.md lists what lorapipe reads"
 OTHER = "is it a LoRA for another model? then say which: `family:`"
 AGAIN = "the file is incomplete or damaged: copy or download it again"
 UP, LOW, ALPHA = f"{TO_Q}.lora_up.weight", f"{TO_Q}.lora_down.weight", f"{TO_Q}.alpha"
@@ -361,9 +362,9 @@ FAULTS: dict[str, tuple[dict[str, Tensor | None], str, str]] = {
         {ALPHA: torch.ones(2)}, "alpha-not-scalar",
         f"1 alpha of more or less than one number: {ALPHA} [2] - {AGAIN}",
     ),
-    "DoRA": (
-        {f"{TO_Q}.dora_scale": torch.ones(320, 1)}, "unsupported-kind",
-        f"1 tensor of DoRA, not supported yet: {TO_Q}.dora_scale - {READS}",
+    "VeRA": (
+        {f"{TO_Q}.vera_lambda_d": torch.ones(4)}, "unsupported-kind",
+        f"1 tensor of VeRA, not supported: {TO_Q}.vera_lambda_d - {READS}",
     ),
     "a stranger": (
         {"epoch": torch.ones(1)}, "unknown-tensors",
@@ -439,11 +440,9 @@ def test_no_modules_at_all_is_refused() -> None:
 
 
 def test_kinds_are_named_and_do_not_cascade() -> None:
-    loha = {
-        f"{TO_Q}.{part}": torch.ones(4, 4) for part in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
-    }
-    values = sd1(**{UP: None, LOW: None}) | loha  # its alpha is left: no fault of its own
-    with pytest.raises(InputError, match="4 tensors of LoHa, not supported yet"):
+    vera = {f"{TO_Q}.vera_lambda_{part}": torch.ones(4) for part in "bd"}
+    values = sd1(**{UP: None, LOW: None}) | vera  # its alpha is left: no fault of its own
+    with pytest.raises(InputError, match="2 tensors of VeRA, not supported"):
         read_adapter_spec(MemorySource(values))
 
 
@@ -470,9 +469,10 @@ def test_many_unknown_modules_are_counted_and_few_are_looked_up() -> None:
 
 def test_a_bound_adapter_says_which_tensors_make_a_module() -> None:
     bound = bind_adapter(MemorySource(sd1()))
-    first = next(iter(bound.factors.values()))
-    assert (first.up, first.down, first.alpha) == (UP, LOW, ALPHA)
-    assert bound.factors.keys() == bound.spec.modules.keys()
+    first = next(iter(bound.placed.values())).found
+    assert dict(first.tensors) == {".lora_up.weight": UP, ".lora_down.weight": LOW}
+    assert first.scale.alpha == ALPHA
+    assert bound.placed.keys() == bound.spec.modules.keys()
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt", ".pt", ".bin"])

@@ -13,9 +13,9 @@ from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs,
 if TYPE_CHECKING:
     from lorapipe.weights.structures import LowRank
 
-__all__ = ["A", "B", "FORM"]
+__all__ = ["FORM"]
 
-A, B = ".lora_embedding_A", ".lora_embedding_B"
+_A, _B = ".lora_embedding_A", ".lora_embedding_B"
 
 
 def _measure(tensors: Specs) -> Measured:
@@ -23,7 +23,7 @@ def _measure(tensors: Specs) -> Measured:
 
     Raises :class:`Misshapen` ``bad-factor-shape`` or ``ranks-disagree``.
     """
-    a, b = tensors[A].shape, tensors[B].shape
+    a, b = tensors[_A].shape, tensors[_B].shape
     shown = f"B {list(b)}, A {list(a)}"
     if len(a) != 2 or len(b) != 2 or 0 in a + b:
         raise Misshapen("bad-factor-shape", shown)
@@ -35,13 +35,13 @@ def _measure(tensors: Specs) -> Measured:
 def _value(tensors: Tensors, alpha: float | None) -> LowRank:  # noqa: ARG001  # alpha is the coefficient's
     from lorapipe.weights.structures import LowRank  # it needs torch
 
-    return LowRank(tensors[B](), tensors[A]())
+    return LowRank(tensors[_B](), tensors[_A]())
 
 
 FORM = AdapterForm(
     name="LoRA of an embedding",
-    roles={B: (), A: ()},
-    needed=frozenset({A, B}),
+    roles={_B: (), _A: ()},
+    needed=frozenset({_A, _B}),
     measure=_measure,
     value=_value,
     plain=True,

@@ -196,7 +196,7 @@ def test_names_that_lumina_has_as_well_do_not_tell(program: str) -> None:
         ("layers.0.attention.qkv", (11520, 3840)),
         ("layers.1.feed_forward.w2", (3840, 10240)),
         ("layers.1.feed_forward.w2", (480, 1280)),
-        ("x_embedder", (3840, 64)),
+        ("context_refiner.0.attention.out", (1920, 1920)),
         ("cap_embedder.1", (3840, 2560)),
     ],
 )

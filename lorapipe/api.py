@@ -136,10 +136,15 @@ def svd_resize(
     return _call({"svd-resize": lora}, options)
 
 
-def merge_into_checkpoint(checkpoint: Weights, loras: Terms, *, unmatched: str | None = None) -> Weights:
-    """The checkpoint with the weighted deltas added; computed tensor by tensor when saved."""
+def merge_into_checkpoint(
+    checkpoint: Weights, loras: Terms, *, unmatched: str | None = None, strength_rule: str | None = None
+) -> Weights:
+    """The checkpoint with the weighted LoRAs in it; computed tensor by tensor when saved.
+
+    ``strength_rule`` is what a weight means to LoRAs that do not add: exact, comfy or lycoris.
+    """
     ports = {"merge-into-checkpoint": checkpoint, "loras": loras}
-    return _call(ports, {"unmatched": unmatched})
+    return _call(ports, {"unmatched": unmatched, "strength-rule": strength_rule})
 
 
 def save(
@@ -150,6 +155,7 @@ def save(
     metadata: Mapping[str, str] | None = None,
     provenance: str | None = None,
     layout: str | None = None,
+    dense: bool | None = None,
     shard_size: str | int | None = None,
 ) -> Path:
     """Write a file, or with a slash at the end of ``to`` a folder; returns its absolute path.
@@ -164,6 +170,7 @@ def save(
         "metadata": metadata,
         "provenance": provenance,
         "layout": layout,
+        "dense": dense,
         "shard-size": shard_size,
     }
     return save_single(_step({"save": weights}, options), {"save": [(weights, 1.0)]})

@@ -36,7 +36,8 @@ def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
     if lost and params["unmatched"] == "error":
         raise ManyErrors(_unmatched(step, binding) for step, binding in lost)
     base = checkpoint_spec(inputs.one(_PORT), _PORT)
-    return merge_spec(base, [(weight, adapter, binding) for _, weight, adapter, binding in terms])
+    known = [(weight, adapter, binding) for _, weight, adapter, binding in terms]
+    return merge_spec(base, known, str(params["strength-rule"]), [step for step, _, _, _ in terms])
 
 
 def _unmatched(step: str, binding: Binding) -> RecipeError:
@@ -54,8 +55,8 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint: 
     from lorapipe.weights.checkpoint import merge
 
     base: Checkpoint = inputs.one(_PORT)
-    terms = inputs.terms("loras")
-    return merge(base, [(t.weight, t.value, bind(t.value.spec, base.spec, titles())) for t in terms])
+    bound = [(t.weight, t.value, bind(t.value.spec, base.spec, titles())) for t in inputs.terms("loras")]
+    return merge(base, bound, str(params["strength-rule"]))
 
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature

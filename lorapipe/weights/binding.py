@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from math import prod
 
 from lorapipe.errors import RecipeError
+from lorapipe.weights.fitting import misfit, uncuttable
 from lorapipe.weights.specs import (
     FLOATING,
     AdapterSpec,
@@ -114,8 +114,10 @@ def bind(
             problems.append(Unmatched(module, "the checkpoint has no such weight", near))
         elif isinstance(found := _bound(module, spec, places, checkpoint.tensors), str):
             problems.append(Unmatched(module, found))
+        elif (stays := _cannot_grow(module, spec, found, checkpoint)) is not None:
+            problems.append(Unmatched(module, stays))
         else:
-            bound.extend(found)
+            bound += [*found, *_bias(module, spec, checkpoint)]
     return Binding(tuple(bound), tuple(problems))
 
 
@@ -136,35 +138,51 @@ def _spread(
     module: ModuleId, spec: ModuleSpec, places: tuple[Place, ...], tensors: Mapping[str, TensorSpec]
 ) -> list[Bound] | str:
     """A module's rows over the tensors between which the file divides the weight."""
-    start, stop = module.rows or (0, spec.shape[0])
+    covered = sum(place.rows[1] - place.rows[0] for place in places if place.rows is not None)
+    start, stop = module.rows or (0, spec.shape[0] or covered)
     found: list[Bound] = []
     for place in places:
         assert place.rows is not None
         first, last = max(start, place.rows[0]), min(stop, place.rows[1])
         if first >= last:
             continue
-        reason = _misfit_columns(spec, tensors[place.key])
+        weight = tensors[place.key]
+        reason = _misfit(
+            None, spec, replace(weight, shape=(stop - start, *weight.shape[1:])), transposed=False
+        )
+        reason = reason or uncuttable(spec.form, first - start, last - start, stop - start)
         if reason is not None:
             return reason
         row = first - place.rows[0] + place.first
         height = last - first
-        rows = None if height == tensors[place.key].shape[0] else (row, row + height)
-        part = None if height == spec.shape[0] else (first - start, last - start)
+        rows = None if height == weight.shape[0] else (row, row + height)
+        part = None if height == stop - start else (first - start, last - start)
         found.append(Bound(module, place.key, rows, part))
-    covered = sum(place.rows[1] - place.rows[0] for place in places if place.rows is not None)
-    placed = sum(b.part[1] - b.part[0] if b.part else spec.shape[0] for b in found)
-    if placed != spec.shape[0] or (module.rows is None and covered != spec.shape[0]):
+    placed = sum(b.part[1] - b.part[0] if b.part else stop - start for b in found)
+    if placed != stop - start or (module.rows is None and covered != stop):
         return f"a delta {list(spec.shape)} does not fit the checkpoint's weight of {covered} rows"
     return found
 
 
-def _misfit_columns(spec: ModuleSpec, weight: TensorSpec) -> str | None:
-    if weight.dtype not in FLOATING:
-        return f"the checkpoint's weight is {weight.dtype}, not a floating type"
-    delta, whole = canonical_shape(spec.shape), canonical_shape(weight.shape)
-    if delta[1:] == whole[1:]:
+def _cannot_grow(
+    module: ModuleId, spec: ModuleSpec, found: list[Bound], checkpoint: CheckpointSpec
+) -> str | None:
+    """Why a weight cannot be padded, where that is what the module does first."""
+    if spec.form is None or not spec.form.grows:
         return None
-    return f"a delta {list(spec.shape)} does not fit the checkpoint's weight {list(whole)}"
+    whole = module.rows is None and len(found) == 1 and not found[0].part and not found[0].transposed
+    if not whole:
+        return "the weight is to be padded, which the checkpoint does not keep as one tensor"
+    return "the weight is to be padded, which is scaled fp8" if found[0].key in checkpoint.scales else None
+
+
+def _bias(module: ModuleId, spec: ModuleSpec, checkpoint: CheckpointSpec) -> list[Bound]:
+    """The places of the bias beside the weight, where a format changes it along with the weight."""
+    key = module.key.removesuffix(".weight") + ".bias"
+    if spec.form is None or not spec.form.biased or key not in checkpoint.keys:
+        return []
+    found = _bound(module, replace(spec, shape=spec.shape[:1]), checkpoint.keys[key], checkpoint.tensors)
+    return [] if isinstance(found, str) else found
 
 
 def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str], name: str | None) -> None:
@@ -189,20 +207,16 @@ def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str]
     )
 
 
-def _misfit(module: ModuleId, spec: ModuleSpec, weight: TensorSpec, *, transposed: bool) -> str | None:
-    """Why a module's delta cannot be added to a weight, or ``None`` when it can."""
+def _misfit(module: ModuleId | None, spec: ModuleSpec, weight: TensorSpec, *, transposed: bool) -> str | None:
+    """Why a module cannot be merged into a weight, or ``None`` when it can."""
     if weight.dtype not in FLOATING:
         return f"the checkpoint's weight is {weight.dtype}, not a floating type"
-    delta, whole = canonical_shape(spec.shape), canonical_shape(weight.shape)
+    whole = canonical_shape(weight.shape)
     if transposed:
         whole = whole[::-1]
-    if module.rows is not None:
-        start, stop = module.rows
-        if not whole or stop > whole[0]:
-            return f"the checkpoint's weight {list(weight.shape)} has no rows {start}:{stop}"
-        whole = (stop - start, *whole[1:])
-    if delta == whole:
-        return None
-    which = "rows" if module.rows is not None else "weight"
-    same = " (as many values, another shape)" if prod(delta) == prod(whole) else ""
-    return f"a delta {list(spec.shape)} does not fit the checkpoint's {which} {list(whole)}{same}"
+    if module is None or module.rows is None:
+        return misfit(spec, whole)
+    start, stop = module.rows
+    if not whole or stop > whole[0]:
+        return f"the checkpoint's weight {list(weight.shape)} has no rows {start}:{stop}"
+    return misfit(spec, (stop - start, *whole[1:]), "rows")

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.binding import Binding, Bound
+from lorapipe.weights.cuts import NOWHERE
 from lorapipe.weights.delta import Delta
 from lorapipe.weights.edits import Edit, slabs
 from lorapipe.weights.inference import merge_spec
 from lorapipe.weights.making import Maker
+from lorapipe.weights.operating import cuts_of
 from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.output import saved_dtype
 from lorapipe.weights.quantised import new_scales
@@ -36,14 +38,12 @@ def _ignore(count: int) -> None:
 class Checkpoint:
     """A checkpoint's spec, where its bytes are, and each tensor's edits in their order.
 
-    ``edits`` goes by the file's own key, as ``spec.tensors`` does. ``rule`` is what a
-    strength means to operators: see :data:`~.operators.operator.RULES`.
+    ``edits`` goes by the file's own key, as ``spec.tensors`` does.
     """
 
     spec: CheckpointSpec
     source: TensorSource
     edits: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
-    rule: str = "exact"
 
     def slabs(self, key: str) -> Iterator[tuple[int, int]]:
         """The row ranges in which workers may take a tensor; see :func:`~.edits.slabs`."""
@@ -97,7 +97,7 @@ class Checkpoint:
         return new_scales(found, self.spec.tensors[key].dtype, scales.dtype).reshape(scales.shape)
 
     def _maker(self, compute: str, device: str) -> Maker:
-        return Maker(self.spec, self.source, self.edits, self.rule, torch_dtype(compute), device)
+        return Maker(self.spec, self.source, self.edits, torch_dtype(compute), device)
 
     def _rescaled_by(self, key: str) -> str | None:
         """The edited weight whose scales the tensor ``key`` holds."""
@@ -112,24 +112,27 @@ def merge(
     """The checkpoint with every bound module at ``weight`` times its strength; nothing is computed.
 
     Merges chain: later edits of a tensor come after earlier ones. A term of weight 0 adds
-    nothing. ``rule`` says what a strength means to operators that are no deltas.
+    nothing. ``rule`` says what a strength means to operators: see
+    :data:`~lorapipe.weights.strength.RULES`.
 
-    Raises :class:`RecipeError` ``nothing-left`` when no edit is left.
+    Raises :class:`RecipeError` as :func:`~.inference.merge_spec` does.
     """
-    spec = merge_spec(checkpoint.spec, [(weight, adapter.spec, bound) for weight, adapter, bound in terms])
+    known = [(weight, adapter.spec, binding) for weight, adapter, binding in terms]
+    spec = merge_spec(checkpoint.spec, known, rule)
     edits = {key: list(of_key) for key, of_key in checkpoint.edits.items()}
     stage = 1 + max((edit.stage for of_key in edits.values() for edit in of_key), default=-1)
     for weight, adapter, binding in terms:
         for bound in binding.bound if weight else ():
             value = adapter.modules[bound.module].scaled(weight)
-            height = checkpoint.spec.tensors[bound.key].shape[0]
-            edits.setdefault(bound.key, []).append(_edit(bound, value, height, stage))
-    return Checkpoint(spec, checkpoint.source, {key: tuple(of_key) for key, of_key in edits.items()}, rule)
+            start, stop = bound.rows or (0, *(checkpoint.spec.tensors[bound.key].shape[:1] or (1,)))
+            form = adapter.spec.modules[bound.module].form
+            cuts = NOWHERE if form is None or form.additive else cuts_of(form, bound)
+            edit = Edit(bound.module, start, stop, _placed(value, bound), stage, cuts, rule)
+            edits.setdefault(bound.key, []).append(edit)
+    return Checkpoint(spec, checkpoint.source, {key: tuple(of_key) for key, of_key in edits.items()})
 
 
-def _edit(bound: Bound, value: Delta | Operated, height: int, stage: int) -> Edit:
-    start, stop = bound.rows or (0, height)
-    if isinstance(value, Delta):
-        value = value.rows(*bound.part) if bound.part else value
-        value = value.transposed() if bound.transposed else value
-    return Edit(bound.module, start, stop, value, stage, bound.transposed)
+def _placed(value: Delta | Operated, bound: Bound) -> Delta | Operated:
+    """A module's value as the file's tensor takes it: some of its rows, or the transpose."""
+    value = value.rows(*bound.part) if bound.part else value
+    return value.transposed() if bound.transposed else value

@@ -16,6 +16,7 @@ from lorapipe.weights.binding import Binding
 from lorapipe.weights.forms import factored, needs_deltas
 from lorapipe.weights.joining import SpecTerm, join
 from lorapipe.weights.metadata import hidden_spec
+from lorapipe.weights.operating import Merged, check_operators, grown, held
 from lorapipe.weights.ranks import Ranks, least_size
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId
 
@@ -125,28 +126,35 @@ def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
 
 
 def merge_spec(
-    checkpoint: CheckpointSpec, terms: Sequence[tuple[float, AdapterSpec, Binding]]
+    checkpoint: CheckpointSpec,
+    terms: Sequence[tuple[float, AdapterSpec, Binding]],
+    rule: str = "exact",
+    names: Sequence[str] = (),
 ) -> CheckpointSpec:
-    """The spec after ``merge-into-checkpoint``: which of the file's tensors are touched.
+    """The spec after ``merge-into-checkpoint``: which of the file's tensors are touched, and their shapes.
 
-    Raises :class:`RecipeError` ``nothing-left`` when no term adds anything.
+    ``rule`` is what strengths mean to modules that are no deltas, ``names`` what errors call
+    the terms. Raises :class:`RecipeError` ``nothing-left`` when no term adds anything, and as
+    :func:`~.operating.check_operators` does.
     """
-    live = list(_live(terms))
-    touched = {bound.key for _, binding in live for bound in binding.bound}
+    live = list(_live(terms, names))
+    touched = {bound.key for _, _, binding in live for bound in binding.bound}
     if not touched:
         raise RecipeError("nothing-left", "no LoRA adds anything to the checkpoint", option="loras")
+    check_operators(live, checkpoint.tensors, rule)
+    tensors = grown(live, checkpoint.tensors)
     return replace(
         checkpoint,
+        tensors=tensors,
         touched=checkpoint.touched | touched,
-        hidden=checkpoint.hidden or any(adapter.hidden for adapter, _ in live),
+        hidden=checkpoint.hidden or any(adapter.hidden for _, adapter, _ in live),
+        held=max(checkpoint.held, held(live, tensors)),
     )
 
 
-def _live(
-    terms: Sequence[tuple[float, AdapterSpec, Binding]],
-) -> Iterator[tuple[AdapterSpec, Binding]]:
-    for weight, adapter, binding in terms:
+def _live(terms: Sequence[tuple[float, AdapterSpec, Binding]], names: Sequence[str]) -> Iterator[Merged]:
+    for (weight, adapter, binding), name in zip(terms, names or ["a LoRA"] * len(terms), strict=True):
         if not isfinite(weight):
             raise RecipeError("not-a-number", f"a LoRA cannot have the weight {weight}")
         if weight != 0.0:
-            yield adapter, binding
+            yield name, adapter, binding

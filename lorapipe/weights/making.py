@@ -12,7 +12,7 @@ from torch import Tensor
 from lorapipe.errors import BuildError
 from lorapipe.weights.borders import inside
 from lorapipe.weights.delta import Addend
-from lorapipe.weights.edits import Edit, added, block_rows, slabs, touching
+from lorapipe.weights.edits import Edit, added, block_rows, operated, slabs, touching
 from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.quantised import dequantised, largest, unscaled
 from lorapipe.weights.sources import TensorSource
@@ -26,13 +26,13 @@ __all__ = ["Maker"]
 class Maker:
     """Makes a checkpoint's values: read, multiplied out, edited, rounded, a block at a time.
 
-    ``edits`` goes by the file's own key. Memory is some blocks, whatever the tensor.
+    ``edits`` goes by the file's own key. Memory is some blocks, whatever the tensor, and a slab
+    where an operator works.
     """
 
     spec: CheckpointSpec
     source: TensorSource
     edits: Mapping[str, tuple[Edit, ...]]
-    rule: str
     compute: torch.dtype
     device: str
 
@@ -52,7 +52,7 @@ class Maker:
                 grid = self._grid(key, scales).to(self.device)
                 block = unscaled(values, grid, self.spec.scales[key].block, first)
             module = touching(edits or (), first, first + len(values))
-            yield _rounded(block.reshape(base.shape), base, target, key, module)
+            yield _rounded(self._shaped(key, block), base, target, key, module)
 
     def largest(self, key: str) -> Tensor:
         """The greatest magnitude of each block of a scaled weight, edits and all: ``[a, b]``."""
@@ -66,8 +66,8 @@ class Maker:
     def _values(self, key: str, start: int, stop: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Blocks of rows: the first row, the tensor as it is in the file, the sum ``[n, I*k]``."""
         edits = self.edits.get(key, ())
-        if any(isinstance(edit.value, Operated) for edit in edits):
-            yield self._operate(key)
+        if operated(edits):
+            yield self._operate(key, start, stop)
             return
         prepared = [
             (first, part.shape[0], part.addend(self.compute, self.device))
@@ -79,19 +79,22 @@ class Maker:
                 _add(values, first, row, height, addend)
             yield first, base, values
 
-    def _operate(self, key: str) -> tuple[int, Tensor, Tensor]:
-        """The whole tensor after its edits, stage by stage: the deltas, then the operators."""
-        edits = self.edits[key]
-        base, whole = self._opened(key, 0, self.spec.tensors[key].shape[0])
+    def _operate(self, key: str, start: int, stop: int) -> tuple[int, Tensor, Tensor]:
+        """A slab after its edits, stage by stage: the deltas, then the operators."""
+        edits, shape = self.edits[key], self.source.tensors[key].shape
+        # A tensor that is to be padded is one slab, and may have fewer rows in the file.
+        base, rows = self._opened(key, start, min(stop, *shape[:1]) if shape else stop)
+        values = rows.reshape(-1, *shape[1:]) if shape else rows.reshape(())
         for stage in sorted({edit.stage for edit in edits}):
             now = [edit for edit in edits if edit.stage == stage]
-            for row, part in added(now, 0, len(whole)):
-                _add(whole, 0, row, part.shape[0], part.addend(self.compute, self.device))
+            flat = _flat(values)
+            for row, part in added(now, start, start + len(flat)):
+                _add(flat, start, row, part.shape[0], part.addend(self.compute, self.device))
             for edit in now:
                 if isinstance(edit.value, Operated):
                     with inside(edit.module):
-                        _apply(edit, edit.value, whole, self.rule, self.device)
-        return 0, base, whole
+                        values = _applied(edit, edit.value, values, start, self.device)
+        return start, base, _flat(values)
 
     def _opened(self, key: str, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Rows as the file has them, and a copy ``[n, I*k]`` to work on: true values."""
@@ -102,6 +105,11 @@ class Maker:
         known = self.spec.scales[key]
         grid = self._grid(key, self.tensor(known.key)).to(self.device)
         return base, dequantised(rows, grid, known.block, first, self.compute)
+
+    def _shaped(self, key: str, rows: Tensor) -> Tensor:
+        """Rows ``[n, I*k]`` in the tensor's own shape, ``[n, I, *k]``."""
+        shape = self.spec.tensors[key].shape
+        return rows.reshape(len(rows), *shape[1:]) if shape else rows.reshape(())
 
     def _grid(self, key: str, scales: Tensor) -> Tensor:
         """Scales as ``[a, b]``."""
@@ -118,7 +126,7 @@ class Maker:
 
     def tensor(self, key: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Rows ``[start, stop)`` of a tensor as the source has them, without edits."""
-        spec = self.spec.tensors[key]
+        spec = self.source.tensors[key]
         stop = (spec.shape[0] if spec.shape else 1) if stop is None else stop
         shape = (stop - start, *spec.shape[1:]) if spec.shape else ()
         return from_bytes(self.read(key, start, stop), TensorSpec(spec.dtype, shape))
@@ -131,14 +139,25 @@ def _add(rows: Tensor, first: int, row: int, height: int, addend: Addend) -> Non
         addend.add_to(rows[start - first : stop - first], start - row, stop - row)
 
 
-def _apply(edit: Edit, value: Operated, whole: Tensor, rule: str, device: str) -> None:
-    """Put what an operator makes of its rows of ``whole: [O, I*k]`` in their place."""
-    part = whole[edit.start : edit.stop]
+def _applied(edit: Edit, value: Operated, values: Tensor, first: int, device: str) -> Tensor:
+    """``values``, rows of a tensor from ``first`` on, with an operator's own rows changed."""
+    height = len(values) if values.ndim else 1
+    start, stop = max(edit.start, first), min(edit.stop, first + height)
+    if start >= stop:
+        return values
+    if (start, stop) != (edit.start, edit.stop):
+        value = value.rows(start - edit.start, stop - edit.start)
     operator = value.read().to(device)
-    if edit.transposed:
-        part.copy_(operator.apply(part.T, value.strength, rule).T)
-    else:
-        part.copy_(operator.apply(part, value.strength, rule))
+    if (start, stop) == (first, first + height):
+        return operator.apply(values, value.strength, edit.rule).contiguous()
+    rows = slice(start - first, stop - first)
+    values[rows] = operator.apply(values[rows], value.strength, edit.rule)
+    return values
+
+
+def _flat(values: Tensor) -> Tensor:
+    """A tensor as ``[n, columns]``; a single number as one row."""
+    return values.reshape(len(values) if values.ndim else 1, -1)
 
 
 def _rounded(block: Tensor, base: Tensor, target: str, key: str, module: str | None) -> Rounded:

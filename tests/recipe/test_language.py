@@ -30,8 +30,8 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
         "merge-into-checkpoint": (
             {"merge-into-checkpoint": step, "loras": terms},
             {},
-            ("unmatched",),
-            {"unmatched": "error"},
+            ("unmatched", "strength-rule"),
+            {"unmatched": "error", "strength-rule": "exact"},
             ("merge-into-checkpoint", "loras"),
         ),
         "save": (

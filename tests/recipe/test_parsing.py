@@ -82,7 +82,7 @@ def test_the_first_recipe_reads_as_it_is_meant() -> None:
     assert written["model"] == (
         "merge-into-checkpoint",
         {"merge-into-checkpoint": terms(("base", 1.0)), "loras": terms(("small", 1.0))},
-        {"unmatched": "error"},
+        {"unmatched": "error", "strength-rule": "exact"},
     )
     assert written["lora"][2]["dtype"] == "bf16"
 

@@ -30,7 +30,7 @@ def merged(*terms: tuple[str, float, object], **said: str) -> object:
 def test_it_is_free_and_its_policy_is_not_in_its_key() -> None:
     assert KIND.materialise is Materialise.LAZY
     assert KIND.keyless == {"unmatched"}
-    assert options(NAME) == {"unmatched": "error"}
+    assert options(NAME) == {"unmatched": "error", "strength-rule": "exact"}
 
 
 def test_the_touched_tensors_are_foretold_and_all_else_stays() -> None:

@@ -19,8 +19,10 @@ from lorapipe.formats.stored import read_stored, write_stored
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.lazy import Lazy
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+from lorapipe.weights.parts import take_apart
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 from lorapipe.weights.structures import LowRank
+from tests.weights.sorts import SORTS, full, lokr
 
 from .sources import NAMES, seeded
 
@@ -126,8 +128,7 @@ def test_views_are_written_as_what_they_show() -> None:
 
 MODULE = {
     "component": "", "key": "x", "rows": None, "shape": [1, 1], "rank": 1, "stem": "x", "transposed": False,
-    "up": ".lora_up.weight",
-    "terms": ["0x1p0"],
+    "up": ".lora_up.weight", "form": None, "terms": [["0x1p0", "low-rank"]],
 }  # fmt: skip
 EMPTY = {"version": 1, "family": None, "dtype": "F32", "hidden": False, "metadata": {}, "extras": []}
 BAD = {
@@ -182,6 +183,77 @@ def test_factors_of_two_ranks_are_refused_before_they_are_read(tmp_path: Path) -
     text = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     path = tmp_path / "blob"
     path.write_bytes(save({**load(data), "0.0.down": torch.ones(1, 4)}, text))
+    with pytest.raises(InputError) as caught:
+        read_stored(path)
+    assert caught.value.code == "stored-malformed"
+
+
+# --- structures that are not two factors ------------------------------------------------
+
+
+def of_sorts() -> Adapter:
+    """One module of each structure, and one of them all."""
+    deltas = [make(seed, torch.float16).delta(0.1) for seed, make in enumerate(SORTS.values())]
+    mixed = Delta((12, 12), (*lokr((2, 3), (6, 4)).delta(-0.5).terms, *full(12, 12).delta().terms))
+    bias = Delta((12,), full(12, 1).delta(1 / 3).terms)
+    cut = lokr((4, 3), (6, 4), (None, 2)).delta().rows(5, 17)
+    modules = {ModuleId("unet", f"m{i}"): d for i, d in enumerate([*deltas, mixed, bias, cut])}
+    tensors = (("." + "hada_w1_a", TensorSpec("F16", (12, 2))), (".alpha", TensorSpec("F32", ())))
+    specs = {
+        m: ModuleSpec(d.shape, d.rank, Spelling("m"), Form("a format", tensors)) for m, d in modules.items()
+    }
+    return Adapter(AdapterSpec("sd1", specs, "F16"), modules)
+
+
+def test_every_structure_is_kept_bit_for_bit_with_its_format(tmp_path: Path) -> None:
+    adapter = of_sorts()
+    path = tmp_path / "blob"
+    path.write_bytes(stored(adapter))
+    found = read_stored(path)
+    found.check(adapter.spec)
+    assert found.spec == adapter.spec
+    for module, delta in adapter.modules.items():
+        for one, two in zip(found.delta(module).terms, delta.terms, strict=True):
+            plan, tensors = take_apart(one.structure.load())
+            expected, before = take_apart(two.structure.load())
+            assert (one.coefficient, json.dumps(plan)) == (two.coefficient, json.dumps(expected))
+            assert tensors.keys() == before.keys()
+            assert all(same(tensors[role], before[role]) for role in before)
+    assert stored(found) == path.read_bytes()
+
+
+def test_structures_are_read_when_they_are_used(tmp_path: Path) -> None:
+    adapter = of_sorts()
+    path = tmp_path / "blob"
+    path.write_bytes(stored(adapter))
+    found = read_stored(path)
+    path.unlink()
+    for module, delta in adapter.modules.items():
+        for one, two in zip(found.delta(module).terms, delta.terms, strict=True):
+            assert isinstance(one.structure, Lazy)
+            assert (one.structure.shape, one.structure.rank) == (two.structure.shape, two.structure.rank)
+            assert not one.structure.plain
+        assert torch.equal(found.delta(module).dense(torch.float64), delta.dense(torch.float64))
+
+
+def test_a_structure_whose_tensors_do_not_fit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    from safetensors.torch import load, save
+
+    data = stored(of_sorts())
+    text = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    path = tmp_path / "blob"
+    for change in ({"0.0.mid": torch.ones(2, 2)}, {"3.0.one.up": torch.ones(5, 2)}):
+        path.write_bytes(save({**load(data), **change}, text))
+        with pytest.raises(InputError) as caught:
+            read_stored(path)
+        assert caught.value.code == "stored-malformed"
+
+
+def test_a_plan_of_no_structure_is_refused(tmp_path: Path) -> None:
+    module = MODULE | {"terms": [["0x1p0", "cube"]]}
+    path = tmp_path / "blob"
+    with path.open("wb") as stream:
+        write_safetensors(stream, {}, [], {"lorapipe.adapter": json.dumps(EMPTY | {"modules": [module]})})
     with pytest.raises(InputError) as caught:
         read_stored(path)
     assert caught.value.code == "stored-malformed"

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from lorapipe.errors import BuildError
+from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat, scale
-from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.operators.operator import Operated
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 
-from .samples import CONV, LINEAR, SHAPES, TEXT, adapter, adapter_of, delta, dense, sum_of
+from .samples import CONV, LINEAR, SHAPES, TEXT, Matrix, adapter, adapter_of, delta, dense, sum_of
+from .sorts import full, loha, lokr, tucker
 
 
 @pytest.mark.parametrize("by", [0.5, -2.0, 3.0])
@@ -104,3 +107,73 @@ def test_extras_of_one_name_and_two_contents_are_refused() -> None:
     with pytest.raises(BuildError) as caught:
         concat([("a", 1.0, a), ("b", 1.0, b)])
     assert str(caught.value) == "error: 'b' holds another 'x' than a LoRA before it"
+
+
+# --- structures and operators -----------------------------------------------------------
+
+
+def of_sorts(seed: int, *places: ModuleId) -> tuple[Adapter, dict[ModuleId, Matrix]]:
+    """A LoRA that has another structure on each module, and their matrices."""
+    made = [
+        loha(12, 10, 2, seed),
+        lokr((2, 5), (6, 2), seed=seed),
+        tucker(12, 10, (), 3, seed),
+        full(12, 10, seed),
+    ]
+    chosen = dict(zip(places, made, strict=False))
+    deltas = {place: sample.delta(0.5) for place, sample in chosen.items()}
+    specs = {
+        place: ModuleSpec(d.shape, d.rank, Spelling("s"), Form("a format")) for place, d in deltas.items()
+    }
+    matrices = {place: 0.5 * sample.matrix for place, sample in chosen.items()}
+    return Adapter(AdapterSpec("sd1", specs, "F32"), deltas), matrices
+
+
+PLACES = [ModuleId("unet", f"m{i}.weight") for i in range(4)]
+
+
+def test_any_structures_join_and_scale_as_their_matrices_do() -> None:
+    a, in_a = of_sorts(1, *PLACES)
+    b, in_b = of_sorts(2, *PLACES[::-1])
+    c = adapter(shapes=dict.fromkeys(PLACES[:3], (12, 10)), seed=3)
+    joined = concat([("a", 0.7, a), ("b", -0.4, scale(b, 2.0)), ("c", 1.0, c)])
+    joined.check(joined.spec)
+    for place in PLACES:
+        expected = 0.7 * in_a[place] - 0.8 * in_b[place]
+        if place in c.modules:
+            expected = expected + dense(c.modules[place])
+        found = joined.modules[place].dense(torch.float64).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_structures_are_cut_where_a_lora_covers_some_of_their_rows() -> None:
+    a, in_a = of_sorts(1, *PLACES)
+    some = {ModuleId("unet", place.key, (3, 7)): (4, 10) for place in PLACES}
+    b = adapter(shapes=some, seed=3)
+    joined = concat([("a", 1.0, a), ("b", -0.5, b)])
+    joined.check(joined.spec)
+    assert len(joined.modules) == 3 * len(PLACES)
+    for module, value in joined.modules.items():
+        assert module.rows is not None
+        whole = in_a[ModuleId("unet", module.key)]
+        expected = whole[module.rows[0] : module.rows[1]]
+        if module in b.modules:
+            expected = expected - 0.5 * dense(b.modules[module])
+        np.testing.assert_allclose(value.dense(torch.float64).numpy(), expected, rtol=0, atol=1e-12)
+
+
+class Nothing:
+    """An operator that no test applies."""
+
+
+def test_an_operator_is_carried_with_its_strength() -> None:
+    read = Nothing
+    spec = ModuleSpec((12, 10), 0, Spelling("s"), Form("DoRA", additive=False))
+    dora = Adapter(AdapterSpec("sd1", {PLACES[0]: spec}, "F32"), {PLACES[0]: Operated((12, 10), 1.0, read)})
+    lora = adapter(shapes={PLACES[1]: (12, 10)})
+    joined = scale(concat([("lora", 1.0, lora), ("dora", 0.5, dora)]), -3.0)
+    joined.check(joined.spec)
+    carried = joined.modules[PLACES[0]]
+    assert isinstance(carried, Operated)
+    assert (carried.strength, carried.read, carried.shape) == (-1.5, read, (12, 10))
+    assert joined.spec.modules[PLACES[0]] == spec

@@ -8,9 +8,12 @@ import torch
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.lazy import Lazy
+from lorapipe.weights.products import Hadamard, Kronecker
+from lorapipe.weights.structures import Dense, LowRank
 
 from .samples import delta, dense, factors, to_numpy
+from .sorts import full, loha, lokr, plain, summed, tucker
 
 
 def test_dense_is_the_sum_of_the_terms() -> None:
@@ -140,3 +143,120 @@ def test_factors_that_do_not_make_the_shape_are_refused() -> None:
 def test_a_delta_has_a_term() -> None:
     with pytest.raises(ValueError, match="at least one term"):
         Delta((4, 4), ())
+
+
+# --- structures that are not two factors ------------------------------------------------
+
+
+MIXED = [
+    ("plain", plain(12, 10, 3, 1)),
+    ("Tucker", tucker(12, 10, (), 3, 2)),
+    ("LoHa", loha(12, 10, 2, 3)),
+    ("LoKr", lokr((2, 5), (6, 2), (None, 1), seed=4)),
+    ("full", full(12, 10, 5)),
+]
+
+
+@pytest.mark.parametrize("count", range(1, len(MIXED) + 1))
+def test_a_sum_of_any_structures_is_their_weighted_sum(count: int) -> None:
+    value, expected = summed([(0.7 - 0.5 * i, s) for i, (_, s) in enumerate(MIXED[:count])])
+    found = value.dense(torch.float64)
+    np.testing.assert_allclose(to_numpy(found), expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+    stacked = value.stacked(torch.float64)
+    np.testing.assert_allclose(to_numpy(stacked.up @ stacked.down), expected, rtol=0, atol=1e-12)
+    side, coefficients = value.side_by_side(torch.float64)
+    again = (side.up * coefficients) @ side.down
+    np.testing.assert_allclose(to_numpy(again), expected, rtol=0, atol=1e-12)
+    assert stacked.rank == side.rank == value.rank == min(10, sum(s.structure.rank for _, s in MIXED[:count]))
+
+
+def test_rows_of_a_sum_are_those_rows() -> None:
+    value, expected = summed([(0.5, s) for _, s in MIXED])
+    found = value.dense(torch.float64, 3, 8)
+    np.testing.assert_allclose(to_numpy(found), expected[3:8], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        to_numpy(value.transposed().dense(torch.float64)), expected.T, rtol=0, atol=1e-12
+    )
+
+
+def test_an_addend_stacks_what_stacks_and_adds_the_rest_row_by_row() -> None:
+    value, expected = summed([(0.5, s) for _, s in MIXED])
+    addend = value.addend(torch.float64)
+    assert addend.product is not None
+    assert addend.product.rank == 3 + 3  # the plain term and Tucker's
+    assert [type(structure) for _, structure in addend.others] == [Hadamard, Kronecker, Dense]
+    rows = torch.ones(4, 10, dtype=torch.float64)
+    addend.add_to(rows, 5, 9)
+    np.testing.assert_allclose(to_numpy(rows), 1 + expected[5:9], rtol=0, atol=1e-12)
+
+
+def test_folding_other_structures_is_exact_in_the_dtype_asked_for() -> None:
+    for terms in (
+        [(-0.5, MIXED[2][1])],
+        [(0.5, MIXED[0][1]), (-2.0, MIXED[2][1])],
+        [(0.3, s) for _, s in MIXED],
+    ):
+        value, expected = summed(terms)
+        folded = value.folded(torch.float64)
+        product = folded.coefficient * (folded.factors.up.double() @ folded.factors.down.double())
+        np.testing.assert_allclose(to_numpy(product), expected, rtol=0, atol=1e-12)
+        assert folded.factors.rank == value.rank
+
+
+def test_ranks_are_capped_as_soon_as_one_term_is_not_plain() -> None:
+    plainly, _ = summed([(1.0, plain(12, 10, 8)), (1.0, plain(12, 10, 9))])
+    mixed, _ = summed([(1.0, plain(12, 10, 8)), (1.0, MIXED[2][1])])
+    assert (plainly.rank, plainly.plain) == (17, True)
+    assert (mixed.rank, mixed.plain) == (10, False)
+
+
+def test_a_kernel_that_one_structure_does_not_tell_is_the_others() -> None:
+    flat, conv = loha(8, 54).delta(), delta((8, 6, 3, 3), (1.0, 2))
+    assert flat.joined(conv).shape == conv.joined(flat).shape == (8, 6, 3, 3)
+    with pytest.raises(RecipeError):
+        delta((8, 54), (1.0, 2)).joined(conv)
+
+
+def test_one_term_is_written_in_its_own_format() -> None:
+    value = loha(12, 10, 2).delta(-0.5)
+    written = value.written()
+    assert list(written.tensors) == [".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"]
+    assert written.alpha == 1.0
+    assert delta((6, 5), (0.25, 2)).written().alpha == 0.5
+
+
+def test_full_differences_are_written_as_their_sum_in_float64() -> None:
+    value, expected = summed([(0.5, full(12, 10, 1, torch.float16)), (-2.0, full(12, 10, 2, torch.float16))])
+    (tensor,) = value.written().tensors.values()
+    assert (list(value.written().tensors), tensor.dtype) == ([".diff"], torch.float64)
+    np.testing.assert_allclose(to_numpy(tensor), expected, rtol=0, atol=1e-15)
+
+
+def test_a_sum_that_no_format_holds_is_not_written() -> None:
+    for terms in ([(1.0, MIXED[2][1]), (1.0, MIXED[4][1])], [(1.0, MIXED[0][1]), (1.0, MIXED[0][1])]):
+        with pytest.raises(ValueError, match="no format holds a sum"):
+            summed(terms)[0].written()
+
+
+def test_a_bias_is_a_column() -> None:
+    value = Delta((12,), (Term(0.5, full(12, 1, 1).structure), Term(1.0, full(12, 1, 2).structure)))
+    assert (value.columns, value.rank, value.shape) == (1, 1, (12,))
+    expected = 0.5 * full(12, 1, 1).matrix + full(12, 1, 2).matrix
+    np.testing.assert_allclose(to_numpy(value.dense(torch.float64)), expected, rtol=1e-15)
+    assert value.rows(3, 5).shape == (2,)
+
+
+def test_loading_a_delta_reads_every_term_once() -> None:
+    shelf = [0]
+
+    def read() -> Hadamard:
+        shelf[0] += 1
+        found = loha(12, 10).structure
+        assert isinstance(found, Hadamard)
+        return found
+
+    value = Delta((12, 10), (Term(0.5, Lazy((12, 10), 9, read, plain=False)),))
+    held = value.loaded()
+    held.dense(torch.float64)
+    held.side_by_side(torch.float64)
+    assert shelf == [1]

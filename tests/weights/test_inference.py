@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from lorapipe.weights.inference import (
 )
 from lorapipe.weights.resize import resize
 from lorapipe.weights.shuffle import shuffle
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 
 from .samples import CONV, LINEAR, POINT, TEXT, Memory, adapter, checkpoint_spec
 
@@ -177,7 +178,7 @@ def test_a_merge_weight_is_a_finite_number() -> None:
 
 
 def test_inference_needs_no_torch() -> None:
-    modules = ["specs", "sources", "inference", "joining", "binding", "output", "metadata", "each"]
+    modules = ["specs", "sources", "inference", "joining", "binding", "output", "metadata", "each", "forms"]
     imports = "; ".join(f"import lorapipe.weights.{module}" for module in modules)
     code = f"import sys; {imports}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -186,3 +187,37 @@ def test_inference_needs_no_torch() -> None:
 
 def test_sample_modules_cover_every_kernel() -> None:
     assert {len(adapter().spec.modules[m].shape) for m in (LINEAR, CONV, POINT, TEXT)} == {2, 4}
+
+
+def formed(name: str, shape: tuple[int, ...], rank: int, *, additive: bool = True) -> ModuleSpec:
+    return ModuleSpec(shape, rank, Spelling("x"), Form(name, additive=additive))
+
+
+def test_resize_and_shuffle_make_plain_factors_of_every_format() -> None:
+    loha, bias = formed("LoHa", (12, 10), 9), formed("full difference", (12,), 1)
+    spec = AdapterSpec("sd1", {LINEAR: loha, TEXT: bias}, "F16")
+    assert dict(resize_spec(spec, Ranks(4)).modules) == {
+        LINEAR: ModuleSpec((12, 10), 4, Spelling("x")),
+        TEXT: bias,
+    }
+    assert resize_spec(spec, Ranks(99)).modules[LINEAR] == ModuleSpec((12, 10), 9, Spelling("x"))
+    for mode in ("rotate", "permute"):
+        assert dict(shuffle_spec(spec, mode).modules) == {
+            LINEAR: ModuleSpec((12, 10), 9, Spelling("x")),
+            TEXT: bias,
+        }
+
+
+@pytest.mark.parametrize(
+    "infer", [lambda s: resize_spec(s, Ranks(4)), shuffle_spec, lambda s: shuffle_spec(s, "permute")]
+)
+def test_factoring_what_is_no_delta_is_refused(infer: Callable[[AdapterSpec], AdapterSpec]) -> None:
+    spec = AdapterSpec("sd1", {LINEAR: formed("DoRA", (12, 10), 0, additive=False)}, "F16")
+    with pytest.raises(RecipeError, match="1 module of this one is DoRA") as caught:
+        infer(spec)
+    assert caught.value.code == "not-additive"
+
+
+def test_scaling_changes_no_format() -> None:
+    spec = AdapterSpec("sd1", {LINEAR: formed("DoRA", (12, 10), 0, additive=False)}, "F16")
+    assert scale_spec(spec, 0.5) is spec

@@ -10,7 +10,7 @@ import torch
 from lorapipe.errors import RecipeError
 from lorapipe.weights.inference import concat_spec
 from lorapipe.weights.joining import join
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 from .samples import LINEAR, TEXT, adapter
 
@@ -177,3 +177,102 @@ def test_one_hidden_term_hides_the_sources_of_all() -> None:
     joined = concat_spec([("a", 1.0, plain), ("b", 1.0, replace(plain, hidden=True, extras={}))])
     assert joined.hidden
     assert (joined.metadata, joined.extras) == ({"ss_v2": "False"}, {})
+
+
+# --- modules that are no plain factors --------------------------------------------------
+
+
+def form(name: str, shape: tuple[int, ...], rank: int, *, additive: bool = True) -> ModuleSpec:
+    return ModuleSpec(shape, rank, Spelling("stem"), Form(name, additive=additive))
+
+
+def held(*modules: tuple[ModuleId, ModuleSpec]) -> AdapterSpec:
+    return AdapterSpec("sdxl", dict(modules), "F16")
+
+
+DORA = form("DoRA", (8, 6), 0, additive=False)
+
+
+def test_a_format_joined_with_another_is_a_sum_of_no_format() -> None:
+    loha = held((LINEAR, form("LoHa", (8, 6), 4)))
+    lora = spec((LINEAR, (8, 6), "lora"))
+    joined = concat_spec([("a", 1.0, lora), ("b", 0.5, loha)]).modules[LINEAR]
+    assert joined == ModuleSpec((8, 6), 6, Spelling("lora"), Form("a sum"))
+
+
+def test_a_format_alone_stays_what_it_is() -> None:
+    loha, other = held((LINEAR, form("LoHa", (8, 6), 4))), spec((TEXT, (4, 4), "t"))
+    joined = concat_spec([("a", 1.0, other), ("b", 0.5, loha)])
+    assert joined.modules[LINEAR] == loha.modules[LINEAR]
+
+
+def test_a_fused_format_is_cut_to_the_rows_of_a_split_lora() -> None:
+    fused = held((FUSED, form("LoHa", (12, 6), 4)))
+    joint = join([("fused", 1.0, fused), ("split", 1.0, spec((rows(0, 4), (4, 6), "q")))])
+    assert dict(joint.spec.modules) == {
+        rows(0, 4): ModuleSpec((4, 6), 4, Spelling("q"), Form("a sum")),
+        rows(4, 12): ModuleSpec((8, 6), 4, Spelling(""), Form("LoHa")),
+    }
+    assert [(p.term, p.start, p.stop) for p in joint.pieces[rows(0, 4)]] == [(0, 0, 4), (1, 0, 4)]
+
+
+def test_what_is_no_delta_passes_alone_with_its_weight() -> None:
+    dora = held((LINEAR, DORA), (TEXT, form("OFT", (0, 6), 0, additive=False)))
+    lora = spec((FUSED, (12, 6), "f"))
+    joint = join([("lora", 1.0, lora), ("dora", 0.5, dora)])
+    assert joint.spec.modules == {**lora.modules, **dora.modules}
+    assert [(p.term, p.module) for p in joint.pieces[LINEAR]] == [(1, LINEAR)]
+    assert [(p.term, p.module) for p in joint.pieces[TEXT]] == [(1, TEXT)]
+
+
+@pytest.mark.parametrize(
+    ("place", "other"), [(LINEAR, LINEAR), (rows(0, 8), FUSED), (FUSED, rows(4, 8)), (rows(0, 8), rows(4, 9))]
+)
+def test_what_is_no_delta_has_its_rows_to_itself(place: ModuleId, other: ModuleId) -> None:
+    height = 12 if other.rows is None else other.rows[1] - other.rows[0]
+    dora, lora = held((place, DORA)), spec((other, (height, 6), "u"))
+    found = refused(("style", 1.0, dora), ("char", 1.0, lora))
+    assert str(found) == (
+        f"error: {other}: 'style' is DoRA here and 'char' LoRA, which cannot be joined"
+        " - give both to merge-into-checkpoint, which takes deltas beside one that is none"
+    )
+    assert found.code == "not-additive"
+    assert refused(("char", 1.0, lora), ("style", 1.0, dora)).code == "not-additive"
+
+
+def test_two_that_are_no_deltas_are_merged_one_after_the_other() -> None:
+    dora, oft = held((LINEAR, DORA)), held((LINEAR, form("OFT", (8, 0), 0, additive=False)))
+    found = refused(("style", 1.0, dora), ("char", 1.0, oft))
+    assert str(found) == (
+        "error: attn.to_q.weight: 'style' is DoRA here and 'char' OFT, which cannot be joined"
+        " - merge them into a checkpoint, one after the other"
+    )
+
+
+def test_rows_beside_an_operator_are_joined_as_ever() -> None:
+    dora = held((rows(0, 4), form("DoRA", (4, 6), 0, additive=False)))
+    k, v = spec((rows(4, 8), (4, 6), "k")), spec((rows(4, 12), (8, 6), "kv"))
+    joined = concat_spec([("dora", 1.0, dora), ("k", 1.0, k), ("kv", 1.0, v)])
+    assert [(m.rows, known.rank) for m, known in joined.modules.items()] == [
+        ((0, 4), 0), ((4, 8), 8), ((8, 12), 4),
+    ]  # fmt: skip
+
+
+def test_a_dropped_operator_is_in_nobodys_way() -> None:
+    dora, lora = held((LINEAR, DORA)), spec((LINEAR, (8, 6), "u"))
+    assert concat_spec([("a", 1.0, lora), ("b", 0.0, dora)]) == lora
+
+
+def test_shapes_of_formats_that_disagree_are_refused_as_those_of_loras() -> None:
+    loha = held((LINEAR, form("LoHa", (8, 7), 4)))
+    assert refused(("a", 1.0, loha), ("b", 1.0, spec((LINEAR, (8, 6), "u")))).code == "shapes-disagree"
+
+
+def test_biases_join_and_are_cut_like_weights() -> None:
+    bias = ModuleId("te2", "attn.in_proj_bias")
+    fused = held((bias, form("full difference", (12,), 1)))
+    part = held((replace(bias, rows=(0, 4)), form("full difference", (4,), 1)))
+    joined = concat_spec([("a", 1.0, fused), ("b", 1.0, part)])
+    assert [(m.rows, known.shape, known.rank) for m, known in joined.modules.items()] == [
+        ((0, 4), (4,), 1), ((4, 12), (8,), 1),
+    ]  # fmt: skip

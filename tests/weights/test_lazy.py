@@ -9,6 +9,7 @@ from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.structures import LowRank
 
 from .samples import factors
+from .sorts import SORTS
 
 
 class Shelf:
@@ -64,3 +65,16 @@ def test_each_use_reads_anew_so_that_nothing_is_held() -> None:
     factors_.transposed().load()
 
     assert shelf.taken == 3
+
+
+def test_of_other_structures_rows_have_no_more_than_their_full_rank() -> None:
+    """As the structures in memory have it, so that specs tell ranks without reading."""
+    for sort, make in SORTS.items():
+        structure = make(1, torch.float32).structure
+        lazily = Lazy(structure.shape, structure.rank, lambda held=structure: held, plain=False)  # type: ignore[misc]
+        for start, stop in ((0, 1), (1, 4), (0, structure.shape[0])):
+            part = lazily.rows(start, stop)
+            assert (part.rank, part.shape) == (structure.rows(start, stop).rank, part.load().shape), sort
+            assert not part.plain
+    shelf, factors_ = lazy(rank=4)
+    assert factors_.rows(0, 2).rank == shelf.pair.rows(0, 2).rank == 4

@@ -9,9 +9,11 @@ import torch
 from lorapipe.errors import BuildError
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.linalg import compact_svd, core
+from lorapipe.weights.products import Kronecker
 from lorapipe.weights.structures import LowRank
 
 from .samples import delta, dense, factors, to_numpy
+from .sorts import SORTS, loha, lokr, plain, summed
 
 F64 = torch.float64
 
@@ -123,3 +125,69 @@ def test_equal_deltas_have_equal_svds_bit_for_bit() -> None:
     a, b = (compact_svd(delta((30, 20), (0.5, 3), (-2.0, 4))) for _ in range(2))
     for ours, theirs in zip(a.vectors(), b.vectors(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("coefficient", [1.0, -0.3])
+def test_the_svd_of_every_structure_is_that_of_its_matrix(sort: str, coefficient: float) -> None:
+    sample = SORTS[sort](5, torch.float32)
+    value, matrix = sample.delta(coefficient), coefficient * sample.matrix
+    svd = compact_svd(value)
+    expected = np.linalg.svd(matrix, compute_uv=False)
+    assert len(svd.s) == value.rank
+    np.testing.assert_allclose(to_numpy(svd.s), expected[: value.rank], rtol=0, atol=1e-13 * expected[0])
+    u, vt = svd.vectors()
+    np.testing.assert_allclose(to_numpy((u * svd.s) @ vt), matrix, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(to_numpy(u.T @ u), np.eye(len(svd.s)), atol=1e-12)
+    np.testing.assert_allclose(to_numpy(vt @ vt.T), np.eye(len(svd.s)), atol=1e-12)
+    assert (to_numpy(u)[np.abs(to_numpy(u)).argmax(axis=0), np.arange(u.shape[1])] > 0).all()
+
+
+def test_the_svd_of_a_sum_of_structures_is_that_of_the_sum() -> None:
+    value, matrix = summed([(0.5, loha(12, 10)), (-2.0, lokr((2, 5), (6, 2))), (1.0, plain(12, 10, 8))])
+    svd = compact_svd(value)
+    np.testing.assert_allclose(to_numpy(svd.s), np.linalg.svd(matrix, compute_uv=False), rtol=1e-12)
+    pair = svd.factors(4)
+    u, s, vt = np.linalg.svd(matrix)
+    np.testing.assert_allclose(to_numpy(pair.up @ pair.down), (u[:, :4] * s[:4]) @ vt[:4], atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 5, 12])
+def test_of_a_kronecker_product_only_the_vectors_that_are_kept_are_formed(count: int) -> None:
+    sample = lokr((8, 8), (16, 16))
+    pair = compact_svd(sample.delta()).factors(count)
+    u, s, vt = np.linalg.svd(sample.matrix)
+    assert (pair.up.shape, pair.down.shape) == ((128, count), (count, 128))
+    expected = (u[:, :count] * s[:count]) @ vt[:count]
+    np.testing.assert_allclose(to_numpy(pair.up @ pair.down), expected, atol=1e-11)
+
+
+def test_values_of_a_kronecker_product_that_are_rounding_are_zero() -> None:
+    sample = lokr((4, 4), (6, 6), (2, 3))
+    low = lokr((4, 4), (6, 6), (4, 6))
+    assert isinstance(low.structure, Kronecker)
+    one, two = low.structure.one, low.structure.two
+    assert isinstance(one, LowRank)
+    assert isinstance(two, LowRank)
+    doubled = Kronecker(
+        LowRank(one.up[:, [0, 1, 0, 1]], one.down), LowRank(two.up[:, [0, 1, 2, 0, 1, 2]], two.down)
+    )
+    s = compact_svd(Delta((24, 24), (Term(1.0, doubled),))).s
+    assert len(s) == 24
+    assert int((s > 0).sum()) == 6 == len(compact_svd(sample.delta()).s)
+
+
+def test_rows_of_a_kronecker_product_have_an_svd_too() -> None:
+    sample = lokr((4, 4), (6, 6), (None, 2))
+    s = compact_svd(sample.delta().rows(5, 16)).s
+    expected = np.linalg.svd(sample.matrix[5:16], compute_uv=False)
+    np.testing.assert_allclose(to_numpy(s), expected[: len(s)], atol=1e-12)
+
+
+@pytest.mark.parametrize("sort", ["LoHa", "LoKr", "LoKr, all factors", "full difference", "Tucker 3x3"])
+def test_bad_numbers_in_any_structure_are_refused(sort: str) -> None:
+    value = SORTS[sort](5, torch.float32).delta()
+    for tensor in value.terms[0].structure.load().written(1.0).tensors.values():
+        tensor[0, 0] = float("nan")
+    with pytest.raises(BuildError, match="NaN or Inf"):
+        compact_svd(value)

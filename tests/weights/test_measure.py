@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.measure import norm, relative_error
 
 from .samples import delta, dense, error, factors
+from .sorts import SORTS, full, loha, plain, summed
 
 
 @pytest.mark.parametrize("shape", [(12, 10), (9, 5, 3, 3), (3, 40), (40, 3)])
@@ -42,3 +44,18 @@ def test_a_right_result_has_no_error() -> None:
 def test_of_nothing_the_error_is_what_is_there() -> None:
     a = delta((12, 10), (0.5, 3))
     assert relative_error(a.scaled(0.0), [(0.0, a)]) == 0.0
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_the_norm_of_every_structure_is_that_of_its_matrix(sort: str) -> None:
+    sample = SORTS[sort](5, torch.float32)
+    assert norm(sample.delta(-0.5)) == pytest.approx(0.5 * np.linalg.norm(sample.matrix), rel=1e-12)
+
+
+def test_the_error_of_a_sum_of_structures_is_relative_to_each() -> None:
+    terms = [(0.5, loha(12, 10)), (-2.0, full(12, 10)), (1.0, plain(12, 10))]
+    value, matrix = summed(terms)
+    found = relative_error(plain(12, 10, seed=9).delta(), [(c, s.delta()) for c, s in terms])
+    expected = error(plain(12, 10, seed=9).matrix, [(c, s.matrix) for c, s in terms])
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert norm(value) == pytest.approx(np.linalg.norm(matrix), rel=1e-12)

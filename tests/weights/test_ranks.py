@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size, size_in_bytes
-from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 VALUES = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=1, max_size=12).map(
     lambda found: sorted(found, reverse=True)
@@ -164,3 +164,14 @@ def test_what_is_kept_fits_and_nothing_that_is_left_would(
                 if k > 1
             )
         )
+
+
+def test_a_bias_counts_as_it_is_and_no_component_of_it_is_bought() -> None:
+    spec = a_spec((10, 20))
+    bias = ModuleSpec(
+        (30,), 1, Spelling("lora_m0"), Form("full difference", ((".diff_b", TensorSpec("F32", (30,))),))
+    )
+    both = replace(spec, modules={**spec.modules, ModuleId("unet", "bias"): bias})
+    assert least_size(both) - least_size(spec) == 4 * 30 + 4 + 3 * (128 + len("lora_m0"))
+    values = dict(zip(both.modules, ([5.0, 4.0], []), strict=True))
+    assert list(fitted(both, 1 << 20, values).values()) == [2, 1]

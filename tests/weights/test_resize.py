@@ -8,12 +8,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lorapipe.errors import BuildError, RecipeError
+from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.inference import resize_spec
+from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size
 from lorapipe.weights.resize import resize
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
+from lorapipe.weights.structures import Loaded, LowRank
 
 from .samples import CONV, LINEAR, POINT, SHAPES, TEXT, Away, Matrix, adapter, adapter_of, delta, dense
+from .sorts import SORTS, full, loha, lokr, plain, summed
 
 
 def optimum(matrix: Matrix, rank: int) -> float:
@@ -221,3 +226,89 @@ def test_factors_put_away_are_the_same_when_they_are_read_again(ranks: Ranks) ->
     apart.check(kept.spec)
     for module in SHAPES:
         assert np.array_equal(dense(apart.delta(module)), dense(kept.delta(module)))
+
+
+# --- structures that are not two factors ------------------------------------------------
+
+
+def of(*deltas: Delta) -> Adapter:
+    """A LoRA with these deltas on modules of their own; a bias among them is named so."""
+    modules = {
+        ModuleId("unet", f"m{i}.{'weight' if d.columns > 1 else 'bias'}"): d for i, d in enumerate(deltas)
+    }
+    specs = {
+        m: ModuleSpec(d.shape, d.rank, Spelling(f"m{i}"), None if d.plain else Form("a format"))
+        for i, (m, d) in enumerate(modules.items())
+    }
+    return Adapter(AdapterSpec("sd1", specs, "F32"), modules)
+
+
+@pytest.mark.parametrize("sort", [sort for sort in SORTS if sort != "bias"])
+@pytest.mark.parametrize("rank", [1, 3, 99])
+def test_every_structure_becomes_the_nearest_lora_of_its_rank(sort: str, rank: int) -> None:
+    sample = SORTS[sort](11, torch.float32)
+    resized = resize(of(sample.delta(-0.5)), Ranks(rank))
+    ((module, value),) = resized.adapter.modules.items()
+    resized.adapter.check(resize_spec(of(sample.delta(-0.5)).spec, Ranks(rank)))
+    assert resized.adapter.spec.modules[module].form is None
+    assert isinstance(value.terms[0].structure, LowRank)
+    matrix = -0.5 * sample.matrix
+    assert value.rank == min(rank, sample.structure.rank)
+    found = np.linalg.norm(dense(value) - matrix)
+    assert found <= 1.0001 * optimum(matrix, value.rank) + 1e-12 * np.linalg.norm(matrix)
+    total = np.linalg.norm(matrix) ** 2
+    assert resized.energy[module] == pytest.approx(1 - optimum(matrix, value.rank) ** 2 / total, abs=1e-9)
+
+
+def test_a_sum_of_structures_becomes_the_nearest_lora_of_its_rank() -> None:
+    value, matrix = summed(
+        [(0.7, loha(12, 10)), (-0.4, lokr((2, 5), (6, 2))), (1.0, plain(12, 10)), (0.2, full(12, 10))]
+    )
+    small = next(iter(resize(of(value), Ranks(4)).adapter.modules.values()))
+    assert np.linalg.norm(dense(small) - matrix) <= 1.0001 * optimum(matrix, 4)
+
+
+@pytest.mark.parametrize(
+    "ranks", [Ranks(6, dynamic=Dynamic("sv-fro", 0.9)), Ranks(6, max_size=3000)], ids=["rule", "size"]
+)
+def test_ranks_of_structures_may_follow_from_the_data(ranks: Ranks) -> None:
+    value = of(
+        loha(12, 10).delta(), lokr((2, 5), (6, 2)).delta(), delta((12, 10), (1.0, 3)), full(12, 1).delta()
+    )
+    made = resize(value, ranks).adapter
+    made.check(resize_spec(value.spec, ranks))
+    for sample, found in zip((loha(12, 10), lokr((2, 5), (6, 2))), made.modules.values(), strict=False):
+        assert found.plain
+        error = np.linalg.norm(dense(found) - sample.matrix)
+        assert error <= 1.0001 * optimum(sample.matrix, found.rank) + 1e-12
+
+
+def test_a_bias_passes_as_it_is() -> None:
+    bias = Delta((12,), (Term(0.5, full(12, 1).structure), Term(2.0, full(12, 1, 1).structure)))
+    for ranks in (Ranks(1), Ranks(8, dynamic=Dynamic("sv-fro", 0.5)), Ranks(8, max_size=10_000)):
+        value = of(bias, loha(12, 10).delta())
+        module = next(iter(value.modules))
+        resized = resize(value, ranks)
+        assert resized.adapter.modules[module] is bias
+        assert resized.adapter.spec.modules[module] == value.spec.modules[module]
+        assert resized.energy[module] == 1.0
+
+
+def test_of_a_loha_no_matrix_is_formed_where_its_rank_is_low() -> None:
+    with Shapes() as seen:
+        resize(of(loha(90, 80, 3).delta()), Ranks(3))
+    # The factors of rank 9 have 90 x 9; the delta would have 90 x 80.
+    assert seen.largest == 90 * 9
+
+
+def test_each_module_is_read_once() -> None:
+    sample = lokr((2, 5), (6, 2))
+    reads: list[int] = []
+
+    def read() -> Loaded:
+        reads.append(1)
+        return sample.structure
+
+    lazily = Delta((12, 10), (Term(1.0, Lazy((12, 10), sample.structure.rank, read, plain=False)),))
+    resize(of(lazily), Ranks(3))
+    assert len(reads) == 1

@@ -10,9 +10,10 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
 from lorapipe.weights.delta import Delta, Term
+from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.randomness import rotation
 from lorapipe.weights.shuffle import shuffle
-from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 from lorapipe.weights.structures import LowRank
 
 from .samples import (
@@ -29,6 +30,7 @@ from .samples import (
     saved_module,
     to_numpy,
 )
+from .sorts import SORTS, full, loha, lokr, summed
 
 
 @pytest.fixture
@@ -184,3 +186,61 @@ def test_factors_put_away_are_the_same_when_they_are_read_again(both: Adapter, m
     assert len(away.kept) == len(both.modules)
     for module in both.modules:
         assert np.array_equal(dense(apart.delta(module)), dense(kept.delta(module)))
+
+
+# --- structures that are not two factors ------------------------------------------------
+
+
+def of(*deltas: Delta) -> Adapter:
+    modules = {ModuleId("unet", f"m{i}.weight"): d for i, d in enumerate(deltas)}
+    specs = {
+        m: ModuleSpec(d.shape, d.rank, Spelling("m"), None if d.plain else Form("a format"))
+        for m, d in modules.items()
+    }
+    return Adapter(AdapterSpec("sd1", specs, "F32"), modules)
+
+
+@pytest.mark.parametrize("sort", [sort for sort in SORTS if sort != "bias"])
+@pytest.mark.parametrize("mode", ["rotate", "permute"])
+def test_every_structure_becomes_plain_factors_of_the_same_delta(sort: str, mode: str) -> None:
+    sample = SORTS[sort](3, torch.float32)
+    value = of(sample.delta(-0.5))
+    shuffled = shuffle(value, 5, mode)
+    shuffled.check(shuffle_spec(value.spec, mode))
+    ((module, found),) = shuffled.modules.items()
+    assert (found.plain, shuffled.spec.modules[module].form) == (True, None)
+    assert found.rank == value.spec.modules[module].rank
+    np.testing.assert_allclose(dense(found), -0.5 * sample.matrix, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["rotate", "permute"])
+def test_a_sum_of_structures_keeps_its_delta(mode: str) -> None:
+    value, matrix = summed([(0.7, loha(12, 10)), (-0.4, lokr((2, 5), (6, 2))), (1.0, full(12, 10))])
+    (found,) = shuffle(of(value), 1, mode).modules.values()
+    assert found.rank == 10
+    np.testing.assert_allclose(dense(found), matrix, rtol=0, atol=1e-12)
+
+
+def test_a_loha_rotated_does_not_show_its_factors() -> None:
+    sample = loha(40, 30, 2)
+    (found,) = shuffle(of(sample.delta()), 1).modules.values()
+    up = to_numpy(found.terms[0].structure.up).T
+    own = to_numpy(sample.structure.factors(torch.float64).up).T
+    assert similarity(up, own) < 0.95
+    assert found.terms[0].structure.rank == 4
+
+
+def test_a_bias_stays_and_does_not_show_of_how_many_it_is_the_sum() -> None:
+    one, two = full(12, 1, 1), full(12, 1, 2)
+    alone = Delta((12,), (Term(0.5, one.structure),))
+    both = Delta((12,), (Term(0.5, one.structure), Term(-2.0, two.structure)))
+    shuffled = shuffle(of(alone, both), 1)
+    kept, summed_up = shuffled.modules.values()
+    assert kept is alone
+    (term,) = summed_up.terms
+    np.testing.assert_allclose(
+        to_numpy(term.coefficient * term.structure.dense(torch.float64)),
+        0.5 * one.matrix - 2.0 * two.matrix,
+        rtol=1e-15,
+    )
+    shuffled.check(shuffle_spec(of(alone, both).spec))

@@ -9,10 +9,11 @@ from lorapipe.architectures import Family, Recognised, recognise_checkpoint
 from lorapipe.architectures import family as family_named
 from lorapipe.errors import InputError
 from lorapipe.formats.families import ambiguous, contradicted
-from lorapipe.formats.problems import file_name
+from lorapipe.formats.places import places, reference_key
+from lorapipe.formats.problems import Problems, file_name
 from lorapipe.formats.quantised import quantisation
 from lorapipe.weights.sources import TensorSource
-from lorapipe.weights.specs import CheckpointSpec, Place
+from lorapipe.weights.specs import CheckpointSpec
 
 if TYPE_CHECKING:
     from lorapipe.weights.checkpoint import Checkpoint
@@ -21,14 +22,15 @@ __all__ = ["read_checkpoint", "read_checkpoint_spec"]
 
 
 def read_checkpoint_spec(source: TensorSource, family: str | None = None) -> CheckpointSpec:
-    """The spec of a checkpoint in its family's single-file layout.
+    """The spec of a checkpoint in any layout of its family: a single file, wrapped or not, or a folder.
 
     Tensors keep the file's order; none is left out: EMA weights, the VAE, position ids
-    and whatever else there is are written again as they are. The reference layout is the
-    file's own, so that ``keys`` maps each key to itself.
+    and whatever else there is are written again as they are. ``keys`` says where each weight
+    of the reference layout is; what is none of the family's goes by its own name, as all
+    does where the family is unknown.
 
     Raises :class:`~lorapipe.errors.RecipeError` ``family-ambiguous`` or ``family-contradicted``,
-    :class:`InputError` ``empty-checkpoint``.
+    :class:`InputError` ``empty-checkpoint`` or ``weight-twice``.
     """
     if not source.tensors:
         raise InputError(
@@ -36,13 +38,17 @@ def read_checkpoint_spec(source: TensorSource, family: str | None = None) -> Che
         )
     found = recognise_checkpoint({name: tensor.shape for name, tensor in source.tensors.items()})
     quantised = quantisation(source.tensors, file_name(source))
+    known = _family(source, found, family)
+    problems = Problems(source)
+    keys = places(source.tensors, known, problems)
+    problems.check()
     return CheckpointSpec(
         scales=MappingProxyType(quantised.scales),
         companions=quantised.companions,
-        frozen=MappingProxyType(quantised.frozen),
-        family=_family(source, found, family),
+        frozen=MappingProxyType({reference_key(key, known): how for key, how in quantised.frozen.items()}),
+        family=None if known is None else known.name,
         tensors=source.tensors,
-        keys=MappingProxyType({name: (Place(name),) for name in source.tensors}),
+        keys=MappingProxyType(keys),
         metadata=source.metadata,
         folder=getattr(source, "folder", None),
     )
@@ -55,17 +61,17 @@ def read_checkpoint(source: TensorSource, spec: CheckpointSpec | None = None) ->
     return Checkpoint(read_checkpoint_spec(source) if spec is None else spec, source)
 
 
-def _family(source: TensorSource, found: Recognised, wanted: str | None) -> str | None:
+def _family(source: TensorSource, found: Recognised, wanted: str | None) -> Family | None:
     """What the recipe says, unless the keys are more those of another family."""
     if wanted is None:
         if found.family is None and found.candidates:
             raise ambiguous(source, found, "its keys")
-        return found.family
+        return None if found.family is None else family_named(found.family)
     given = family_named(wanted)
     other = next((family_named(name) for name in found.candidates), None)
     if _known(source, given) < (1 if other is None else _known(source, other)):
         raise contradicted(source, given, other, "its keys")
-    return given.name
+    return given
 
 
 def _known(source: TensorSource, known: Family) -> int:

@@ -72,16 +72,18 @@ class Expansion:
         return self._names[side]
 
     def stems(self, side: str) -> tuple[str, ...]:
-        """Each module's name on a side, without the ``.weight`` of a key."""
-        names = self.names(side)
-        return tuple(map(_stem, names, self.leaves)) if side == "key" else names
+        """Each module's name on a side, without a tensor's ``.weight`` or a norm's ``.scale``."""
+        return tuple(map(_stem, self.names(side), self.leaves))
 
     def tensors(self, side: str) -> tuple[str, ...]:
         """Each module's tensor on a side: ``.weight`` behind the module's name."""
+        names = self.names(side)
         if side == "key":
-            return self.names(side)
-        pairs = zip(self.names(side), self.leaves, strict=True)
-        return tuple(name if leaf.kind == "parameter" else f"{name}.weight" for name, leaf in pairs)
+            return names
+        return tuple(
+            name if leaf.kind == "parameter" or _is_scale(name, leaf) else f"{name}.weight"
+            for name, leaf in zip(names, self.leaves, strict=True)
+        )
 
     def on(self, side: str) -> tuple[bool, ...]:
         """Whether each module is on a side: ``only`` keeps some off, an own name there brings them back."""
@@ -183,9 +185,13 @@ def _leaf(row: Row, kind: str, values: Mapping[str, int], only: str | None) -> L
     return Leaf(kind, row.rows, row.transpose, (out, columns), only, frozenset(row.names))
 
 
-def _stem(key: str, leaf: Leaf) -> str:
-    suffix = ".scale" if leaf.kind == "norm" and key.endswith(".scale") else ".weight"
-    return key.removesuffix(suffix)
+def _stem(name: str, leaf: Leaf) -> str:
+    return name.removesuffix(".scale" if _is_scale(name, leaf) else ".weight")
+
+
+def _is_scale(name: str, leaf: Leaf) -> bool:
+    """Whether a norm calls its weight ``scale``."""
+    return leaf.kind == "norm" and name.endswith(".scale")
 
 
 def _bindings(row: Row, outer: Mapping[str, int]) -> Iterator[Mapping[str, int]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from operator import eq
 from types import MappingProxyType
 
 from lorapipe.architectures.expansion import Features
 from lorapipe.architectures.index import Index, Module, Stored
 from lorapipe.architectures.table import Naming, Table
-from lorapipe.architectures.target import Target
+from lorapipe.architectures.target import Part, Target
 from lorapipe.errors import RecipeError
 
 __all__ = ["Family", "build_family"]
@@ -41,6 +43,11 @@ class Family:
     def group(self, component: str) -> str:
         """What a recipe calls the component: ``te1`` and ``te2`` are both ``te``."""
         return self._table.components[component].group
+
+    @property
+    def modelspec(self) -> Mapping[str, str]:
+        """What a LoRA's metadata say of the model by the ModelSpec standard: ``architecture``, ..."""
+        return self._table.modelspec
 
     @property
     def tensors(self) -> Mapping[str, Features]:
@@ -131,6 +138,10 @@ class Family:
         """The tensor that a checkpoint calls ``key``, with its published size; see :meth:`place`."""
         return self._index.place(key)
 
+    def places(self) -> set[tuple[str, tuple[Part, ...]]]:
+        """Key and parts of every module."""
+        return {module.place for name in self.components for module in self._index.modules(name)}
+
     def module(self, stem: str) -> Module | None:
         """What :meth:`lookup` finds, before it is made a target."""
         return self._find(stem)
@@ -171,6 +182,14 @@ class Family:
     def check(self) -> None:
         """Read the whole table, for tests of it: see :meth:`Index.check <.index.Index.check>`."""
         self._index.check()
+
+    def spellings(self) -> Iterator[tuple[str, ...]]:
+        """All names of each naming, those that are only understood included; for tests of a table."""
+        return (self._index.names(partial(eq, naming)) for _, naming in self._namings())
+
+    def layouts(self) -> Iterator[tuple[str, ...]]:
+        """All keys of each layout, biases left out; for tests of a table."""
+        return self._index.layouts()
 
     def _find(self, stem: str) -> Module | None:
         found = self._index.find(stem)

@@ -150,6 +150,11 @@ class Index:
                 return Stored(beside, naming, bias=True)
         return None
 
+    def layouts(self) -> Iterator[tuple[str, ...]]:
+        """Every key of each component in each layout, biases left out."""
+        for number, (_, naming) in enumerate(self._layouts):
+            yield tuple(naming.prefix + name for name in self._tensors(number))
+
     def check(self) -> None:
         """Read every naming and layout.
 

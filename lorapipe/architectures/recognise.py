@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from lorapipe.architectures.catalogue import family, heads
 from lorapipe.architectures.expansion import Features
 from lorapipe.architectures.family import Family
-from lorapipe.architectures.index import Stored
+from lorapipe.architectures.index import Module, Stored
 
 __all__ = ["Recognised", "nearest", "other_families", "recognise_adapter", "recognise_checkpoint"]
 
@@ -28,6 +28,8 @@ _STRAY = 0.1
 
 # The beginning of a name, by which a table says whether the name may be its family's.
 _NUMBER = re.compile(r"[._]\d+(?:[._]|$)")
+# The number of a block, not of a layer: more than the tensor's name follows.
+_INDEX = re.compile(r"\.\d+(?=\.\w+\.)")
 
 _Pairs = list[tuple[Features, tuple[int, ...]]]
 
@@ -55,21 +57,21 @@ def recognise_adapter(
     features, without a kernel); ``metadata`` is the file's own. A family is a candidate
     when it knows three quarters of all names and, but for a few, half of each component's;
     those that know most are kept, then those whose sizes fit, then those that the metadata
-    names.
+    names, then those of whose blocks none is left out.
     """
     names = tuple(stems)
-    found: dict[Family, int] = {}
+    found: dict[Family, list[Module]] = {}
     for name, most in _likely(names):
-        if most < max(_KNOWN * len(names), *found.values(), 1.0):
+        if most < max(_KNOWN * len(names), 1, *map(len, found.values())):
             break
         known = family(name)
-        resolved = sum(known.module(stem) is not None for stem in names)
-        if resolved and resolved >= _KNOWN * len(names) and _fits_components(known, names):
-            found[known] = resolved
+        modules = [module for stem in names if (module := known.module(stem)) is not None]
+        if modules and len(modules) >= _KNOWN * len(names) and _fits_components(known, names):
+            found[known] = modules
 
     def sizes(known: Family) -> _Pairs:
-        modules = ((known.module(stem), size) for stem, size in widths.items())
-        return [(module.leaf.features, size) for module, size in modules if module is not None]
+        pairs = ((known.module(stem), size) for stem, size in widths.items())
+        return [(module.leaf.features, size) for module, size in pairs if module is not None]
 
     return _settle(found, sizes, metadata)
 
@@ -94,7 +96,7 @@ def recognise_checkpoint(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     def sizes(known: Family) -> _Pairs:
         return [(tensor.features, shapes[key]) for key, tensor in found[known].items()]
 
-    return _settle({known: len(placed) for known, placed in found.items()}, sizes, {})
+    return _settle({known: [t.module for t in placed.values()] for known, placed in found.items()}, sizes, {})
 
 
 def _likely(names: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -160,16 +162,19 @@ def _words(name: str) -> list[str]:
 
 
 def _settle(
-    found: Mapping[Family, int],
+    found: Mapping[Family, list[Module]],
     sizes: Callable[[Family], _Pairs],
     metadata: Mapping[str, str],
 ) -> Recognised:
-    """From the candidates by name to one family, where sizes or metadata tell."""
-    left = [known for known, count in found.items() if count == max(found.values())]
+    """From the candidates by name to one family, where sizes, metadata or the number of blocks tell."""
+    most = max(map(len, found.values()), default=0)
+    left = [known for known, modules in found.items() if len(modules) == most]
     if len(left) > 1:
         left = _by_size(left, sizes)
     if len(left) > 1:
         left = _by_metadata(left, metadata)
+    if len(left) > 1:
+        left = [known for known in left if _is_complete(known, found[known])] or left
     names = tuple(sorted(known.name for known in left))
     return Recognised(names[0] if len(names) == 1 else None, names)
 
@@ -206,3 +211,19 @@ def _by_metadata(left: list[Family], metadata: Mapping[str, str]) -> list[Family
         if named:
             return named
     return left
+
+
+def _is_complete(known: Family, modules: list[Module]) -> bool:
+    """Whether the file has a module of every block of the model, if of one.
+
+    Who trains q trains it in all blocks: 19 of HunyuanVideo's 20 would be an odd choice, and
+    are all of FLUX.1's.
+    """
+    found = Counter(_pattern(place) for place in {module.place for module in modules})
+    every = Counter(map(_pattern, known.places()))
+    return all(count == every[pattern] for pattern, count in found.items())
+
+
+def _pattern(place: tuple[str, object]) -> tuple[str, object]:
+    key, parts = place
+    return _INDEX.sub(".#", key), parts

@@ -124,7 +124,10 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """A whole table. ``sides`` maps each further side to the one that it falls back to."""
+    """A whole table. ``sides`` maps each further side to the one that it falls back to.
+
+    ``modelspec`` is what trainers write of a LoRA under these keys of the ModelSpec standard.
+    """
 
     head: Head
     components: Mapping[str, Component]
@@ -132,6 +135,7 @@ class Table:
     sides: Mapping[str, str]
     positions: Mapping[str, tuple[str, Walk]]
     metadata: Mapping[str, tuple[str, ...]]
+    modelspec: Mapping[str, str] = field(default_factory=dict)
 
 
 def bad_table(name: str, problem: str) -> LorapipeError:
@@ -189,6 +193,7 @@ def _table(name: str, raw: Mapping[str, Any], included: list[dict[str, Any]]) ->
         sides=sides,
         positions={m: (p["component"], walks[p["walk"]]) for m, p in raw.get("positions", {}).items()},
         metadata={key: tuple(patterns) for key, patterns in raw.get("metadata", {}).items()},
+        modelspec=raw.get("modelspec", {}),
     )
 
 
@@ -235,7 +240,7 @@ def _row(**fields: Any) -> Row:
         raise ValueError(f"row {row.path!r} needs one of kind, part, modules")
     if row.kind is not None and row.kind not in _KINDS:
         raise ValueError(f"row {row.path!r} has the unknown kind {row.kind!r}")
-    if row.only not in (None, "path", "key"):
+    if row.only not in (None, "path", "key", "names"):
         raise ValueError(f"row {row.path!r} is on the unknown side {row.only!r} only")
     return row
 

@@ -128,7 +128,7 @@ def test_what_the_model_does_not_have_is_not_placed(key: str) -> None:
 
 def test_attention_of_the_first_blocks_may_be_another_models() -> None:
     """FLUX's transformer has these names, and 3072 features; what else a file has, or says, decides."""
-    names = [f"transformer.transformer_blocks.{n}.attn.{leaf}" for n in range(19) for leaf in ATTENTION]
+    names = [f"transformer.transformer_blocks.{n}.attn.{leaf}" for n in range(18) for leaf in ATTENTION]
     widths = dict.fromkeys(names, (3072, 3072))
     assert "qwen-image" in recognise_adapter(names, widths, {}).candidates
     assert recognise_adapter(names, widths, {"ss_base_model_version": "qwen_image_edit"}) == QWEN

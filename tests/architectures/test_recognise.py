@@ -48,8 +48,13 @@ def test_sd2_is_known_by_the_layers_that_sd1_has_not() -> None:
 
 
 def test_sd1_and_sd2_share_their_names() -> None:
-    assert by_name(stems_of("sd1")) == SD12
     assert by_name(stems_of("sd1", component="unet")) == SD12
+    assert by_name([stem for stem in stems_of("sd1") if "layers_11_" not in stem]) == SD12
+
+
+def test_all_layers_of_sd1s_text_encoder_are_sd1s() -> None:
+    assert by_name(stems_of("sd1", component="te")) == only("sd1")
+    assert by_name(stems_of("sd1")) == only("sd1")
 
 
 @settings(max_examples=25, deadline=None)
@@ -67,7 +72,8 @@ def test_true_sizes_find_the_family_of_any_subset_with_a_text_width(data: st.Dat
     known = family(data.draw(st.sampled_from(["sd1", "sd2", "sdxl"])))
     target = known.lookup("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v")
     assert target is not None
-    subset = data.draw(st.sets(st.sampled_from(known.targets()), max_size=20)) | {target}
+    named = [t for t in known.targets() if known.spell(t, "diffusers") is not None]
+    subset = data.draw(st.sets(st.sampled_from(named), max_size=20)) | {target}
     widths = {known.spell(t, "diffusers") or "": sizes(known.features(t)) for t in subset}
     assert recognise_adapter(widths, widths, {}) == only(known.name)
 
@@ -151,7 +157,7 @@ def test_sizes_count_for_more_than_metadata() -> None:
 
 
 def test_a_name_that_three_families_share_is_settled_by_its_metadata() -> None:
-    stem = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    stem = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     assert by_name([stem]).candidates == ("sd1", "sd2", "sdxl")
     assert recognise_adapter(
         [stem], {}, {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
@@ -168,13 +174,62 @@ def test_a_few_stray_names_do_not_hide_the_family() -> None:
     assert by_name([*stems_of("sdxl")[:97], "lora_unet_nothing", "x", "lora_te1_"]) == only("sdxl")
 
 
-def test_a_family_that_shares_only_its_text_encoders_is_not_recognised_as_sdxl() -> None:
+WITH_CLIP_L = {"flux1", "sd3", "sd35-large", "sdxl"}
+
+
+def test_a_text_encoder_that_families_share_does_not_tell_them_apart() -> None:
     encoders = stems_of("sdxl", component="te1")
-    flux = [f"lora_unet_double_blocks_{n}_img_attn_qkv" for n in range(19)]
-    assert by_name(encoders) == only("sdxl")
-    assert by_name([*encoders, *flux]) == Recognised(None, ())
-    dit = [f"transformer.transformer_blocks.{n}.attn.to_q" for n in range(38)]
+    assert set(by_name(encoders).candidates) == WITH_CLIP_L
+    clip_g = stems_of("sdxl", component="te2")
+    assert set(by_name([*encoders, *clip_g]).candidates) == WITH_CLIP_L - {"flux1"}
+    metadata = {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
+    assert recognise_adapter(encoders, {}, metadata) == only("sdxl")
+
+
+def test_the_model_beside_a_shared_text_encoder_tells() -> None:
+    encoders = stems_of("sdxl", component="te1")
+    assert by_name([*encoders, *stems_of("flux1", component="dit")]) == only("flux1")
+    assert by_name([*encoders, *stems_of("sdxl", component="unet")[:40]]) == only("sdxl")
+    foreign = [f"lora_unet_strange_blocks_{n}_attn_qkv" for n in range(19)]
+    assert by_name([*encoders, *foreign]) == Recognised(None, ())
+    dit = [f"transformer.strange_blocks.{n}.attn.to_q" for n in range(38)]
     assert by_name([*stems_of("sdxl", "diffusers", "te1"), *dit]) == Recognised(None, ())
+
+
+def test_chroma_and_flux_are_told_apart_by_what_only_one_of_them_has() -> None:
+    shared = [f"lora_unet_double_blocks_{n}_img_mlp_0" for n in range(18)]
+    assert by_name(shared) == Recognised(None, ("chroma", "flux1"))
+    assert by_name([*shared, "lora_unet_double_blocks_0_img_mod_lin"]) == only("flux1")
+    guided = "lora_unet_distilled_guidance_layer_layers_0_in_layer"
+    assert by_name([*shared, guided]) == only("chroma")
+    for metadata, name in (
+        ({"ss_base_model_version": "flux1"}, "flux1"),
+        ({"ss_base_model_version": "chroma"}, "chroma"),
+        ({"modelspec.architecture": "Flux.1-dev/lora"}, "flux1"),
+        ({"modelspec.architecture": "chroma/lora"}, "chroma"),
+        ({"base_model": "lodestones/Chroma1-HD"}, "chroma"),
+    ):
+        assert recognise_adapter(shared, {}, metadata) == only(name)
+
+
+def test_all_blocks_of_the_shallower_model_are_that_models() -> None:
+    """HunyuanVideo calls its attention as FLUX.1 does, is as wide, and a block deeper."""
+    blocks = [f"lora_unet_double_blocks_{n}_img_attn_qkv" for n in range(20)]
+    assert by_name(blocks) == only("hunyuan-video")
+    assert by_name(blocks[:19]) == Recognised(None, ("chroma", "flux1"))
+    assert by_name(blocks[:18]) == Recognised(None, ("chroma", "flux1", "hunyuan-video"))
+    named = {"ss_base_model_version": "hunyuan_video"}
+    assert recognise_adapter(blocks[:19], {}, named) == only("hunyuan-video")
+
+
+def test_the_two_sizes_of_sd3_are_told_apart_by_their_widths() -> None:
+    stem = "transformer.transformer_blocks.0.attn.to_q"
+    for width, name in ((1536, "sd3"), (2432, "sd35-large")):
+        assert recognise_adapter([stem], {stem: (width, width)}, {}) == only(name)
+    deep = "lora_unet_joint_blocks_30_x_block_attn_qkv"
+    assert by_name([deep]) == only("sd35-large")
+    second = "lora_unet_joint_blocks_3_x_block_attn2_qkv"
+    assert by_name([second]) == only("sd3")
 
 
 def layout(known: Family, divisor: int = 1) -> dict[str, tuple[int, ...]]:
@@ -228,11 +283,11 @@ def test_norms_say_nothing_about_a_checkpoint() -> None:
 
 def test_a_checkpoint_of_nothing_known_has_no_candidates() -> None:
     assert recognise_checkpoint({}) == Recognised(None, ())
-    assert recognise_checkpoint({"double_blocks.0.img_attn.qkv.weight": (9, 3)}) == Recognised(None, ())
+    assert recognise_checkpoint({"strange_blocks.0.img_attn.qkv.weight": (9, 3)}) == Recognised(None, ())
 
 
 def test_other_families_counts_the_names_that_each_knows_most_first() -> None:
-    stems = [*stems_of("sd1", component="te")[:3], *stems_of("sdxl", component="te1")[:5], "x"]
+    stems = [*stems_of("sd1", component="te")[:3], *stems_of("sdxl")[:5], "x"]
     assert list(other_families(stems).items()) == [("sdxl", 5), ("sd1", 3), ("sd2", 3)]
     assert other_families(["x"]) == {}
 

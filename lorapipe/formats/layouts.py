@@ -23,7 +23,16 @@ from lorapipe.weights.cuts import NOWHERE
 from lorapipe.weights.filed import ALPHA, DOWN, KOHYA, UP, Words
 from lorapipe.weights.specs import Form, Spelling, TensorSpec
 
-__all__ = ["KEEP", "LAYOUTS", "PEFT_PREFIX", "Layout", "kept_words", "respelled"]
+__all__ = [
+    "EMBEDDED_DOWN",
+    "EMBEDDED_UP",
+    "KEEP",
+    "LAYOUTS",
+    "PEFT_PREFIX",
+    "Layout",
+    "kept_words",
+    "respelled",
+]
 
 KEEP = "keep"
 
@@ -80,9 +89,12 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 )
 """The layouts by name, but for ``keep``."""
 
+EMBEDDED_UP, EMBEDDED_DOWN = embedding.FORM.roles
+"""PEFT's names for the factors of an embedding's LoRA."""
+
 _PAIRS = MappingProxyType(
     dict(zip((UP, *lora.FORM.roles[UP]), (DOWN, *lora.FORM.roles[DOWN]), strict=True))
-    | {embedding.B: embedding.A}
+    | {EMBEDDED_UP: EMBEDDED_DOWN}
 )
 """What stands for ``down`` in a file, by what stands for ``up``."""
 

@@ -11,8 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lorapipe.architectures import Family, family
-from lorapipe.formats.forms import embedding
-from lorapipe.formats.layouts import KEEP, LAYOUTS, PEFT_PREFIX, Layout, kept_words, respelled
+from lorapipe.formats.layouts import (
+    EMBEDDED_DOWN,
+    EMBEDDED_UP,
+    KEEP,
+    LAYOUTS,
+    PEFT_PREFIX,
+    Layout,
+    kept_words,
+    respelled,
+)
 from lorapipe.formats.naming import Group, Name, groups, names_on, naming_of, own_names
 from lorapipe.formats.refusals import Refusals
 from lorapipe.weights.filed import DOWN, UP, FileModule, Part, Words, below, cut_form
@@ -171,7 +179,7 @@ def _module(task: _Task, group: Group, name: Name) -> FileModule | None:
     if not sources:
         return None
     first = group[sources[0]]
-    embedded = first.spelling.up == embedding.B
+    embedded = first.spelling.up == EMBEDDED_UP
     transposed = first.spelling.transposed if embedded else name.transposed
     shape = (sum(part.height for part in parts), *first.shape[1:])
     if name.kind == "conv1x1" and task.layout is LAYOUTS["kohya"] and len(shape) == 2:
@@ -197,8 +205,8 @@ def _module(task: _Task, group: Group, name: Name) -> FileModule | None:
 def _words(task: _Task, up: str, stem: str) -> Words:
     if task.layout is None:
         return kept_words(Spelling(stem, up=up))
-    if up == embedding.B:
-        return replace(task.layout.words, suffixes={UP: embedding.B, DOWN: embedding.A})
+    if up == EMBEDDED_UP:
+        return replace(task.layout.words, suffixes={UP: EMBEDDED_UP, DOWN: EMBEDDED_DOWN})
     return task.layout.words
 
 

@@ -8,13 +8,16 @@ from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
-from lorapipe.errors import RecipeError
+from lorapipe.errors import BuildError, RecipeError
+from lorapipe.formats.adapter_writer import PEFT, Wanted, adapter_file, adapter_file_spec
 from lorapipe.formats.files import names_folder, writer_for
 from lorapipe.formats.folder_writer import SHARD_SIZE, FolderSource, folder_spec, write_folder
+from lorapipe.formats.layouts import KEEP
+from lorapipe.formats.peft_settings import HEADER
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
-from lorapipe.weights.metadata import checkpoint_metadata, network_metadata
-from lorapipe.weights.output import saved_checkpoint_specs, saved_specs
+from lorapipe.weights.metadata import kept_metadata
+from lorapipe.weights.output import saved_checkpoint_specs
 from lorapipe.weights.ranks import size_in_bytes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from lorapipe.formats.output import TensorData
     from lorapipe.weights.adapter import Adapter
     from lorapipe.weights.checkpoint import Checkpoint
-    from lorapipe.weights.each import Each
 
 __all__ = ["KIND", "SavedFile"]
 
@@ -45,11 +47,13 @@ class SavedFile:
 
 
 def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
-    spec, dtype = inputs.one("save"), _DTYPES[str(params["dtype"])]
+    spec = inputs.one("save")
+    if isinstance(spec, FileSpec):
+        message = "'save' takes a LoRA or a checkpoint, its input is a file"
+        raise RecipeError("wrong-type", message, option="save")
     _check_target(spec, params)
-    if _in_folder(params) and isinstance(spec, CheckpointSpec):
-        return _folder_spec(spec, dtype, params)
-    if params.get("metadata") and not writer_for(inputs.files["to"]).metadata:
+    holds_metadata = _in_folder(params) or writer_for(inputs.files["to"]).metadata
+    if params.get("metadata") and not holds_metadata:
         raise RecipeError(
             "metadata-not-kept",
             f"a {inputs.files['to'].suffix} file holds no metadata",
@@ -57,10 +61,17 @@ def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
             option="metadata",
         )
     if isinstance(spec, AdapterSpec):
-        return FileSpec(writer_for(inputs.files["to"]).order(saved_specs(spec, dtype)), spec.bounded)
-    if isinstance(spec, CheckpointSpec):
-        return FileSpec(saved_checkpoint_specs(spec, dtype))
-    raise RecipeError("wrong-type", "'save' takes a LoRA or a checkpoint, its input is a file", option="save")
+        return adapter_file_spec(spec, _wanted(params))
+    dtype = _DTYPES[str(params["dtype"])]
+    return (
+        _folder_spec(spec, dtype, params)
+        if _in_folder(params)
+        else FileSpec(saved_checkpoint_specs(spec, dtype))
+    )
+
+
+def _wanted(params: Params) -> Wanted:
+    return Wanted(str(params["layout"]), _DTYPES[str(params["dtype"])], bool(params["dense"]))
 
 
 def _in_folder(params: Params) -> bool:
@@ -78,8 +89,12 @@ def _check_target(spec: Spec, params: Params) -> None:
     if "shard-size" in params and not folder:
         message, hint = "'shard-size' is for folders, 'to' is a file", "end 'to' in a slash to write a folder"
         raise RecipeError("shards-need-a-folder", message, hint=hint, option="shard-size")
-    if folder and isinstance(spec, AdapterSpec):
-        raise RecipeError("lora-is-a-file", "a LoRA is written as a file", hint="name one", option="to")
+    if isinstance(spec, AdapterSpec):
+        _check_lora_target(folder, params)
+    elif params["layout"] != KEEP or params["dense"]:
+        option = "layout" if params["layout"] != KEEP else "dense"
+        message = f"'{option}' is for LoRAs: a checkpoint is written with the names that it has"
+        raise RecipeError("checkpoint-keeps-layout", message, hint=f"leave '{option}' out", option=option)
     components = isinstance(spec, CheckpointSpec) and spec.folder is not None and "" not in spec.folder.stems
     if components and not folder:
         raise RecipeError(
@@ -88,6 +103,16 @@ def _check_target(spec: Spec, params: Params) -> None:
             hint="end 'to' in a slash; as one file it would need other names, which its programs do not read",
             option="to",
         )
+
+
+def _check_lora_target(folder: bool, params: Params) -> None:
+    peft = params["layout"] == PEFT
+    if folder and not peft:
+        hint = "name one, or say `layout: peft`, which is a folder"
+        raise RecipeError("lora-is-a-file", "a LoRA is written as a file", hint=hint, option="to")
+    if peft and not folder:
+        hint = "end 'to' in a slash"
+        raise RecipeError("peft-is-a-folder", "PEFT's layout is a folder", hint=hint, option="to")
 
 
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
@@ -108,58 +133,71 @@ def _slab_bytes(read: TensorSpec, written: TensorSpec) -> int:
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
     from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.saving import alphas
 
     value: Adapter | Checkpoint = inputs.one("save")
-    if not isinstance(value, Adapter) and _in_folder(params):
+    if isinstance(value, Adapter):
+        return _written_adapter(value, inputs, params, context)
+    if _in_folder(params):
         return _written_folder(value, params, context)
     dtype, writer = _DTYPES[str(params["dtype"])], writer_for(inputs.files["to"])
     zeros: list[int] = []
-    if isinstance(value, Adapter):
-        specs = writer.order(saved_specs(value.spec, dtype))
-        metadata = network_metadata(value.spec, alphas(value))
-        data = _adapter_data(value, dtype, list(specs), context.each, zeros.append)
-    else:
-        specs = saved_checkpoint_specs(value.spec, dtype)
-        metadata = checkpoint_metadata(value.spec)
-        data = _checkpoint_data(value, dtype, context, zeros.append)
-    given = cast("dict[str, str]", params.get("metadata") or {})
+    specs = saved_checkpoint_specs(value.spec, dtype)
+    data = _checkpoint_data(value, dtype, context, zeros.append)
     assert context.output is not None
-    told = {**metadata, **context.provenance, **given}
+    told = {**kept_metadata(value.spec), **context.provenance, **_given(params)}
     written = writer.write(context.output, specs, data, told, context.wrote)
     context.note("underflow", sum(zeros))
     return SavedFile(FileSpec(specs), written.sha256, written.size)
+
+
+def _given(params: Params) -> dict[str, str]:
+    return cast("dict[str, str]", params.get("metadata") or {})
+
+
+def _written_adapter(adapter: Adapter, inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
+    """The LoRA's file or folder: looked at once for what its header says of its data, then written."""
+    file = adapter_file(adapter, _wanted(params), context.each)
+    zeros: list[int] = []
+    told = {**file.metadata, **context.provenance, **_given(params)}
+    if _in_folder(params):
+        told = {**file.hashes(told), **told}
+        assert context.create is not None
+        besides = FolderSource(file.texts)
+        folder = write_folder(
+            context.create, file.spec, file.data(zeros.append), told, besides, context.wrote
+        )
+        context.note("underflow", sum(zeros))
+        return SavedFile(file.spec, folder.sha256, folder.size, folder.files)
+    writer = writer_for(inputs.files["to"])
+    if writer.metadata:
+        told = {**file.hashes(told), **told}
+    elif HEADER in told:
+        raise _alphas_lost(inputs.files["to"].suffix)
+    assert context.output is not None
+    written = writer.write(context.output, file.spec.tensors, file.data(zeros.append), told, context.wrote)
+    context.note("underflow", sum(zeros))
+    return SavedFile(file.spec, written.sha256, written.size)
+
+
+def _alphas_lost(suffix: str) -> BuildError:
+    return BuildError(
+        "metadata-not-kept",
+        f"a {suffix} file holds no metadata, where diffusers' names have their alphas",
+        hint="save as .safetensors, or with another layout",
+    )
 
 
 def _written_folder(checkpoint: Checkpoint, params: Params, context: Context) -> SavedFile:
     """The checkpoint's folder, file after file."""
     dtype, zeros = _DTYPES[str(params["dtype"])], list[int]()
     spec = _folder_spec(checkpoint.spec, dtype, params)
-    given = cast("dict[str, str]", params.get("metadata") or {})
-    told = {**checkpoint_metadata(checkpoint.spec), **context.provenance, **given}
+    told = {**kept_metadata(checkpoint.spec), **context.provenance, **_given(params)}
     data = _checkpoint_data(checkpoint, dtype, context, zeros.append)
     besides = FolderSource.of(spec, checkpoint.spec.folder)
     assert context.create is not None
     written = write_folder(context.create, spec, data, told, besides, context.wrote)
     context.note("underflow", sum(zeros))
     return SavedFile(spec, written.sha256, written.size, written.files)
-
-
-def _adapter_data(
-    adapter: Adapter, dtype: str | None, names: list[str], each: Each, underflow: Callable[[int], None]
-) -> TensorData:
-    """The adapter's tensors in file order, made module by module by the workers."""
-    from lorapipe.weights.saving import saved_tensors
-    from lorapipe.weights.tensors import to_bytes
-
-    tensors = {tensor.name: tensor for tensor in saved_tensors(adapter, dtype)}
-
-    def make(name: str) -> tuple[str, tuple[memoryview]]:
-        rounded = tensors[name].make()
-        underflow(rounded.underflowed)
-        return name, (to_bytes(rounded.tensor),)
-
-    return each(make, names)
 
 
 def _checkpoint_data(

@@ -21,11 +21,11 @@ from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.borders import inside
 from lorapipe.weights.filed import own_names
 from lorapipe.weights.output import module_specs, saved_dtype
-from lorapipe.weights.settled import Settled, alpha_of, settle
-from lorapipe.weights.specs import ModuleId, TensorSpec
+from lorapipe.weights.settled import Settled, settle
+from lorapipe.weights.specs import TensorSpec
 from lorapipe.weights.tensors import TORCH_DTYPES, Rounded, round_to
 
-__all__ = ["SavedTensor", "alphas", "made", "saved_tensors"]
+__all__ = ["SavedTensor", "made", "saved_tensors"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,26 +68,10 @@ def saved_tensors(
         yield SavedTensor(name, target, name, partial(_cast, extra))
 
 
-def alphas(adapter: Adapter) -> dict[ModuleId, float]:
-    """Each module's alpha as :func:`~.settled.alpha_of` has it, the module named in errors."""
-    found: dict[ModuleId, float] = {}
-    for module in adapter.modules:
-        with inside(module):
-            found[module] = alpha_of(adapter.delta(module))
-    return found
-
-
 def made(tensors: Sequence[SavedTensor]) -> list[Rounded]:
-    """The tensors, neighbours of one module from one reading."""
-    found: list[Rounded] = []
-    start = 0
-    while start < len(tensors):
-        source = tensors[start].source
-        stop = next((n for n in range(start, len(tensors)) if tensors[n].source != source), len(tensors))
-        together = source({tensor.role: tensor.spec for tensor in tensors[start:stop]})
-        found.extend(together[tensor.role] for tensor in tensors[start:stop])
-        start = stop
-    return found
+    """Tensors of one module, from one reading of it."""
+    together = tensors[0].source({tensor.role: tensor.spec for tensor in tensors})
+    return [together[tensor.role] for tensor in tensors]
 
 
 def _cast(extra: Tensor, specs: Mapping[str, TensorSpec]) -> dict[str, Rounded]:

@@ -29,6 +29,7 @@ def test_defaults_of_the_schema_are_filled_in_and_what_has_none_is_absent() -> N
         "dtype": "keep",
         "provenance": "full",
         "layout": "keep",
+        "dense": False,
     }
     assert step_of("{load: f}").params == {"load": "f"}
 

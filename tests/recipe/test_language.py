@@ -37,8 +37,8 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
         "save": (
             {"save": step},
             {"to": FileUse.OUTPUT},
-            ("to", "dtype", "shard-size", "metadata", "provenance", "layout"),
-            {"dtype": "keep", "provenance": "full", "layout": "keep"},
+            ("to", "dtype", "shard-size", "metadata", "provenance", "layout", "dense"),
+            {"dtype": "keep", "provenance": "full", "layout": "keep", "dense": False},
             ("save", "to"),
         ),
     }

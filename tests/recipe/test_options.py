@@ -117,7 +117,7 @@ def test_all_errors_of_a_step_come_in_one_pass() -> None:
         "r.yaml:5:34: error: 'dtype' takes keep, fp32, fp16, bf16, fp8_e4m3 or fp8_e5m2, or $(name), not 'x'",
         "r.yaml:5:51: error: 'k' takes text, not 1 - quote it: '1'",
         "r.yaml:5:67: error: 'provenance' takes full, minimal or none, or $(name), not 4 - quote it: '4'",
-        "r.yaml:5:70: error: save has no option 'other' - it takes save, to, dtype, shard-size, metadata, provenance, layout, description",
+        "r.yaml:5:70: error: save has no option 'other' - it takes save, to, dtype, shard-size, metadata, provenance, layout, dense, description",
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.combine import concat
 from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.saving import alpha_of, alphas, saved_tensors
+from lorapipe.weights.saving import made, saved_tensors
 from lorapipe.weights.shuffle import shuffle
 from lorapipe.weights.structures import LowRank
 
@@ -51,13 +51,6 @@ def test_a_lora_saved_as_it_came_has_its_own_bytes_and_alpha() -> None:
     assert torch.equal(saved.up, value.terms[0].structure.up)
     assert torch.equal(saved.down, value.terms[0].structure.down)
     assert saved.alpha == 4.0
-
-
-@pytest.mark.parametrize("alpha", [1.0, 3.0, 0.1, 1 / 3, 301.0])
-@pytest.mark.parametrize("rank", [3, 7, 12])
-def test_every_alpha_comes_back_as_its_float32(alpha: float, rank: int) -> None:
-    single = float(np.float32(alpha))
-    assert alpha_of(delta((12, 10), (single / rank, rank))) == single
 
 
 def test_unequal_magnitudes_share_their_root_and_alpha_is_the_rank() -> None:
@@ -182,19 +175,16 @@ def test_nan_in_a_copied_factor_is_an_error(dtype: str) -> None:
     assert str(caught.value) == "error: attn.to_q.weight: NaN or Inf in what is computed"
 
 
-@pytest.mark.parametrize("coefficient", [0.0, 1e-50, 1e39, 1e300])
-def test_alpha_must_be_a_positive_float32(coefficient: float) -> None:
-    with pytest.raises(BuildError, match="no positive fp32 number") as caught:
-        alphas(adapter_of({LINEAR: delta((4, 4), (coefficient, 2))}))
-    assert (caught.value.code, caught.value.module) == ("alpha-out-of-range", "attn.to_q.weight")
-
-
-def test_alphas_are_those_of_the_file() -> None:
-    value = concat([("a", 0.7, adapter(8, 0.5)), ("b", -0.4, adapter(3, seed=9, shapes={LINEAR: (12, 10)}))])
-    tensors = file_of(value)
-    assert alphas(value) == {m: float(tensors[stem(m) + ".alpha"]) for m in SHAPES}
-    assert alphas(value)[LINEAR] == 11.0
-    assert alphas(value)[CONV] == pytest.approx(0.7 * 4, rel=1e-7)
+def test_a_modules_tensors_are_made_from_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded: list[Delta] = []
+    original = Delta.folded
+    monkeypatch.setattr(Delta, "folded", lambda self, dtype: folded.append(self) or original(self, dtype))
+    tensors = list(saved_tensors(adapter()))[:3]
+    together = made(tensors)
+    assert len(folded) == 1
+    assert [torch.equal(one.tensor, t.make().tensor) for one, t in zip(together, tensors, strict=True)] == [
+        True
+    ] * 3
 
 
 def test_extras_are_written_unchanged_unless_cast() -> None:

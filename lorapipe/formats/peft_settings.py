@@ -1,0 +1,133 @@
+"""What stands beside the tensors of PEFT's names: ranks and alphas, for PEFT and for diffusers.
+
+PEFT reads them from ``adapter_config.json``, diffusers from the header's
+``lora_adapter_metadata``: the same fields, each behind its component's name. A pattern that
+begins with ``^`` is a whole path (PEFT since 0.15; diffusers writes such ones itself).
+(huggingface/peft 0.21.2 ``tuners/lora/config.py``, ``utils/other.py`` ``get_pattern_key``;
+huggingface/diffusers 0.42.1 ``loaders/lora_base.py``.)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from lorapipe.formats.layouts import PEFT_PREFIX
+from lorapipe.weights.filed import FileModule
+
+__all__ = ["CONFIG", "HEADER", "adapter_config", "adapter_metadata"]
+
+CONFIG, HEADER = "adapter_config.json", "lora_adapter_metadata"
+
+_COMPONENTS = frozenset(
+    {"unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3"}
+)
+"""What diffusers calls the models of a pipeline."""
+
+_Modules = Iterable[tuple[FileModule, float | None]]
+_Number = int | float
+
+
+def adapter_config(modules: _Modules, *, fan_in_fan_out: bool = False) -> bytes:
+    """The text of ``adapter_config.json`` for modules whose stems are PEFT's, and their alphas.
+
+    Only fields that PEFT has had since it knows DoRA (0.9). ``fan_in_fan_out`` says that
+    weights are kept ``[in, out]``.
+    """
+    found = {module.stem.removeprefix(PEFT_PREFIX): (module, alpha) for module, alpha in modules}
+    config = {
+        "auto_mapping": None,
+        "base_model_name_or_path": None,
+        "bias": "none",
+        "fan_in_fan_out": fan_in_fan_out,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_pattern": None,
+        "layers_to_transform": None,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "revision": None,
+        "task_type": None,
+        "use_rslora": False,
+        **_fields(found),
+    }
+    return _json({"use_dora": False, **config}).encode()
+
+
+def adapter_metadata(modules: _Modules) -> dict[str, str]:
+    """The header's key for diffusers; nothing where each alpha is its rank, which needs no word.
+
+    All components are in it or none: diffusers takes defaults for one that has no fields.
+    """
+    components: dict[str, dict[str, tuple[FileModule, float | None]]] = {}
+    for module, alpha in modules:
+        if not module.words.alpha:
+            component, path = _split(module.stem)
+            components.setdefault(component, {})[path] = (module, alpha)
+    if all(alpha == module.rank for found in components.values() for module, alpha in found.values()):
+        return {}
+    told = {
+        f"{component}.{field}" if component else field: value
+        for component, found in components.items()
+        for field, value in _fields(found).items()
+    }
+    return {HEADER: _json(told)}
+
+
+def _split(stem: str) -> tuple[str, str]:
+    component, _, path = stem.partition(".")
+    return (component, path) if component in _COMPONENTS else ("", stem.removeprefix(PEFT_PREFIX))
+
+
+def _fields(modules: Mapping[str, tuple[FileModule, float | None]]) -> dict[str, object]:
+    """Ranks and alphas by path: the most frequent ones, and a pattern for each that differs."""
+    ranks: dict[str, _Number] = {path: module.rank for path, (module, _) in modules.items()}
+    alphas = {
+        path: _number(float(module.rank) if alpha is None else alpha)
+        for path, (module, alpha) in modules.items()
+    }
+    fields: dict[str, object] = {
+        "alpha_pattern": _patterns(alphas),
+        "lora_alpha": _usual(alphas),
+        "r": _usual(ranks),
+        "rank_pattern": _patterns(ranks),
+        "target_modules": _targets(list(modules)),
+    }
+    dora = any(module.form is not None for module, _ in modules.values())
+    return {**fields, "use_dora": True} if dora else fields
+
+
+def _usual(values: Mapping[str, _Number]) -> _Number:
+    return Counter(values.values()).most_common(1)[0][0]
+
+
+def _patterns(values: Mapping[str, _Number]) -> dict[str, _Number]:
+    usual = _usual(values)
+    return {f"^{path}": value for path, value in values.items() if value != usual}
+
+
+def _targets(paths: Sequence[str]) -> list[str] | str:
+    """The modules that have tensors, and no others.
+
+    An entry of a list also means every longer path that ends in it; where one may be
+    meant, a regular expression says the paths exactly.
+    """
+    ends = {path[at:] for path in paths for at in _dots(path)}
+    if all("." in path for path in paths) and ends.isdisjoint(paths):
+        return list(paths)
+    return f"^(?:{'|'.join(re.escape(path) for path in paths)})$"
+
+
+def _dots(path: str) -> list[int]:
+    return [at + 1 for at, letter in enumerate(path) if letter == "."]
+
+
+def _number(value: float) -> _Number:
+    return int(value) if value.is_integer() else value
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -2,7 +2,8 @@
 
 Three sorts are known, by their names alone:
 
-* a diffusers folder: ``model_index.json``, or sub-folders with a ``config.json`` and weights each;
+* a diffusers folder: ``model_index.json``, or sub-folders (``unet``, ``text_encoder``, ...) with a
+  ``config.json`` and weights each;
 * a PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors`` (or ``.bin``);
 * any other: one set of weights, in one file or in several with an index.
 
@@ -14,6 +15,7 @@ hidden files. What is left (configs, tokenizer, licence) is, and an output folde
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,9 @@ _LARGEST = 64 << 20
 """Bytes of a file that still goes along; a tokenizer's largest has half of it."""
 _MOST_FILES = 5_000
 _DEEPEST = 6
+
+_COMPONENT = re.compile(r"(?:unet|transformer|text_encoder|vae)(?:_[0-9]+)?")
+"""Components that pipelines have and nothing else is called."""
 
 _WITHOUT_WEIGHTS = ("Tokenizer", "Processor", "Extractor", "Scheduler")
 """Parts of the names of classes that have a config and no weights."""
@@ -123,7 +128,11 @@ def survey(path: Path, variant: str | None = None) -> FolderContents:
 
 
 def _components(path: Path, names: set[str]) -> dict[str, list[WeightSet]]:
-    """The sub-folders of a diffusers folder that hold a model, with the sets of weights in each."""
+    """The sub-folders of a diffusers folder that hold a model, with the sets of weights in each.
+
+    Without ``model_index.json`` one of them must have the name of a component: a folder of models,
+    one in each sub-folder, is no pipeline.
+    """
     classes = _classes(path) if _MODEL_INDEX in names else {}
     components = {}
     for name in sorted(names):
@@ -139,6 +148,8 @@ def _components(path: Path, names: set[str]) -> dict[str, list[WeightSet]]:
             raise _error(
                 path, "component-without-weights", f"has no weights in '{name}'", "download it whole"
             )
+    if _MODEL_INDEX not in names and not any(map(_COMPONENT.fullmatch, components)):
+        return {}
     return components
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from lorapipe.errors import LorapipeError, ManyErrors, RecipeError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
 from lorapipe.steps.merge_into_checkpoint import bindings
-from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 
 from ..bench import KEYS, SHAPES, Bench
 from .kit import CONV, FILE, POINT, TEXT, Q, given, infer, load, lora, model, options, work, written
@@ -107,6 +109,39 @@ def test_the_cost_is_the_products() -> None:
     inputs = given(merge_into_checkpoint=model(), loras=lora(4, shapes={Q: (20, 20), POINT: (20, 20)}))
     cost = KIND.cost(inputs, options(NAME), infer(NAME, inputs))
     assert (cost.read, cost.written, cost.flops) == (0, 0, 2 * 2 * 20 * 20 * 4)
+
+
+def operator(name: str) -> AdapterSpec:
+    """A LoRA of one module that is a function of the weight."""
+    known = lora(shapes={Q: (20, 20)})
+    form = Form(name, additive=False, cuts=((20, 1),))
+    return replace(known, modules={Q: ModuleSpec((20, 20), 0, Spelling("x"), form)})
+
+
+def test_two_functions_of_one_weight_are_refused_with_the_steps_names() -> None:
+    with pytest.raises(RecipeError) as caught:
+        merged(("char", 1.0, operator("DoRA")), ("b", 1.0, lora()), ("style", 0.5, operator("OFT")))
+    assert (caught.value.code, caught.value.option) == ("two-operators", "loras")
+    assert caught.value.message.startswith("'char' (DoRA) and 'style' (OFT) are both functions of a weight")
+
+
+def test_of_two_functions_one_may_have_weight_0_or_a_merge_of_its_own() -> None:
+    merged(("char", 1.0, operator("DoRA")), ("style", 0.0, operator("OFT")))
+    first = merged(("char", 1.0, operator("DoRA")))
+    infer(NAME, given(merge_into_checkpoint=first, loras=operator("OFT")))
+
+
+def test_a_strength_rule_is_one_that_the_program_has() -> None:
+    one = ("char", 1.0, operator("IA3"))
+    merged(one, strength_rule="lycoris")
+    with pytest.raises(RecipeError) as caught:
+        merged(one, strength_rule="comfy")
+    assert (caught.value.code, caught.value.option) == ("no-strength-rule", "strength-rule")
+    assert caught.value.message == "'char' is IA3, which ComfyUI does not have"
+
+
+def test_a_strength_rule_says_nothing_of_loras_that_add() -> None:
+    assert merged(("a", 0.5, lora()), strength_rule="comfy") == merged(("a", 0.5, lora()))
 
 
 def test_bindings_say_which_lora_goes_where() -> None:

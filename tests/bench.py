@@ -76,6 +76,37 @@ class Bench:
         self.deltas[name] = deltas
         return path
 
+    def lycoris(self, name: str, *, seed: int = 0) -> Path:
+        """Write a LoHa, a LoKr whose kernel is not told, a full difference and a LoRA, one a module."""
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        rng = np.random.default_rng(seed)
+        shapes = {
+            TO_Q: {"hada_w1_a": (20, 2), "hada_w1_b": (2, 20), "hada_w2_a": (20, 2), "hada_w2_b": (2, 20)},
+            CONV1: {"lokr_w1": (4, 3), "lokr_w2_a": (5, 2), "lokr_w2_b": (2, 4 * 9)},
+            PROJ_IN: {"diff": (20, 20, 1, 1)},
+            TE: {"lora_up.weight": (24, 3), "lora_down.weight": (3, 16)},
+        }
+        held = {
+            stem: {role: rng.standard_normal(shape).astype("float32") for role, shape in of_module.items()}
+            for stem, of_module in shapes.items()
+        }
+        wide = {s: {role: a.astype("float64") for role, a in m.items()} for s, m in held.items()}
+        hada, lokr, lora = wide[TO_Q], wide[CONV1], wide[TE]
+        halves = [hada[f"hada_w{i}_a"] @ hada[f"hada_w{i}_b"] for i in (1, 2)]
+        self.deltas[name] = {
+            TO_Q: 0.5 / 2 * halves[0] * halves[1],
+            CONV1: 0.5 / 2 * np.kron(lokr["lokr_w1"], lokr["lokr_w2_a"] @ lokr["lokr_w2_b"]),
+            PROJ_IN: wide[PROJ_IN]["diff"].reshape(20, 20),
+            TE: 0.5 / 3 * lora["lora_up.weight"] @ lora["lora_down.weight"],
+        }
+        tensors = {f"{stem}.{role}": a for stem, of_module in held.items() for role, a in of_module.items()}
+        tensors |= {f"{stem}.alpha": np.array(0.5, "float32") for stem in (TO_Q, CONV1, TE)}
+        path = self.folder / f"{name}.safetensors"
+        save_file(tensors, path, {"ss_base_model_version": "sd_v1", "ss_v2": "False"})
+        return path
+
     def checkpoint(self, name: str = "base", *, seed: int = 99, dtype: str = "float16") -> Path:
         """Write an SD1.5 checkpoint's excerpt: the four weights, a bias, an integer tensor, a VAE tensor."""
         import torch

@@ -8,9 +8,9 @@ import pytest
 from lorapipe.errors import RecipeError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Materialise
-from lorapipe.weights.specs import AdapterSpec, ModuleId
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 
-from ..bench import SHAPES, TE, TO_Q, Bench
+from ..bench import KEYS, SHAPES, TE, TO_Q, Bench
 from .kit import FILE, POINT, TEXT, Q, deltas, given, infer, load, lora, model, options, work, written
 
 KIND = find_kind("concat")
@@ -85,3 +85,37 @@ def test_a_module_of_one_term_only_keeps_its_rank(bench: Bench) -> None:
     tensors = written(both)
     assert tensors[f"{TO_Q}.lora_down.weight"].shape[0] == 8
     assert tensors[f"{TE}.lora_down.weight"].shape[0] == 2
+
+
+def test_formats_join_with_loras_and_with_each_other(bench: Bench) -> None:
+    a, b, c = load(bench.lycoris("a")), load(bench.lycoris("b", seed=1)), load(bench.lora("c", rank=3))
+    both = work("concat", given(concat=[("a", 0.7, a), ("b", -0.4, b), ("c", 2.0, c)]))
+    base = load(bench.checkpoint(dtype="float32"))
+    merged = written(work("merge-into-checkpoint", given(merge_into_checkpoint=base, loras=both)))
+    for stem, key in KEYS.items():
+        exact = bench.weights["base"][key].reshape(SHAPES[stem][0], -1)
+        for name, weight in (("a", 0.7), ("b", -0.4), ("c", 2.0)):
+            exact = exact + weight * bench.deltas[name][stem]
+        np.testing.assert_allclose(merged[key].reshape(exact.shape), exact, rtol=1e-6, atol=1e-5)
+
+
+def test_a_sum_of_formats_is_saved_when_it_is_resized(bench: Bench) -> None:
+    a, b = load(bench.lycoris("a")), load(bench.lora("b", rank=3))
+    both = work("concat", given(concat=[("a", 0.7, a), ("b", -0.4, b)]))
+    whole = deltas(work("svd-resize", given(svd_resize=both), rank=999))
+    for stem, delta in whole.items():
+        exact = 0.7 * bench.deltas["a"][stem] - 0.4 * bench.deltas["b"][stem]
+        np.testing.assert_allclose(delta, exact, atol=1e-6 * np.abs(exact).max())
+
+
+def test_what_is_no_delta_is_refused_beside_a_lora_by_name() -> None:
+    dora = AdapterSpec(
+        "sd1", {Q: ModuleSpec((20, 20), 0, Spelling("q"), Form("DoRA", additive=False))}, "F16"
+    )
+    with pytest.raises(RecipeError, match="'char' is LoRA here and 'style' DoRA") as caught:
+        infer("concat", given(concat=[("char", 1.0, lora()), ("style", 1.0, dora)]))
+    assert caught.value.code == "not-additive"
+    alone = infer(
+        "concat", given(concat=[("char", 1.0, lora(shapes={TEXT: (24, 16)})), ("style", 1.0, dora)])
+    )
+    assert alone.modules[Q] == dora.modules[Q]

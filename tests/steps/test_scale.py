@@ -10,7 +10,7 @@ from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Materialise
 
 from ..bench import TE, Bench
-from .kit import CONV, FILE, POINT, Q, deltas, given, infer, load, lora, model, options, work
+from .kit import CONV, FILE, POINT, Q, deltas, given, infer, load, lora, model, options, work, written
 
 KIND = find_kind("scale")
 
@@ -74,3 +74,18 @@ def test_scaling_twice_is_scaling_by_the_product(bench: Bench) -> None:
     once = work("scale", given(scale=loaded), by=-2.0)
     for stem, delta in deltas(twice).items():
         np.testing.assert_array_equal(delta, deltas(once)[stem])
+
+
+def test_other_formats_are_scaled_in_their_own_files(bench: Bench) -> None:
+    """The strength is in alpha; of a full difference in its numbers."""
+    loaded = load(bench.lycoris("a"))
+    before, after = written(loaded), written(work("scale", given(scale=loaded), by=-0.3))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        if name.endswith(".alpha"):
+            assert float(after[name]) == pytest.approx(0.3 * float(tensor))
+        elif name.endswith(".diff"):
+            np.testing.assert_allclose(after[name], -0.3 * tensor.double(), rtol=1e-6)
+        else:
+            turned = name.endswith((".hada_w1_a", ".lokr_w1", ".lora_up.weight"))
+            np.testing.assert_array_equal(after[name], -tensor if turned else tensor)

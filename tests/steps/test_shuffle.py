@@ -8,6 +8,7 @@ import pytest
 from lorapipe.errors import RecipeError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleSpec, Spelling
 
 from ..bench import TO_Q, Bench
 from .kit import FILE, TEXT, Q, deltas, given, infer, load, lora, model, options, work, written
@@ -78,3 +79,20 @@ def test_the_seed_decides_and_nothing_else_does(bench: Bench) -> None:
 
     np.testing.assert_array_equal(factor(3), factor(3, Context(each=lambda f, items: map(f, list(items)))))
     assert not np.array_equal(factor(3), factor(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["rotate", "permute"])
+def test_other_formats_become_plain_factors_of_the_same_deltas(bench: Bench, mode: str) -> None:
+    loaded = load(bench.lycoris("a"))
+    found = deltas(work("shuffle", given(shuffle=loaded), seed=3, mode=mode))
+    assert found.keys() == bench.deltas["a"].keys()
+    for stem, delta in found.items():
+        exact = bench.deltas["a"][stem]
+        np.testing.assert_allclose(delta, exact, atol=1e-6 * np.abs(exact).max())
+
+
+def test_what_is_no_delta_is_refused_before_any_work() -> None:
+    modules = {Q: ModuleSpec((20, 20), 0, Spelling("q"), Form("OFT", additive=False))}
+    with pytest.raises(RecipeError) as caught:
+        infer("shuffle", given(shuffle=AdapterSpec("sd1", modules, "F16")))
+    assert (caught.value.code, caught.value.option) == ("not-additive", "shuffle")

@@ -8,6 +8,7 @@ import pytest
 from lorapipe.errors import RecipeError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleSpec, Spelling
 
 from ..bench import CONV1, KEYS, PROJ_IN, TO_Q, Bench
 from .kit import CONV, FILE, POINT, TEXT, Q, deltas, given, infer, load, lora, model, options, work
@@ -79,3 +80,31 @@ def test_a_module_within_its_target_passes_as_it_is(bench: Bench) -> None:
     before, after = deltas(loaded), deltas(small)
     np.testing.assert_array_equal(after[TO_Q], before[TO_Q])
     assert not np.array_equal(after[PROJ_IN], before[PROJ_IN])
+
+
+def test_other_formats_become_the_nearest_loras(bench: Bench) -> None:
+    loaded = load(bench.lycoris("a"))
+    small = work("svd-resize", given(svd_resize=loaded), rank=3, conv_rank=2)
+    found = deltas(small)
+    assert found.keys() == KEYS.keys()
+    for stem, delta in found.items():
+        exact = bench.deltas["a"][stem]
+        rank = 2 if stem == CONV1 else 3
+        best = np.linalg.norm(np.linalg.svd(exact, compute_uv=False)[rank:])
+        assert np.linalg.norm(delta - exact) <= 1.0001 * best + 1e-6 * np.linalg.norm(exact)
+
+
+def test_a_format_costs_arithmetic_at_any_rank() -> None:
+    modules = {Q: ModuleSpec((20, 20), 4, Spelling("q"), Form("LoHa"))}
+    inputs = given(svd_resize=AdapterSpec("sd1", modules, "F16"))
+    made = infer("svd-resize", inputs, rank=4)
+    assert made.modules[Q] == ModuleSpec((20, 20), 4, Spelling("q"))
+    assert KIND.cost(inputs, options("svd-resize", rank=4), made).flops > 0
+
+
+def test_what_is_no_delta_is_refused_before_any_work() -> None:
+    modules = {Q: ModuleSpec((20, 20), 0, Spelling("q"), Form("DoRA", additive=False))}
+    with pytest.raises(RecipeError) as caught:
+        infer("svd-resize", given(svd_resize=AdapterSpec("sd1", modules, "F16")), rank=4)
+    assert (caught.value.code, caught.value.option) == ("not-additive", "svd-resize")
+    assert "extract a LoRA" in str(caught.value.hint)

@@ -9,10 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lorapipe.weights import edits
+from lorapipe.weights.adapter import Adapter
+from lorapipe.weights.binding import bind
+from lorapipe.weights.checkpoint import Checkpoint, merge
+from lorapipe.weights.delta import Delta
 from lorapipe.weights.products import Hadamard, Kronecker, Tucker
+from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 from lorapipe.weights.structures import Dense, Loaded, LowRank
+from lorapipe.weights.tensors import from_bytes
 
-from .samples import Matrix, to_numpy
+from .samples import Matrix, Memory, checkpoint_spec, to_numpy
 from .sorts import SORTS, Sample, full, loha, loha_core, lokr, numbers, plain, tucker
 
 F64 = torch.float64
@@ -315,3 +322,51 @@ def test_of_a_few_rows_only_what_they_need_is_computed(found: Sample) -> None:
         found.structure.rows(30, 35).dense(F64)
     # The rows themselves are 5 x 128; a factor beside them has 3 x 128, the large half 32 x 16.
     assert seen.elements <= 5 * 128
+
+
+# --- in a merge -------------------------------------------------------------------------
+
+
+def merged(weight: torch.Tensor, *terms: tuple[float, Delta]) -> torch.Tensor:
+    """A checkpoint's one tensor after deltas were merged into it, written in its own dtype."""
+    module = ModuleId("unet", "x.weight")
+    source = Memory({module.key: weight})
+    base = Checkpoint(checkpoint_spec(source), source)
+    for strength, delta in terms:
+        form = None if delta.plain else Form("a format")
+        spec = AdapterSpec("sd1", {module: ModuleSpec(delta.shape, delta.rank, Spelling("x"), form)}, "F32")
+        base = merge(base, [(strength, Adapter(spec, {module: delta}), bind(spec, base.spec))])
+    data = bytearray().join(base.chunks(module.key))
+    return from_bytes(data, base.spec.tensors[module.key])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_a_merge_is_the_rounded_float64_sum(sample: Sample, dtype: torch.dtype) -> None:
+    weight = numbers(sample.matrix.shape, 1, dtype)
+    found = merged(weight, (-0.7, sample.delta(0.5)))
+    exact = torch.from_numpy(to_numpy(weight) - 0.35 * sample.matrix)
+    assert found.dtype == dtype
+    nearest = exact.to(dtype)
+    # Another order of the same sum differs in the last digits of float64: next to a tie, that shows.
+    assert (found != nearest).sum() <= 1
+    step = torch.finfo(dtype).eps
+    close(found, to_numpy(exact), 1.01 * step)
+
+
+def test_slabs_and_blocks_do_not_show(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = numbers(sample.matrix.shape, 1, F64)
+    whole = merged(weight, (1.0, sample.delta(0.5)), (0.3, sample.delta()))
+    columns = sample.matrix.shape[1]
+    monkeypatch.setattr(edits, "BLOCK_ELEMENTS", 2 * columns)
+    monkeypatch.setattr(edits, "SLAB_ELEMENTS", 4 * columns)
+    cut = merged(weight, (1.0, sample.delta(0.5)), (0.3, sample.delta()))
+    close(cut, to_numpy(whole), 1e-15)
+    close(whole, to_numpy(weight) + 0.8 * sample.matrix)
+
+
+def test_a_kernel_that_is_not_told_is_the_weights() -> None:
+    sample = loha(8, 54)
+    weight = numbers((8, 6, 3, 3), 1, F64)
+    expected = to_numpy(weight) + 0.5 * sample.matrix.reshape(8, 6, 3, 3)
+    for delta in (sample.delta(0.5), sample.delta(0.5, (3, 3))):
+        close(merged(weight, (1.0, delta)), expected)

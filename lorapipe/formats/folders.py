@@ -205,18 +205,19 @@ class _Rest:
         """Take in what lies in ``folder``; names begin with ``above``."""
         for entry in _listed(folder):
             name = above + entry.name
-            if not entry.is_dir():
+            inner = folder / entry.name
+            if not inner.is_dir():
                 self._file(name)
             elif entry.is_symlink():
                 raise _error(
                     self.root, "folder-link", f"has '{name}' link to a folder", "put the folder there"
                 )
-            elif name not in self.components and holds_weights(e.name for e in _listed(folder / entry.name)):
+            elif name not in self.components and holds_weights(e.name for e in _listed(inner)):
                 self.left_out.append(f"{name}/")
             elif depth == _DEEPEST:
                 raise self._too_large(f"'{name}' lies deeper than {_DEEPEST} folders")
             else:
-                self.collect(folder / entry.name, f"{name}/", depth + 1)
+                self.collect(inner, f"{name}/", depth + 1)
 
     def _file(self, name: str) -> None:
         if is_weights(Path(name).name) or INDEX.fullmatch(Path(name).name):

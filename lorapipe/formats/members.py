@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lorapipe.errors import InputError
 
-__all__ = ["inside", "visible"]
+__all__ = ["inside", "is_file", "visible"]
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -18,13 +18,13 @@ def inside(folder: Path, name: str) -> Path:
     within it are followed, and those of a download by huggingface_hub, whose ``snapshots/<commit>``
     hold nothing but links to ``blobs/``. Raises :class:`~lorapipe.errors.InputError` ``folder-link``.
     """
-    root = folder.resolve()
+    root = Path(os.path.realpath(folder))
     homes = [root]
     if root.parent.name == "snapshots":
         homes.append(root.parent.parent / "blobs")
     path = folder / name
-    real = path.resolve()
-    if not real.is_file() or not any(real.is_relative_to(home) for home in homes):
+    real = Path(os.path.realpath(path))  # which takes a link to itself as it is
+    if not is_file(real) or not any(real.is_relative_to(home) for home in homes):
         raise InputError(
             "folder-link",
             f"has '{name}', which is no file in it: a link out of it, or to nothing",
@@ -32,6 +32,14 @@ def inside(folder: Path, name: str) -> Path:
             where=str(folder),
         )
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a regular file; one that the system refuses does not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def visible(folder: Path) -> Iterator[os.DirEntry[str]]:

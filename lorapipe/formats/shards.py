@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from lorapipe.formats.json_file import read_object
-from lorapipe.formats.members import inside
+from lorapipe.formats.members import inside, is_file
 from lorapipe.formats.problems import Problems
 from lorapipe.weights.specs import TensorSpec
 
@@ -85,7 +85,7 @@ def _check_names(index: Path, plain: Mapping[str, PurePosixPath | None], problem
             problems.say(
                 "index-names-no-weights", "the index names {n} file{s} that hold no weights", name, _MAKER
             )
-        elif not (folder / path).is_file():
+        elif not is_file(folder / path):
             problems.say(
                 "shards-missing", f"{{n}} of {len(plain)} files that the index names are missing", name, _LOAD
             )

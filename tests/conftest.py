@@ -37,6 +37,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """An empty folder for a recipe, with a store that no other test sees."""
     monkeypatch.setenv("LORAPIPE_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("LORAPIPE_MODELS", raising=False)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     folder = tmp_path / "bench"
     folder.mkdir()
     return Bench(folder)

@@ -16,7 +16,7 @@ from lorapipe.plan.device import torch_version
 from lorapipe.plan.files import Folders, InputFile, find_input, identify, overlap
 from lorapipe.plan.lineage import Lineage, Profile
 from lorapipe.plan.make import Locked
-from lorapipe.plan.provenance import output_key
+from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step
 from lorapipe.steps import find_kind
@@ -93,7 +93,8 @@ def save_single(step: Step, given: Given) -> Path:
     assert isinstance(foretold, FileSpec)
     hidden = specs.one("save").hidden
     folder = bool(foretold.files)
-    key, _, said = output_key(_lineage(step, kind, given, None), _PROFILE, path, hidden, folder=folder)
+    lineage, date = _lineage(step, kind, given, None), source_date(os.environ)
+    key, _, said = output_key(lineage, _PROFILE, path, hidden, folder=folder, date=date)
     with Records(looking=False) as records:
         ownership = Ownership(records, Locked())
         ownership.check(path, foretold)

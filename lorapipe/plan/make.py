@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from lorapipe.plan.files import Digests, Folders
 from lorapipe.plan.graph import order, schedule, step_graph
 from lorapipe.plan.lineage import Profile, content_key
 from lorapipe.plan.plan import Plan, PlannedStep, Status
-from lorapipe.plan.provenance import output_key
+from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps.kind import Materialise
@@ -68,7 +69,7 @@ def make_plan(
     wanted_device = device or str(recipe.defaults["device"])
     device, profile = choose_device(wanted_device, str(recipe.defaults["compute"]), locked.device)
     resolved = resolve(recipe, sequence, folders, past.digests, locked=locked.inputs, read=read)
-    view = _View(profile, past, locked, read)
+    view = _View(profile, past, locked, read, source_date(os.environ))
     steps = {name: _decide(resolved[name], resolved, view) for name in sequence}
     ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}
     wanted = [name for name, p in steps.items() if p.output and p.status is not Status.UP_TO_DATE]
@@ -86,6 +87,7 @@ class _View:
     past: Past
     locked: Locked
     read: bool
+    date: str | None
 
 
 def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> PlannedStep:
@@ -97,7 +99,9 @@ def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> 
         (term,) = resolved.step.inputs["save"]
         hidden = getattr(all_of[term.step].spec, "hidden", False)
         folder, path = bool(resolved.spec.files), resolved.files["to"]
-        key, preimage, said = output_key(resolved.lineage, view.profile, path, hidden, folder=folder)
+        key, preimage, said = output_key(
+            resolved.lineage, view.profile, path, hidden, folder=folder, date=view.date
+        )
     status, reason = _status(resolved, key, view)
     return PlannedStep(
         step=resolved.step,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lorapipe.errors import UsageError
 from lorapipe.plan.lineage import Lineage, Profile, canonical, content_key
 
-__all__ = ["KEY", "output_key", "provenance", "steps_of"]
+__all__ = ["DATE", "KEY", "output_key", "provenance", "source_date", "steps_of"]
 
 KEY = "lorapipe.provenance"
 """The metadata key under which provenance is written."""
+
+DATE = "modelspec.date"
+"""The metadata key of the date that ``SOURCE_DATE_EPOCH`` gives."""
+
+_EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def provenance(lineage: Lineage, profile: Profile, detail: str, hidden: bool) -> Mapping[str, str]:
@@ -30,19 +37,50 @@ def provenance(lineage: Lineage, profile: Profile, detail: str, hidden: bool) ->
     return MappingProxyType({KEY: canonical(told)})
 
 
+def source_date(environment: Mapping[str, str]) -> str | None:
+    """The date of what is built, if ``SOURCE_DATE_EPOCH`` says one (seconds since 1970): no other is known.
+
+    >>> source_date({"SOURCE_DATE_EPOCH": "1000000000"})
+    '2001-09-09T01:46:40Z'
+
+    Raises :class:`~lorapipe.errors.UsageError` ``bad-source-date``.
+    *Source*: reproducible-builds.org, "SOURCE_DATE_EPOCH specification" 1.1.
+    """
+    text = environment.get(_EPOCH)
+    if not text:
+        return None
+    try:
+        date = datetime.fromtimestamp(int(text), timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            "bad-source-date",
+            f"{_EPOCH} is no date: '{text[:40]}'",
+            hint="it is a number of seconds, or unset",
+        ) from None
+    return date.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def output_key(
-    lineage: Lineage, profile: Profile, path: Path, hidden: bool, *, folder: bool = False
+    lineage: Lineage,
+    profile: Profile,
+    path: Path,
+    hidden: bool,
+    *,
+    folder: bool = False,
+    date: str | None = None,
 ) -> tuple[str, str, Mapping[str, str]]:
     """The key of a saved file or ``folder``, its preimage, and the provenance written into the file.
 
     ``lineage`` is that of the ``save`` step. In the key is what decides the bytes of the
     file and not of the value: its format (the suffixes of pickles share one) and what
-    its metadata tells.
+    its metadata tells, ``date`` included.
     """
     ((_, value),) = lineage.inputs["save"]
     said = provenance(value, profile, str(lineage.params["provenance"]), hidden)
     file_format = "safetensors" if path.suffix.lower() == ".safetensors" else "pickle"
     file_format = "folder" if folder else file_format
+    if date is not None and file_format != "pickle":
+        said = MappingProxyType({**said, DATE: date})
     key, preimage = content_key(lineage, profile, {"format": file_format, **said})
     return key, preimage, said
 

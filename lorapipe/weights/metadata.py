@@ -23,8 +23,8 @@ LOADER_METADATA = frozenset({"format", "modelspec.architecture", "ss_base_model_
 """Metadata that a loader needs and that says nothing of the sources."""
 
 _NETWORK = frozenset({"ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args"})
-_STALE = ("sshs_", "modelspec.hash", "lora_adapter_metadata")
-"""Keys that speak of the bytes, or of the alphas, of another file."""
+_STALE = ("sshs_", "modelspec.hash", "modelspec.date", "lora_adapter_metadata")
+"""Keys that speak of the bytes, the date or the alphas of another file."""
 
 _ALGORITHMS: Mapping[str, str] = {
     "LoRA": "locon", TUCKER: "locon", LOHA: "loha", LOKR: "lokr", FULL: "full",

@@ -467,6 +467,15 @@ def test_after_a_shuffle_nothing_of_the_sources_is_in_the_file(bench: Bench) -> 
         "ss_network_dim",
         "ss_network_alpha",
         "ss_network_args",
+        "format",
+        "modelspec.sai_model_spec",
+        "modelspec.architecture",
+        "modelspec.implementation",
+        "modelspec.title",
+        "modelspec.resolution",
+        "modelspec.prediction_type",
+        "sshs_model_hash",
+        "sshs_legacy_hash",
     }
 
 
@@ -483,6 +492,30 @@ def test_metadata_of_the_recipe_wins(bench: Bench) -> None:
     found = metadata(built.outputs[0].path)
     assert (found["modelspec.title"], found["kept"]) == ("new", "yes")
     assert KEY not in found
+
+
+def test_a_source_date_is_written_and_another_one_builds_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lora("a", metadata={"ss_base_model_version": "sd_v1", "modelspec.date": "1999-12-31T00:00:00Z"})
+    recipe = bench.recipe("a: {load: a.safetensors}\nout: {save: a, to: o.safetensors}")
+
+    undated = run(recipe)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    dated, again = run(recipe), run(recipe)
+
+    assert [output.written for built in (undated, dated, again) for output in built.outputs] == [
+        True,
+        True,
+        False,
+    ]
+    assert metadata(dated.outputs[0].path)["modelspec.date"] == "2001-09-09T01:46:40Z"
+
+
+def test_no_date_is_kept_of_a_source(bench: Bench) -> None:
+    bench.lora("a", metadata={"ss_base_model_version": "sd_v1", "modelspec.date": "1999-12-31T00:00:00Z"})
+    built = run(bench.recipe("a: {load: a.safetensors}\nout: {save: a, to: o.safetensors}"))
+    assert "modelspec.date" not in metadata(built.outputs[0].path)
 
 
 def test_outputs_are_adopted_where_journal_and_lock_are_both_lost(

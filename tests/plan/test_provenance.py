@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pytest
+
+from lorapipe.errors import UsageError
 from lorapipe.plan.lineage import Lineage, Profile, Source
-from lorapipe.plan.provenance import KEY, provenance, steps_of
+from lorapipe.plan.provenance import DATE, KEY, output_key, provenance, source_date, steps_of
 
 _PROFILE = Profile(torch="2.13.0", device="cpu", compute="float64")
 _A = Lineage("load", 1, {}, source=Source("a.safetensors", "aa" * 32))
@@ -54,3 +58,34 @@ def test_none_says_nothing() -> None:
 def test_after_a_shuffle_nothing_is_said_whatever_was_asked_for() -> None:
     assert provenance(_MIX, _PROFILE, "full", hidden=True) == {}
     assert provenance(_MIX, _PROFILE, "minimal", hidden=True) == {}
+
+
+_SAVED = Lineage("save", 1, {"provenance": "none"}, {"save": ((1.0, _MIX),)})
+
+
+@pytest.mark.parametrize("environment", [{}, {"SOURCE_DATE_EPOCH": ""}])
+def test_without_a_source_date_there_is_none(environment: dict[str, str]) -> None:
+    assert source_date(environment) is None
+
+
+def test_the_source_date_is_in_universal_time() -> None:
+    assert source_date({"SOURCE_DATE_EPOCH": "0"}) == "1970-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("text", ["now", "1.5", "9" * 30])
+def test_a_source_date_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        source_date({"SOURCE_DATE_EPOCH": text})
+    assert str(caught.value) == (
+        f"error: SOURCE_DATE_EPOCH is no date: '{text}' - it is a number of seconds, or unset"
+    )
+
+
+def test_a_date_is_written_and_is_in_the_key_where_the_file_holds_metadata() -> None:
+    plain, _, said = output_key(_SAVED, _PROFILE, Path("o.safetensors"), hidden=False)
+    assert said == {}
+    dated, _, said = output_key(_SAVED, _PROFILE, Path("o.safetensors"), hidden=False, date="2001")
+    assert said == {DATE: "2001"}
+    assert dated != plain
+    pickle = [output_key(_SAVED, _PROFILE, Path("o.pt"), hidden=False, date=date) for date in (None, "2001")]
+    assert pickle[0] == pickle[1]

@@ -68,8 +68,7 @@ class Family:
         Knows each naming of the family at once; ``None`` for any other name. An
         underscore too many at the end is overlooked, as some files have it.
         """
-        module = self._find(stem)
-        return None if module is None else module.target
+        return self._index.target(stem) or (self._index.target(stem[:-1]) if stem.endswith("_") else None)
 
     def spell(self, target: Target, naming: str) -> str | None:
         """The one name of ``target`` in a naming: ``kohya``, ``diffusers``, ``comfy``, ...
@@ -144,7 +143,7 @@ class Family:
 
     def module(self, stem: str) -> Module | None:
         """What :meth:`lookup` finds, before it is made a target."""
-        return self._find(stem)
+        return self._index.find(stem) or (self._index.find(stem[:-1]) if stem.endswith("_") else None)
 
     def positions(self, model: str, classes: tuple[str, ...]) -> tuple[Target, ...]:
         """The modules that a positional file numbers, in its order.
@@ -190,10 +189,6 @@ class Family:
     def layouts(self) -> Iterator[tuple[str, ...]]:
         """All keys of each layout, biases left out; for tests of a table."""
         return self._index.layouts()
-
-    def _find(self, stem: str) -> Module | None:
-        found = self._index.find(stem)
-        return self._index.find(stem[:-1]) if found is None and stem.endswith("_") else found
 
     def _namings(self) -> Iterator[tuple[str, Naming]]:
         for component in self._table.components.values():

@@ -74,7 +74,8 @@ class Index:
     """Modules by name (:meth:`find`), tensors by key (:meth:`place`), names by module (:meth:`spelled`)."""
 
     __slots__ = (
-        "_expansions", "_layouts", "_modules", "_on", "_spelled", "_stems", "_stored", "_table", "_unread",
+        "_expansions", "_layouts", "_modules", "_on", "_spelled", "_stems", "_stored", "_table", "_targets",
+        "_unread",
     )  # fmt: skip
 
     def __init__(self, table: Table) -> None:
@@ -83,6 +84,7 @@ class Index:
         self._modules: dict[str, tuple[Module, ...]] = {}
         self._on: dict[str, list[Module]] = {}
         self._stems: dict[str, Module] = {}
+        self._targets: dict[str, Target] = {}
         self._unread = _by_prefix(_namings(table))
         self._spelled: dict[str, dict[tuple[str, tuple[Part, ...]], str]] = {}
         self._layouts = _by_prefix((c.name, n) for c in table.components.values() for n in c.stored)
@@ -116,6 +118,15 @@ class Index:
                 return None
             self._read(*due)
         return self._stems[stem]
+
+    def target(self, stem: str) -> Target | None:
+        """The same as a target; LoRAs of one model have the same names, so that it is kept."""
+        if stem not in self._targets:
+            module = self.find(stem)
+            if module is None:
+                return None
+            self._targets[stem] = module.target
+        return self._targets[stem]
 
     def names(self, wanted: Callable[[Naming], bool]) -> tuple[str, ...]:
         """Every name of the namings that are wanted, in the table's order."""

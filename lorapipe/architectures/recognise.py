@@ -60,20 +60,20 @@ def recognise_adapter(
     names, then those of whose blocks none is left out.
     """
     names = tuple(stems)
-    found: dict[Family, list[Module]] = {}
+    found: dict[Family, dict[str, Module]] = {}
     for name, most in _likely(names):
         if most < max(_KNOWN * len(names), 1, *map(len, found.values())):
             break
         known = family(name)
-        modules = [module for stem in names if (module := known.module(stem)) is not None]
-        if modules and len(modules) >= _KNOWN * len(names) and _fits_components(known, names):
+        modules = {stem: module for stem in names if (module := known.module(stem)) is not None}
+        if modules and len(modules) >= _KNOWN * len(names) and _fits_components(known, modules, names):
             found[known] = modules
 
     def sizes(known: Family) -> _Pairs:
-        pairs = ((known.module(stem), size) for stem, size in widths.items())
-        return [(module.leaf.features, size) for module, size in pairs if module is not None]
+        modules = found[known]
+        return [(modules[stem].leaf.features, size) for stem, size in widths.items() if stem in modules]
 
-    return _settle(found, sizes, metadata)
+    return _settle({known: list(modules.values()) for known, modules in found.items()}, sizes, metadata)
 
 
 def recognise_checkpoint(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
@@ -128,16 +128,15 @@ def nearest(known: Family, stem: str, n: int = 3) -> tuple[str, ...]:
     return tuple(difflib.get_close_matches(stem, by_words[:40], n=n, cutoff=0.6))
 
 
-def _fits_components(known: Family, stems: tuple[str, ...]) -> bool:
-    hits: Counter[str] = Counter()
-    misses: Counter[str] = Counter()
-    for stem in stems:
-        module = known.module(stem)
-        if module is not None:
-            hits[module.component] += 1
-        elif (component := known.claimed(stem)) is not None:
-            misses[component] += 1
-    return all(missed <= max(hits[c], _STRAY * len(stems)) for c, missed in misses.items())
+def _fits_components(known: Family, modules: Mapping[str, Module], stems: tuple[str, ...]) -> bool:
+    """Whether of each model that the names point to half are known, or all but a few."""
+    hits = Counter(module.component for module in modules.values())
+    misses = Counter(known.claimed(stem) for stem in stems if stem not in modules)
+    return all(
+        missed <= max(hits[component], _STRAY * len(stems))
+        for component, missed in misses.items()
+        if component is not None
+    )
 
 
 def _fits_layout(placed: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]) -> bool:

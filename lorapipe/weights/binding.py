@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from lorapipe.errors import RecipeError
+from lorapipe.weights.aliases import Aliases
 from lorapipe.weights.fitting import misfit, uncuttable
 from lorapipe.weights.specs import (
     FLOATING,
@@ -97,16 +98,21 @@ def bind(
 
     ``titles`` maps a family to its name for people (``SD 1.x``); ``name`` is what errors
     call the adapter. 2-D deltas fit 1x1 kernels and the other way round. Two sides of
-    unknown family bind by verbatim keys.
+    unknown family bind by keys, as far as it is plain which is meant: see :mod:`~.aliases`.
 
     Raises :class:`RecipeError` ``family-mismatch`` or ``family-unknown``.
     """
     _same_family(adapter.family, checkpoint.family, titles or {}, name)
     bound: list[Bound] = []
     problems: list[Unmatched] = []
+    aliases = None if adapter.family is not None else Aliases({**checkpoint.keys, **checkpoint.frozen})
+    taken: dict[str, ModuleId] = {}
     for module, spec in adapter.modules.items():
-        places = checkpoint.keys.get(module.key)
-        if (format_name := checkpoint.frozen.get(module.key)) is not None:
+        key, unclear = _meant(module, aliases, taken)
+        places = checkpoint.keys.get(key)
+        if unclear is not None:
+            problems.append(Unmatched(module, unclear))
+        elif (format_name := checkpoint.frozen.get(key)) is not None:
             reason = f"the weight is quantised as {format_name}, into which nothing can be merged"
             problems.append(Unmatched(module, reason))
         elif places is None:
@@ -117,8 +123,22 @@ def bind(
         elif (stays := _cannot_grow(module, spec, found, checkpoint)) is not None:
             problems.append(Unmatched(module, stays))
         else:
-            bound += [*found, *_bias(module, spec, checkpoint)]
+            bound += [*found, *_bias(module, key, spec, checkpoint)]
     return Binding(tuple(bound), tuple(problems))
+
+
+def _meant(module: ModuleId, aliases: Aliases | None, taken: dict[str, ModuleId]) -> tuple[str, str | None]:
+    """The key that a module's means in this checkpoint; or why that cannot be told, beside its own."""
+    if aliases is None:
+        return module.key, None
+    keys = aliases.find(module.key)
+    if len(keys) > 1:
+        return module.key, f"its name could mean {keys[0]} and {keys[1]}"
+    key = keys[0] if keys else module.key
+    first = taken.setdefault(key, module)
+    if first != module:
+        return key, f"its name means {key}, as that of {first} does"
+    return key, None
 
 
 def _bound(
@@ -176,12 +196,12 @@ def _cannot_grow(
     return "the weight is to be padded, which is scaled fp8" if found[0].key in checkpoint.scales else None
 
 
-def _bias(module: ModuleId, spec: ModuleSpec, checkpoint: CheckpointSpec) -> list[Bound]:
-    """The places of the bias beside the weight, where a format changes it along with the weight."""
-    key = module.key.removesuffix(".weight") + ".bias"
-    if spec.form is None or not spec.form.biased or key not in checkpoint.keys:
+def _bias(module: ModuleId, key: str, spec: ModuleSpec, checkpoint: CheckpointSpec) -> list[Bound]:
+    """The places of the bias beside the weight ``key``, where a format changes it along with the weight."""
+    beside = key.removesuffix(".weight") + ".bias"
+    if spec.form is None or not spec.form.biased or beside not in checkpoint.keys:
         return []
-    found = _bound(module, replace(spec, shape=spec.shape[:1]), checkpoint.keys[key], checkpoint.tensors)
+    found = _bound(module, replace(spec, shape=spec.shape[:1]), checkpoint.keys[beside], checkpoint.tensors)
     return [] if isinstance(found, str) else found
 
 

@@ -146,3 +146,42 @@ def test_the_report_says_when_nothing_fits() -> None:
         "  attn.to_q.weight: the checkpoint has no such weight\n"
         "  nothing fits: is this the model that the LoRA was trained on?"
     )
+
+
+# ---- unknown families --------------------------------------------------------------------------------
+
+WRAPPED = model({"net.blocks.0.q.weight": (8, 6), "net.blocks.0.q.bias": (8,)}, family=None)
+
+
+@pytest.mark.parametrize(
+    "name", ["lora_unet_blocks_0_q", "blocks.0.q.weight", "transformer.blocks.0.q.weight"]
+)
+def test_names_of_an_unknown_family_are_read_as_paths_of_the_checkpoint(name: str) -> None:
+    module = ModuleId("", name)
+    binding = bind(lora((module, (8, 6)), family=None), WRAPPED)
+    assert binding.bound == (Bound(module, "net.blocks.0.q.weight"),)
+
+
+def test_a_bias_of_an_unknown_family_finds_the_bias() -> None:
+    module = ModuleId("", "lora_unet_blocks_0_q.bias")
+    assert bind(lora((module, (8,)), family=None), WRAPPED).bound == (Bound(module, "net.blocks.0.q.bias"),)
+
+
+def test_a_name_that_could_mean_two_weights_has_no_place() -> None:
+    two = model({"a.b_c.weight": (8, 6), "a_b.c.weight": (8, 6)}, family=None)
+    (problem,) = bind(lora((ModuleId("", "lora_unet_a_b_c"), (8, 6)), family=None), two).problems
+    assert problem.reason == "its name could mean a.b_c.weight and a_b.c.weight"
+
+
+def test_two_names_of_one_weight_are_not_both_bound() -> None:
+    one, two = ModuleId("", "lora_unet_blocks_0_q"), ModuleId("", "blocks.0.q.weight")
+    binding = bind(lora((one, (8, 6)), (two, (8, 6)), family=None), WRAPPED)
+    assert [bound.module for bound in binding.bound] == [one]
+    (problem,) = binding.problems
+    assert problem.reason == "its name means net.blocks.0.q.weight, as that of lora_unet_blocks_0_q does"
+
+
+def test_names_of_a_known_family_are_never_read_another_way() -> None:
+    module = ModuleId("unet", "blocks.0.q.weight")
+    binding = bind(lora((module, (8, 6))), model({"net.blocks.0.q.weight": (8, 6)}))
+    assert binding.bound == ()

@@ -198,7 +198,11 @@ class Delta:
             return loaded[0][1].written(loaded[0][0])
         if not all(isinstance(structure, Dense) for _, structure in loaded):
             raise ValueError("no format holds a sum of several structures")
-        return Dense(self.dense(torch.float64)).written(1.0)
+        return _total(loaded, torch.float64).written(1.0)
+
+    def total(self, dtype: torch.dtype) -> Dense:
+        """The delta as its numbers in ``dtype``, on the device where its terms are."""
+        return _total(self._loaded(), dtype)
 
     def loaded(self) -> Delta:
         """The delta with every term in memory."""
@@ -220,13 +224,21 @@ class Delta:
         """
         if self.plain or sum(term.structure.rank for term in self.terms) <= self.rank:
             return [(c, s if isinstance(s, LowRank) else s.factors(dtype)) for c, s in self._loaded()]
-        return [(1.0, Dense(self.dense(dtype)).factors(dtype))]
+        return [(1.0, self.total(dtype).factors(dtype))]
 
 
 def _stacked(terms: list[tuple[float, LowRank]]) -> LowRank:
     """One product of factors of one dtype, coefficients folded into ``up``."""
     ups = [factors.up * c for c, factors in terms]
     return LowRank(torch.cat(ups, dim=1), torch.cat([factors.down for _, factors in terms], dim=0))
+
+
+def _total(terms: list[tuple[float, Loaded]], dtype: torch.dtype) -> Dense:
+    first, *others = terms
+    total = first[1].dense(dtype) * first[0]
+    for c, structure in others:
+        total.add_(structure.dense(dtype), alpha=c)
+    return Dense(total)
 
 
 def _common(values: Iterable[float]) -> float | None:

@@ -13,7 +13,7 @@ from lorapipe.weights.inference import shuffle_spec
 from lorapipe.weights.linalg import compact_svd
 from lorapipe.weights.randomness import permutation, rotation
 from lorapipe.weights.specs import ModuleId
-from lorapipe.weights.structures import Dense, LowRank
+from lorapipe.weights.structures import LowRank
 from lorapipe.weights.tensors import torch_dtype
 
 __all__ = ["permuted", "rotated", "shuffle"]
@@ -59,7 +59,7 @@ def _summed(delta: Delta) -> Delta:
     """One term, which does not show of how many it is the sum."""
     if len(delta.terms) == 1:
         return delta
-    return Delta(delta.shape, (Term(1.0, Dense(delta.dense(torch.float64))),))
+    return Delta(delta.shape, (Term(1.0, delta.total(torch.float64)),))
 
 
 def rotated(delta: Delta, seed: int, name: str, dtype: torch.dtype) -> Delta:

@@ -167,6 +167,7 @@ def test_a_sum_of_any_structures_is_their_weighted_sum(count: int) -> None:
     side, coefficients = value.side_by_side(torch.float64)
     again = (side.up * coefficients) @ side.down
     np.testing.assert_allclose(to_numpy(again), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(to_numpy(value.total(torch.float64).matrix), expected, rtol=0, atol=1e-13)
     assert stacked.rank == side.rank == value.rank == min(10, sum(s.structure.rank for _, s in MIXED[:count]))
 
 

@@ -75,17 +75,20 @@ def modules(layout: str, kind: str, *, divide: int = 1, every: int = 1) -> list[
     names = family(_FAMILIES[layout])
     found = []
     for target in names.targets():
-        stem = names.spell(target, "kohya")
+        stem = names.spell(target, "kohya") if target.kind in _TRAINED else None
         if target.key not in known or stem is None or not _wanted(target.component, target.key, kind):
             continue
         shape = known[target.key].shape
         rows = None
-        if target.part is not None:
-            first, last, parts = target.part
+        if target.parts:
+            ((first, last, parts),) = target.parts
             rows = (shape[0] * first // parts, shape[0] * last // parts)
             shape = (rows[1] - rows[0], *shape[1:])
         found.append(Module(stem, shape, target.key, rows))
     return sorted(found, key=lambda module: module.stem)
+
+
+_TRAINED = ("linear", "conv1x1", "conv3x3")
 
 
 def _wanted(component: str, key: str, kind: str) -> bool:

@@ -125,17 +125,18 @@ def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
 def _keeps_all(header: object, text: str) -> bool:
     """Whether as many strings stand in a header's text as in its entries, so that no key stands twice.
 
-    Each entry has its name, its fields and a dtype, metadata two for each item and its name.
+    Each entry has its name, three fields and a dtype, metadata two for each item and its name.
     """
     if not isinstance(header, dict) or "\\\\" in text:  # after which a quote may be one or not
         return False
-    strings = 0
-    for value in header.values():
-        if not isinstance(value, dict):
+    entries, strings = list(header.values()), 0
+    if isinstance(metadata := header.get("__metadata__"), dict):
+        entries = [value for value in entries if value is not metadata]
+        strings = 1 + 2 * len(metadata)
+    for value in entries:
+        if not isinstance(value, dict) or value.keys() != _ENTRY:
             return False
-        strings += 2 + len(value)
-    if (metadata := header.get("__metadata__")) is not None:
-        strings += len(metadata) - 1
+    strings += 5 * len(entries)
     return text.count('"') - text.count('\\"') == 2 * strings
 
 

@@ -144,7 +144,9 @@ def _spec(
     form, measured = None, module.measured
     if not module.form.plain:
         named = tuple((_suffix(module, role), tensors[name]) for role, name in module.tensors.items())
-        alpha = () if measured.divisor is None else ((ALPHA, TensorSpec("F32", ())),)
+        # A limit (OFT's alpha) is written where the file has one.
+        limited = not module.form.additive and module.scale.alpha is not None
+        alpha = ((ALPHA, TensorSpec("F32", ())),) if limited or measured.divisor is not None else ()
         form = Form(
             name=measured.name or module.form.name,
             tensors=(*named, *alpha),

@@ -53,7 +53,6 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
         ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".SCB", ".weight_format", ".qweight",
         ".qzeros", ".wscales", ".weight_scale", ".scale_weight", ".smooth",
     ),
-    "weights that are padded first (reshape_weight)": (".reshape_weight",),
 }  # fmt: skip
 
 

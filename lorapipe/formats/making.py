@@ -18,7 +18,7 @@ __all__ = ["Maker"]
 
 _DIFF, _LORA_BIAS, _MAGNITUDE = ".diff", ".lora_B.bias", ".lora_magnitude_vector"
 
-_NO_NUMBERS = frozenset({".on_input", ".reshape_weight"})
+_NO_NUMBERS = frozenset({".on_input", ".reshape_weight", ".oft_R.scaled_oft"})
 """Roles that say something of a module and are none of its numbers: a flag, a shape."""
 
 

@@ -15,7 +15,8 @@ from lorapipe.architectures import family, recognise_checkpoint
 Shapes = dict[str, tuple[int, ...]]
 
 SD35 = {
-    "attention_head_dim": 64, "joint_attention_dim": 4096, "pooled_projection_dim": 2048, "qk_norm": "rms_norm",
+    "attention_head_dim": 64, "joint_attention_dim": 4096, "pooled_projection_dim": 2048,
+    "qk_norm": "rms_norm",
 }  # fmt: skip
 MEDIUM = {
     "num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 384,

@@ -87,9 +87,16 @@ class Ownership:
 def _has_tensors(path: Path, spec: FileSpec) -> bool:
     """Whether a file or folder may hold just what ``spec`` foretells, by its headers."""
     try:
-        if spec.files and {name for name, _ in walk(path)} != {*spec.files, *spec.others}:
+        if spec.files and not _has_files(path, spec):
             return False
         with open_tensors(path) as source:
             return spec.admits(source.tensors)
     except (LorapipeError, OSError):
         return False
+
+
+def _has_files(folder: Path, spec: FileSpec) -> bool:
+    """Whether a folder holds the files of ``spec`` and nothing else, those besides weights in their sizes."""
+    if {name for name, _ in walk(folder)} != {*spec.files, *spec.others}:
+        return False
+    return all(size in (0, (folder / name).stat().st_size) for name, size in spec.others.items())

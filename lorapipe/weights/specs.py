@@ -269,8 +269,8 @@ class FileSpec:
 
     ``bounded`` says that sizes are upper bounds: see :class:`AdapterSpec`. Of a folder,
     ``files`` maps each file of weights, by relative name, to the tensors in it, one after the
-    other in the order of ``tensors``; ``others`` the further files to their bytes, as far as
-    these are known before. Without ``files`` it is a single file.
+    other in the order of ``tensors``; ``others`` the further files to their bytes, 0 where these
+    are not known before. Without ``files`` it is a single file.
     """
 
     tensors: Mapping[str, TensorSpec]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -112,6 +113,62 @@ def test_a_plan_says_how_it_knows_a_digest_and_reads_nothing(
     assert digests.read == []
 
 
+def model(folder: Path) -> Path:
+    """A model in two files, with a config, and something hidden."""
+    (folder / ".git").mkdir(parents=True)
+    for name in ("model.safetensors", "config.json", ".git/config"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_a_folder_is_found_as_a_file_is_with_a_slash_or_without(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    model(models / "llm")
+    for name in ("llm", "llm/"):
+        assert find_input(name, None, Folders(tmp_path, (models,)), _Digests()) == models / "llm"
+
+
+def test_the_digest_of_a_folder_is_that_of_the_list_of_what_counts(tmp_path: Path) -> None:
+    folder = model(tmp_path / "llm")
+    digests = _Digests()
+
+    found = identify(folder, None, None, digests, read=True)
+
+    assert sorted(digests.read) == ["config", "model"]
+    text = f"{'cc' * 32}  config.json\n{'cc' * 32}  model.safetensors\n"
+    assert found.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert (found.size, found.certainty) == (len("model.safetensors" + "config.json"), Certainty.CHECKED)
+    assert (found.folder, found.parts) == (folder, ("config.json", "model.safetensors"))
+
+
+def test_a_folder_is_known_when_each_of_its_files_is(tmp_path: Path) -> None:
+    folder = model(tmp_path / "llm")
+
+    some = identify(folder, None, None, _Digests(model="aa" * 32), read=False)
+    all_of_it = identify(folder, None, None, _Digests(model="aa" * 32, config="bb" * 32), read=False)
+
+    assert (some.sha256, some.certainty) == (None, Certainty.UNKNOWN)
+    assert all_of_it.sha256 is not None
+    assert identify(folder, all_of_it.sha256, None, _Digests(), read=False).certainty is Certainty.PINNED
+
+
+def test_the_variant_decides_what_counts(tmp_path: Path) -> None:
+    folder = model(tmp_path / "llm")
+    (folder / "model.fp16.safetensors").write_bytes(b"half")
+
+    plain = identify(folder, None, None, _Digests(), read=True)
+    half = identify(folder, None, None, _Digests(), read=True, variant="fp16")
+
+    assert plain.parts == ("config.json", "model.safetensors")
+    assert half.parts == ("config.json", "model.fp16.safetensors")
+    assert plain.sha256 != half.sha256
+
+
+def test_a_folder_of_another_digest_is_not_the_pinned_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'llm' has sha256 [0-9a-f]{12}\.\.\., the recipe pins b{12}"):
+        identify(model(tmp_path / "llm"), "bb" * 32, None, _Digests(), read=True)
+
+
 def test_a_wrong_pin_is_an_error_as_soon_as_the_digest_is_known(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.touch()
@@ -151,6 +208,81 @@ def test_an_output_root_takes_the_place_of_the_recipes_folder(tmp_path: Path) ->
     placed = place_output("out/a.safetensors", Folders(tmp_path / "recipe", output_root=root))
 
     assert placed == root / "out" / "a.safetensors"
+
+
+def test_a_name_with_a_slash_at_its_end_is_a_folder_to_be(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert place_output("out/model/", Folders(tmp_path)) == tmp_path / "out" / "model"
+    assert place_output("there/", Folders(tmp_path)) == tmp_path / "there"
+    assert place_output("there//", Folders(tmp_path)) == tmp_path / "there"
+
+
+def test_a_link_of_the_folders_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "m").symlink_to(tmp_path / "elsewhere")
+    assert place_output("m/", Folders(tmp_path / "recipe")) == tmp_path / "recipe" / "m"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("./", "output-escapes"),
+        ("../", "output-escapes"),
+        ("out/../", "output-escapes"),
+        ("out/..", "output-escapes"),
+        ("/", "output-escapes"),
+        ("file/", "output-is-file"),
+        ("folder", "output-is-folder"),
+        ("file/m/", "output-under-file"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, name: str, code: str) -> None:
+    recipe = tmp_path / "recipe"
+    (recipe / "folder").mkdir(parents=True)
+    (recipe / "file").touch()
+    with pytest.raises(RecipeError) as caught:
+        place_output(name, Folders(recipe))
+    assert (caught.value.code, caught.value.option) == (code, "to")
+
+
+def test_the_folder_that_holds_the_recipe_is_not_replaced(tmp_path: Path) -> None:
+    recipe = tmp_path / "root" / "a" / "b"
+    recipe.mkdir(parents=True)
+    for name in ("a/", "a/b/"):
+        with pytest.raises(RecipeError) as caught:
+            place_output(name, Folders(recipe, output_root=tmp_path / "root"))
+        assert caught.value.code == "output-holds-recipe"
+    assert place_output("a/b/c/", Folders(recipe, output_root=tmp_path / "root")) == recipe / "c"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("llm", (Overlap.SAME, "base")),
+        ("link", (Overlap.SAME, "base")),
+        ("llm/out.safetensors", (Overlap.INSIDE, "base")),
+        ("llm/deep/er/out", (Overlap.INSIDE, "base")),
+        ("link/out.safetensors", (Overlap.INSIDE, "base")),
+        ("other", None),
+        ("llm2/out", None),
+    ],
+)
+def test_an_output_in_a_folder_that_is_loaded_is_known(
+    tmp_path: Path, output: str, expected: tuple[Overlap, str] | None
+) -> None:
+    folder = model(tmp_path / "llm")
+    (tmp_path / "link").symlink_to("llm")
+    index = folder / "model.safetensors.index.json"
+    index.touch()
+    for path in (folder, index):
+        assert overlap(tmp_path / output, {"base": path}) == expected
+
+
+def test_an_output_folder_around_an_input_is_known(tmp_path: Path) -> None:
+    folder = model(tmp_path / "models" / "llm")
+    assert overlap(tmp_path / "models", {"base": folder}) == (Overlap.HOLDS, "base")
+    assert overlap(folder, {"base": folder / "model.safetensors"}) == (Overlap.HOLDS, "base")
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])

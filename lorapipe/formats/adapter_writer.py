@@ -8,7 +8,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from lorapipe.architectures import family
-from lorapipe.formats.layouts import KEEP
+from lorapipe.formats.layouts import KEEP, PEFT_BIAS
 from lorapipe.formats.model_hashes import model_hashes
 from lorapipe.formats.modelspec import modelspec_metadata
 from lorapipe.formats.output import TensorData
@@ -24,6 +24,7 @@ from lorapipe.weights.specs import AdapterSpec, FileSpec, TensorSpec
 if TYPE_CHECKING:
     from lorapipe.weights.adapter import Adapter
     from lorapipe.weights.saving import SavedTensor
+    from lorapipe.weights.settled import Settled
 
 __all__ = ["PEFT", "AdapterFile", "Wanted", "adapter_file", "adapter_file_spec"]
 
@@ -89,12 +90,10 @@ def adapter_file(adapter: Adapter, wanted: Wanted, each: Each) -> AdapterFile:
 
     Raises what :func:`~.relayout.file_modules` and :func:`~lorapipe.weights.settled.settle` do.
     """
-    from lorapipe.weights.saving import saved_tensors  # they need torch
-    from lorapipe.weights.settled import settle
+    from lorapipe.weights.saving import saved_tensors  # it needs torch
 
     known = adapter.spec
-    modules = file_modules(known, wanted.layout, dense=wanted.dense)
-    settled = list(each(lambda module: settle(module, adapter, wanted.dtype), modules))
+    settled = _settled(adapter, file_modules(known, wanted.layout, dense=wanted.dense), wanted.dtype, each)
     found = [(one.module, one.alpha) for one in settled]
     specs = library_order(saved_specs(known, wanted.dtype, [module for module, _ in found]))
     tensors = {tensor.name: tensor for tensor in saved_tensors(adapter, wanted.dtype, settled)}
@@ -108,6 +107,24 @@ def adapter_file(adapter: Adapter, wanted: Wanted, each: Each) -> AdapterFile:
 
     spec = _spec(specs, wanted, {name: len(text) for name, text in texts.items()})
     return AdapterFile(spec, _metadata(known, wanted.layout, found), data, texts)
+
+
+def _settled(adapter: Adapter, modules: Sequence[FileModule], dtype: str | None, each: Each) -> list[Settled]:
+    """The modules in their order; PEFT's biases after the weights, by whose strength they are scaled."""
+    from lorapipe.weights.settled import settle  # it needs torch
+
+    weights = [module for module in modules if not _is_scaled(module)]
+    first = list(each(lambda module: settle(module, adapter, dtype), weights))
+    strengths = {one.module.stem: one.strength for one in first if one.module.form is None}
+    settled = iter(first)
+    return [
+        settle(module, adapter, dtype, strengths[module.stem]) if _is_scaled(module) else next(settled)
+        for module in modules
+    ]
+
+
+def _is_scaled(module: FileModule) -> bool:
+    return PEFT_BIAS in {module.words.suffix(role) for role in module.tensors("F32")}
 
 
 def _metadata(

@@ -14,7 +14,7 @@ that, and nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -24,10 +24,13 @@ from lorapipe.weights.filed import ALPHA, DOWN, KOHYA, UP, Words
 from lorapipe.weights.specs import Form, Spelling, TensorSpec
 
 __all__ = [
+    "BIAS",
     "EMBEDDED_DOWN",
     "EMBEDDED_UP",
     "KEEP",
     "LAYOUTS",
+    "MAGNITUDES",
+    "PEFT_BIAS",
     "PEFT_PREFIX",
     "Layout",
     "kept_words",
@@ -39,8 +42,12 @@ KEEP = "keep"
 PEFT_PREFIX = "base_model.model."
 """What PEFT puts before a module's path."""
 
+BIAS, PEFT_BIAS = ".diff_b", ".lora_B.bias"
+"""What a bias gains; to PEFT it is a bias of the factor B, and scaled as that is."""
+
 _SCALE, _MAGNITUDE = ".dora_scale", ".lora_magnitude_vector"
-_MAGNITUDES = frozenset({_SCALE, _MAGNITUDE})
+MAGNITUDES = frozenset({_SCALE, _MAGNITUDE})
+"""A DoRA's magnitude, as kohya and as PEFT call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class Layout:
     ``namings`` are the family's, the first that a component has being taken. ``holds`` are the
     beginnings of the roles that the program reads, beside alpha. ``program`` is its name in
     messages; its names with dots begin with one of ``begins``. ``extras`` says whether
-    embeddings may stand beside the modules.
+    embeddings may stand beside the modules; ``unets`` are the namings of families with a U-Net,
+    if others: ComfyUI reads kohya's names of these, as everybody does.
     """
 
     namings: tuple[str, ...]
@@ -59,13 +67,19 @@ class Layout:
     program: str
     begins: tuple[str, ...] = ()
     extras: bool = True
+    unets: tuple[str, ...] = ()
+
+    def names_by(self, components: Collection[str]) -> tuple[str, ...]:
+        """The namings of a family of these components, the preferred one first."""
+        return self.unets if self.unets and "unet" in components else self.namings
 
     def takes(self, stem: str) -> bool:
         """Whether a name of an unknown model is of this layout's sort."""
         return stem.startswith(self.begins) or (self.words.alpha and "." not in stem)
 
 
-_LORA = (".lora_up.", ".lora_down.", *sorted(_MAGNITUDES))
+_LORA = (".lora_up.", ".lora_down.", *sorted(MAGNITUDES))
+_BIASED = (*_LORA, BIAS)
 _COMFY = (
     *_LORA, ".lora_mid.", ".hada_", ".lokr_", ".oft_blocks", ".rescale", ".diff", ".w_norm", ".b_norm",
     ".set_weight", ".reshape_weight", ".a1.", ".a2.", ".b1.", ".b2.",
@@ -73,7 +87,7 @@ _COMFY = (
 _LYCORIS = (*_COMFY, ".oft_diag", ".bm.", ".weight", ".on_input")
 
 _KOHYA = replace(KOHYA, suffixes=MappingProxyType({_MAGNITUDE: _SCALE}))
-_PEFT = MappingProxyType({UP: ".lora_B.weight", DOWN: ".lora_A.weight", _SCALE: _MAGNITUDE})
+_PEFT = MappingProxyType({UP: ".lora_B.weight", DOWN: ".lora_A.weight", _SCALE: _MAGNITUDE, BIAS: PEFT_BIAS})
 _FOLDED = Words(_PEFT, alpha=False, folds=True)
 
 _COMFY_BEGINS = ("diffusion_model.", "text_encoders.")
@@ -82,9 +96,11 @@ _DIFFUSERS_BEGINS = ("unet.", "transformer.", "text_encoder")
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "kohya": Layout(("kohya",), _KOHYA, _LYCORIS, "kohya's layout"),
-        "comfy": Layout(("comfy", "kohya"), _KOHYA, _COMFY, "ComfyUI", _COMFY_BEGINS),
-        "diffusers": Layout(("diffusers",), _FOLDED, _LORA, "diffusers", _DIFFUSERS_BEGINS, extras=False),
-        "peft": Layout(("diffusers",), Words(_PEFT, alpha=False), _LORA, "PEFT's layout", extras=False),
+        "comfy": Layout(
+            ("comfy", "kohya"), _KOHYA, _COMFY, "ComfyUI", _COMFY_BEGINS, unets=("kohya", "comfy")
+        ),
+        "diffusers": Layout(("diffusers",), _FOLDED, _BIASED, "diffusers", _DIFFUSERS_BEGINS, extras=False),
+        "peft": Layout(("diffusers",), Words(_PEFT, alpha=False), _BIASED, "PEFT's LoRA", extras=False),
     }
 )
 """The layouts by name, but for ``keep``."""
@@ -108,7 +124,8 @@ def kept_words(spelling: Spelling) -> Words:
     >>> kept_words(Spelling("unet.mid_block.proj_in", up=".lora_B.weight")).suffix(".lora_down.weight")
     '.lora_A.weight'
     """
-    suffixes = MappingProxyType({UP: spelling.up, DOWN: _PAIRS[spelling.up]})
+    peft = {BIAS: PEFT_BIAS} if spelling.up.startswith(".lora_B") else {}
+    suffixes = MappingProxyType({UP: spelling.up, DOWN: _PAIRS[spelling.up], **peft})
     alpha = spelling.up.startswith(".lora_up") or spelling.stem.startswith(_WITH_ALPHA)
     return Words(suffixes, alpha, folds=not alpha)
 
@@ -126,7 +143,7 @@ def respelled(form: Form, shape: tuple[int, ...], layout: Layout) -> Form | None
                 tensors.append((role, tensor))
         elif not role.startswith(layout.holds):
             return None
-        elif role in _MAGNITUDES:
+        elif role in MAGNITUDES:
             inputs = form.cuts == NOWHERE
             if inputs and layout.words.suffix(role) != role:
                 return None

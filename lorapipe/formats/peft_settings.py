@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from lorapipe.formats.layouts import PEFT_PREFIX
-from lorapipe.weights.filed import FileModule
+from lorapipe.formats.layouts import BIAS, MAGNITUDES, PEFT_PREFIX
+from lorapipe.weights.filed import DOWN, FileModule
 
 __all__ = ["CONFIG", "HEADER", "adapter_config", "adapter_metadata"]
 
@@ -26,17 +26,18 @@ _COMPONENTS = frozenset(
 )
 """What diffusers calls the models of a pipeline."""
 
-_Modules = Iterable[tuple[FileModule, float | None]]
+Modules = Sequence[tuple[FileModule, float | None]]
+"""A file's modules and their alphas."""
+
 _Number = int | float
 
 
-def adapter_config(modules: _Modules, *, fan_in_fan_out: bool = False) -> bytes:
-    """The text of ``adapter_config.json`` for modules whose stems are PEFT's, and their alphas.
+def adapter_config(modules: Modules, *, fan_in_fan_out: bool = False) -> bytes:
+    """The text of ``adapter_config.json`` for modules whose stems are PEFT's.
 
-    Only fields that PEFT has had since it knows DoRA (0.9). ``fan_in_fan_out`` says that
-    weights are kept ``[in, out]``.
+    Only fields that PEFT has had since it knows DoRA (0.9), but for ``lora_bias`` where it is
+    due. ``fan_in_fan_out`` says that weights are kept ``[in, out]``.
     """
-    found = {module.stem.removeprefix(PEFT_PREFIX): (module, alpha) for module, alpha in modules}
     config = {
         "auto_mapping": None,
         "base_model_name_or_path": None,
@@ -51,30 +52,35 @@ def adapter_config(modules: _Modules, *, fan_in_fan_out: bool = False) -> bytes:
         "peft_type": "LORA",
         "revision": None,
         "task_type": None,
+        "use_dora": False,
         "use_rslora": False,
-        **_fields(found),
+        **_fields([(module.stem.removeprefix(PEFT_PREFIX), module, alpha) for module, alpha in modules]),
     }
-    return _json({"use_dora": False, **config}).encode()
+    return _json(config).encode()
 
 
-def adapter_metadata(modules: _Modules) -> dict[str, str]:
+def adapter_metadata(modules: Modules) -> dict[str, str]:
     """The header's key for diffusers; nothing where each alpha is its rank, which needs no word.
 
     All components are in it or none: diffusers takes defaults for one that has no fields.
     """
-    components: dict[str, dict[str, tuple[FileModule, float | None]]] = {}
+    components: dict[str, list[_Module]] = {}
     for module, alpha in modules:
         if not module.words.alpha:
             component, path = _split(module.stem)
-            components.setdefault(component, {})[path] = (module, alpha)
-    if all(alpha == module.rank for found in components.values() for module, alpha in found.values()):
+            components.setdefault(component, []).append((path, module, alpha))
+    if all(alpha in (None, _rank(module)) for own in components.values() for _, module, alpha in own):
         return {}
     told = {
         f"{component}.{field}" if component else field: value
-        for component, found in components.items()
-        for field, value in _fields(found).items()
+        for component, own in components.items()
+        for field, value in _fields(own).items()
     }
     return {HEADER: _json(told)}
+
+
+_Module = tuple[str, FileModule, "float | None"]
+"""A module behind its path."""
 
 
 def _split(stem: str) -> tuple[str, str]:
@@ -82,22 +88,28 @@ def _split(stem: str) -> tuple[str, str]:
     return (component, path) if component in _COMPONENTS else ("", stem.removeprefix(PEFT_PREFIX))
 
 
-def _fields(modules: Mapping[str, tuple[FileModule, float | None]]) -> dict[str, object]:
+def _rank(module: FileModule) -> int:
+    """The rank of the module's factors, 0 of a bias."""
+    factors = module.tensors("F32")
+    return factors[DOWN].shape[0] if DOWN in factors else 0
+
+
+def _fields(modules: Sequence[_Module]) -> dict[str, object]:
     """Ranks and alphas by path: the most frequent ones, and a pattern for each that differs."""
-    ranks: dict[str, _Number] = {path: module.rank for path, (module, _) in modules.items()}
+    roles = {role for _, module, _ in modules for role in module.tensors("F32")}
+    ranks: dict[str, _Number] = {path: rank for path, module, _ in modules if (rank := _rank(module))}
     alphas = {
-        path: _number(float(module.rank) if alpha is None else alpha)
-        for path, (module, alpha) in modules.items()
+        path: ranks[path] if alpha is None else _number(alpha) for path, _, alpha in modules if path in ranks
     }
     fields: dict[str, object] = {
         "alpha_pattern": _patterns(alphas),
         "lora_alpha": _usual(alphas),
         "r": _usual(ranks),
         "rank_pattern": _patterns(ranks),
-        "target_modules": _targets(list(modules)),
+        "target_modules": _targets(list(ranks)),
     }
-    dora = any(module.form is not None for module, _ in modules.values())
-    return {**fields, "use_dora": True} if dora else fields
+    told = {"use_dora": not roles.isdisjoint(MAGNITUDES), "lora_bias": BIAS in roles}
+    return {**fields, **dict.fromkeys((field for field, true in told.items() if true), True)}
 
 
 def _usual(values: Mapping[str, _Number]) -> _Number:

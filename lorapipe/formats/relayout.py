@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lorapipe.architectures import Family, family
+from lorapipe.formats.formed import beside, check_alike, formed, no_format
 from lorapipe.formats.layouts import (
     EMBEDDED_DOWN,
     EMBEDDED_UP,
@@ -19,18 +20,13 @@ from lorapipe.formats.layouts import (
     PEFT_PREFIX,
     Layout,
     kept_words,
-    respelled,
 )
 from lorapipe.formats.naming import Group, Name, groups, names_on, naming_of, own_names
 from lorapipe.formats.refusals import Refusals
-from lorapipe.weights.filed import DOWN, UP, FileModule, Part, Words, below, cut_form
-from lorapipe.weights.forms import FULL
-from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, Spelling, TensorSpec
+from lorapipe.weights.filed import DOWN, UP, FileModule, Part, Words
+from lorapipe.weights.specs import AdapterSpec, ModuleId, Spelling
 
 __all__ = ["file_modules"]
-
-_MERGE = "leave `layout:` out, choose another, or merge it into a checkpoint"
-_DENSE = "svd-resize makes a plain LoRA of it, `dense: true` writes it as a full difference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,7 @@ def file_modules(spec: AdapterSpec, layout: str = KEEP, *, dense: bool = False) 
     Raises :class:`~lorapipe.errors.RecipeError`, or ``ManyErrors``: ``no-name`` for modules that
     the layout has no name for, ``no-format`` for those whose format it does not have,
     ``not-one-module`` for those that would have to be split or joined and cannot be,
-    ``several-components`` and ``extras-not-kept``.
+    ``not-alike``, ``several-components`` and ``extras-not-kept``.
     """
     refused = Refusals("save" if layout == KEEP else "layout")
     known = None if spec.family is None else family(spec.family)
@@ -66,9 +62,12 @@ def file_modules(spec: AdapterSpec, layout: str = KEEP, *, dense: bool = False) 
     naming = None if known is None else naming_of(known, [stem for stem in stems if stem])
     task = _Task(spec, known, LAYOUTS.get(layout), naming, dense, refused)
     _check_whole(task)
-    found = [module for group in groups(spec) for module in _group(task, group)]
+    made = [module for group in groups(spec) for module in _group(task, group)]
+    found = tuple(beside(made, task.layout, refused))
+    if task.layout is not None and not task.layout.words.alpha:
+        check_alike(found, task.layout, refused)
     refused.check()
-    return tuple(found)
+    return found
 
 
 def _check_whole(task: _Task) -> None:
@@ -116,7 +115,7 @@ def _names(task: _Task, group: Group) -> tuple[Name, ...]:
         return _verbatim(task.layout, group)
     if task.known is None:
         return ()
-    wanted = (task.naming,) if task.layout is None else task.layout.namings
+    wanted = (task.naming,) if task.layout is None else task.layout.names_by(task.known.components)
     found = (names_on(task.known, naming, group) for naming in wanted if naming is not None)
     names = next((names for names in found if names), ())
     if not task.peft:
@@ -195,11 +194,10 @@ def _module(task: _Task, group: Group, name: Name) -> FileModule | None:
     )
     if all(group[module].form is None for module in sources):
         if embedded and task.layout is not None and not task.peft:
-            _no_format(task, "LoRA of an embedding", sources[0])
+            no_format("LoRA of an embedding", sources[0], task.layout, task.refused)
             return None
         return made
-    form = _form(task, group, made)
-    return None if form is None else replace(made, form=form)
+    return formed(made, group, task.layout, task.refused, dense=task.spec.dtype if task.dense else None)
 
 
 def _words(task: _Task, up: str, stem: str) -> Words:
@@ -208,51 +206,3 @@ def _words(task: _Task, up: str, stem: str) -> Words:
     if up == EMBEDDED_UP:
         return replace(task.layout.words, suffixes={UP: EMBEDDED_UP, DOWN: EMBEDDED_DOWN})
     return task.layout.words
-
-
-def _form(task: _Task, group: Group, made: FileModule) -> Form | None:
-    """The format of a module that is no plain pair of factors; ``None``, and why is said, if it has none."""
-    known = [group[module] for module in made.sources]
-    additive = all(module.additive for module in known)
-    form = _one_form(group, made, additive=additive)
-    if form is None and task.dense and additive:
-        role = ".diff_b" if len(made.shape) == 1 else ".diff"
-        form = Form(FULL, ((role, TensorSpec(task.spec.dtype, made.shape)),))
-    if form is None:
-        names = {"LoRA" if module.form is None else module.form.name: None for module in known}
-        hint = _DENSE if additive else _MERGE
-        if len(made.parts) == 1 and made.parts[0].height == known[0].shape[0]:
-            message = f"{{n}} module{{s}} that no file can hold: {' and '.join(names)}"
-            task.refused.say("no-format", message, str(made.sources[0]), hint)
-        else:
-            message = f"{{n}} {' and '.join(names)} module{{s}} that would have to be split or joined"
-            task.refused.say("not-one-module", message, str(made.sources[0]), hint)
-        return None
-    if task.layout is None:
-        return form
-    found = respelled(form, made.shape, task.layout)
-    if found is None:
-        _no_format(task, form.name, made.sources[0])
-    return found
-
-
-def _one_form(group: Group, made: FileModule, *, additive: bool) -> Form | None:
-    """The format of the module's parts together, if they are of one that can be cut and joined."""
-    pieces: list[Form] = []
-    for part in made.parts:
-        if part.module is None:
-            if not additive:
-                return None
-            continue
-        known = group[part.module]
-        piece = known.form and cut_form(known.form, part.start, part.stop, known.shape[0])
-        if piece is None or not piece.tensors:
-            return None
-        pieces.append(piece)
-    return pieces[0] if len(made.parts) == 1 else below(pieces, sum(part.height for part in made.parts))
-
-
-def _no_format(task: _Task, form: str, module: ModuleId) -> None:
-    assert task.layout is not None
-    message = f"{{n}} {form} module{{s}} that {task.layout.program} has no place for"
-    task.refused.say("no-format", message, str(module), _MERGE)

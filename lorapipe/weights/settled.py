@@ -49,18 +49,24 @@ class Settled:
     make: Callable[[Mapping[str, TensorSpec]], dict[str, Rounded]]
     """From the specs of some of the tensors by role to the tensors."""
 
+    @property
+    def strength(self) -> float:
+        """What a reader multiplies the product of the factors with."""
+        return 1.0 if self.alpha is None else self.alpha / self.module.rank
 
-def settle(module: FileModule, adapter: Adapter, dtype: str | None = None) -> Settled:
+
+def settle(module: FileModule, adapter: Adapter, dtype: str | None = None, strength: float = 1.0) -> Settled:
     """Look at the data as far as a file's header depends on them.
 
-    Plain modules of one part are not read, unless their coefficient is to be folded.
+    Plain modules of one part are not read, unless their coefficient is to be folded. What a
+    module of another format holds is divided by ``strength``: its reader will multiply it.
 
     Raises :class:`BuildError` ``alpha-out-of-range``, ``not-one-module`` or
     ``strength-not-kept``, the module named.
     """
     with inside(module.sources[0]):
         if module.form is not None:
-            return _settled_form(module, adapter)
+            return _settled_form(module, adapter, strength)
         delta = refiled(module, adapter)
         known = replace(module, rank=delta.rank, bounded=False)
         alpha = alpha_of(delta)
@@ -141,23 +147,25 @@ def _plain(
     return found
 
 
-def _settled_form(module: FileModule, adapter: Adapter) -> Settled:
+def _settled_form(module: FileModule, adapter: Adapter, strength: float) -> Settled:
     assert module.form is not None
     alpha = None
     if not module.words.alpha or any(role == ALPHA for role, _ in module.form.tensors):
         found = rewritten(module, adapter).alpha
         alpha = None if found is None else _single(found)
-    return Settled(replace(module, bounded=False), alpha, partial(_own_format, module, adapter))
+    return Settled(replace(module, bounded=False), alpha, partial(_own_format, module, adapter, strength))
 
 
-def _own_format(module: FileModule, adapter: Adapter, specs: Mapping[str, TensorSpec]) -> dict[str, Rounded]:
+def _own_format(
+    module: FileModule, adapter: Adapter, strength: float, specs: Mapping[str, TensorSpec]
+) -> dict[str, Rounded]:
     with inside(module.sources[0]):
         written: Written = rewritten(module, adapter)
         alpha = torch.tensor(0.0 if written.alpha is None else written.alpha, dtype=torch.float64)
-        return {
-            role: _rounded(alpha if role == ALPHA else written.tensors[role], spec)
-            for role, spec in specs.items()
-        }
+        held = {ALPHA: alpha, **written.tensors}
+        if strength != 1.0:
+            held = {role: tensor.to(torch.float64) / strength for role, tensor in held.items()}
+        return {role: _rounded(held[role], spec) for role, spec in specs.items()}
 
 
 def _rounded(values: Tensor, spec: TensorSpec) -> Rounded:

@@ -80,10 +80,12 @@ def load(
     as_: str | None = None,
     family: str | None = None,
     variant: str | None = None,
+    alpha: float | None = None,
 ) -> Weights:
     """A LoRA or a checkpoint from a file or a folder; ``as_`` is ``lora`` or ``checkpoint``.
 
-    ``variant`` (``fp16``) chooses among the weights of a folder.
+    ``variant`` (``fp16``) chooses among the weights of a folder; ``alpha`` is PEFT's
+    ``lora_alpha``, for a LoRA whose config is lost.
     """
     options = {
         "load": os.fspath(path),
@@ -91,6 +93,7 @@ def load(
         "as": as_,
         "family": family,
         "variant": variant,
+        "alpha": alpha,
     }
     return _call({}, options)
 

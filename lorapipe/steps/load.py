@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import RecipeError
 from lorapipe.formats.adapters import detect, read_adapter, read_adapter_spec
 from lorapipe.formats.checkpoints import read_checkpoint, read_checkpoint_spec
 from lorapipe.formats.files import open_tensors, size_of
+from lorapipe.formats.reading import lacks_alpha
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
@@ -27,6 +29,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec | CheckpointSpec
         found = detect(source)
         wanted = params.get("as", found)
         if wanted == "checkpoint":
+            _refuse_alpha(params)
             return read_checkpoint_spec(source, family)
         if found == "checkpoint":
             raise RecipeError(
@@ -35,7 +38,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec | CheckpointSpec
                 hint="leave 'as: lora' out",
                 option="as",
             )
-        return read_adapter_spec(source, family)
+        return read_adapter_spec(source, family, _alpha(params))
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter | Checkpoint:
@@ -43,16 +46,45 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter | Ch
     source = _opened(inputs, params)  # what is loaded reads on from the file, and so it owns it
     if isinstance(spec, CheckpointSpec):
         return read_checkpoint(source, spec)
-    return read_adapter(source, spec, device=context.device)
+    return read_adapter(source, spec, context.device, _alpha(params))
+
+
+def _alpha(params: Params) -> float | None:
+    given = params.get("alpha")
+    if given is None:
+        return None
+    value = float(cast("float", given))
+    if not isfinite(value):
+        raise RecipeError("not-a-number", f"a LoRA cannot have the alpha {value}", option="alpha")
+    return value
+
+
+def _refuse_alpha(params: Params) -> None:
+    if params.get("alpha") is not None:
+        raise RecipeError(
+            "alpha-of-checkpoint", "a checkpoint has no alpha", hint="leave 'alpha' out", option="alpha"
+        )
+
+
+def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+    """That a file of PEFT's does not say how strong it is."""
+    if params.get("alpha") is not None:
+        return ()
+    with _opened(inputs, params) as source:
+        if not lacks_alpha(source):
+            return ()
+    return (
+        "it is PEFT's without its adapter_config.json, so scale 1: load its folder, or say 'alpha'",
+    )
 
 
 def _opened(inputs: Inputs[Any], params: Params) -> TensorFile | TensorFolder:
     return open_tensors(inputs.files["load"], cast("str | None", params.get("variant")))
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
+def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
     size = size_of(inputs.files["load"], cast("str | None", params.get("variant")))
-    return Cost(read=size, peak=size if isinstance(result, AdapterSpec) else 0)
+    return Cost(read=size)
 
 
 KIND = Kind(
@@ -63,4 +95,5 @@ KIND = Kind(
     work=_work,
     cost=_cost,
     keyless=frozenset({"load", "sha256", "variant"}),
+    warn=_warn,
 )

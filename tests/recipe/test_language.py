@@ -16,7 +16,13 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
     }
     step, terms = Port.STEP, Port.TERMS
     assert table == {
-        "load": ({}, {"load": FileUse.INPUT}, ("load", "as", "family", "variant", "sha256"), {}, ("load",)),
+        "load": (
+            {},
+            {"load": FileUse.INPUT},
+            ("load", "as", "family", "alpha", "variant", "sha256"),
+            {},
+            ("load",),
+        ),
         "scale": ({"scale": step}, {}, ("by", "components"), {}, ("scale",)),
         "concat": ({"concat": terms}, {}, (), {}, ("concat",)),
         "shuffle": ({"shuffle": step}, {}, ("seed", "mode"), {"seed": 0, "mode": "rotate"}, ("shuffle",)),

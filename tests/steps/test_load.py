@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,3 +91,70 @@ def test_an_ending_that_is_no_files_of_weights_is_refused(tmp_path: Path, name: 
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(RecipeError, match="does not end like a file of weights"):
         infer("load", given({"load": tmp_path / name}))
+
+
+# ---- PEFT's alpha ------------------------------------------------------------------------------------
+
+PATH = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def peft(tmp_path: Path) -> Path:
+    """An adapter of PEFT's without the config that belongs to it."""
+    path = tmp_path / "adapter_model.safetensors"
+    up, down = torch.arange(8.0).reshape(4, 2), torch.arange(6.0).reshape(2, 3)
+    save_file({f"{PATH}.lora_B.weight": up, f"{PATH}.lora_A.weight": down}, path)
+    return path
+
+
+def only(adapter: Any) -> Any:
+    """The delta of a LoRA of one module."""
+    (delta,) = adapter.modules.values()
+    return delta.dense(torch.float64).numpy()
+
+
+def warned(path: Path, **said: Any) -> tuple[str, ...]:
+    return KIND.warn(given({"load": path}), options("load", **said))
+
+
+def test_peft_without_its_config_is_taken_at_scale_1_and_says_so(peft: Path) -> None:
+    np.testing.assert_array_equal(
+        only(load(peft)), np.arange(8.0).reshape(4, 2) @ np.arange(6.0).reshape(2, 3)
+    )
+    assert warned(peft) == (
+        "it is PEFT's without its adapter_config.json, so scale 1: load its folder, or say 'alpha'",
+    )
+
+
+def test_the_alpha_that_the_recipe_says_is_lora_alpha(peft: Path) -> None:
+    np.testing.assert_array_equal(only(load(peft, alpha=16)), 8.0 * only(load(peft)))
+    assert warned(peft, alpha=16) == ()
+
+
+def test_with_its_config_the_folder_says_alpha_and_is_not_told_another(peft: Path) -> None:
+    plain = only(load(peft))
+    config = '{"peft_type": "LORA", "r": 2, "lora_alpha": 5, "target_modules": ["q_proj"]}'
+    (peft.parent / "adapter_config.json").write_text(config)
+    np.testing.assert_array_equal(only(load(peft.parent)), 2.5 * plain)
+    assert warned(peft.parent) == ()
+    with pytest.raises(RecipeError) as caught:
+        infer("load", given({"load": peft.parent}), alpha=5)
+    assert (caught.value.code, caught.value.option) == ("alpha-known", "alpha")
+
+
+def test_a_file_with_alphas_is_not_told_another(bench: Bench) -> None:
+    path = bench.lora("a", alpha=3.0)
+    assert warned(path) == ()
+    with pytest.raises(RecipeError) as caught:
+        infer("load", given({"load": path}), alpha=5)
+    assert str(caught.value) == (
+        f"{path}: error: the alpha of this LoRA is known: its file says it - leave 'alpha' out; "
+        "'scale' changes how strong it is"
+    )
+
+
+def test_alpha_is_no_matter_of_checkpoints_and_no_infinity(bench: Bench, peft: Path) -> None:
+    with pytest.raises(RecipeError, match="a checkpoint has no alpha"):
+        infer("load", given({"load": bench.checkpoint()}), alpha=5)
+    with pytest.raises(RecipeError, match="cannot have the alpha inf"):
+        infer("load", given({"load": peft}), alpha=float("inf"))

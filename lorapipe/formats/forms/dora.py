@@ -24,14 +24,13 @@ _SCALE = ".dora_scale"
 
 def _measure(tensors: Specs) -> Measured:
     inner = measure_delta(_without(tensors))
-    out, columns = inner.shape[0], prod(inner.shape[1:])
-    if _on_rows(tensors[_SCALE].shape, out):
+    out, into, *kernel = inner.shape
+    shape, count = tensors[_SCALE].shape, tensors[_SCALE].size
+    if _on_rows(shape, out):
         return Measured(inner.shape, 0, inner.divisor, cuts=((out, 1),))
-    first, *others = tensors[_SCALE].shape
-    # Where a format does not tell the kernel, its columns are some for each channel.
-    channels = others[0] if others else 0
-    known = channels == inner.shape[1] or (len(inner.shape) == 2 and channels and columns % channels == 0)
-    if first != 1 or not known or prod(others) != channels:
+    # Where a format does not tell the kernel, it has some columns for each channel.
+    channels = count == into or (not kernel and count and into % count == 0)
+    if shape[:2] != (1, count) or not channels:
         raise badly_shaped(tensors)
     return Measured(inner.shape, 0, inner.divisor)
 

@@ -33,7 +33,8 @@ def _measure(tensors: Specs) -> Measured:
     if old:
         return Measured((below, a1[1]), 0, a1[0], cuts=((below, 1),))
     if _BM in tensors:
-        kernel = [*kernel, *core(tensors, _BM, below, below)]
+        left(tensors, _B2)
+        kernel = list(core(tensors, _BM, below, below))
     return Measured((b1[0], into, *kernel), 0, below, cuts=((b1[0], 1),))
 
 

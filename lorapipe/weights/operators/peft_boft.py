@@ -42,7 +42,8 @@ class PeftBOFT:
         columns = prod(weight.shape[1:])
         if count * size != columns:
             raise BuildError("blocks-misfit", f"{count} blocks of {size} do not make {columns} columns")
-        skew = (self.blocks - self.blocks.mT).to(weight.dtype) / 2
+        blocks = self.blocks.to(weight.dtype)
+        skew = (blocks - blocks.mT) / 2
         rows = weight.reshape(len(weight), columns)
         for stage, matrices in enumerate(cayley(-skew)):
             order = _order(columns, size, stage).to(weight.device)

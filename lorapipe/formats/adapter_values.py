@@ -48,9 +48,11 @@ def read_values(
     """
     problems = Problems(source)
     numbers = _Numbers(source, device, problems)
-    scales = {id(piece.found): numbers.scale(piece.found) for piece in placed.values()}
-    for found in {id(piece.found): piece.found for piece in placed.values()}.values():
-        numbers.check(found)
+    scales: dict[int, tuple[float, float | None]] = {}
+    for found in (piece.found for piece in placed.values()):
+        if id(found) not in scales:
+            numbers.check(found)
+            scales[id(found)] = numbers.scale(found)
     modules = {module: numbers.value(piece, *scales[id(piece.found)]) for module, piece in placed.items()}
     problems.check()
     kept = {name: numbers.tensor(e.tensor).reshape(e.spec.shape).to(device) for name, e in extras.items()}

@@ -36,9 +36,9 @@ def write_stored(adapter: Adapter, stream: IO[bytes]) -> None:
     from lorapipe.weights.tensors import TORCH_DTYPES, to_bytes  # they need torch
 
     names = {dtype: name for name, dtype in TORCH_DTYPES.items()}
-    tensors = dict(_tensors(adapter))
-    specs = {name: TensorSpec(names[t.dtype], tuple(t.shape)) for name, t in tensors.items()}
-    data: Iterator[tuple[str, tuple[Buffer]]] = ((name, (to_bytes(t),)) for name, t in tensors.items())
+    # Two passes: the header comes first, and not all of the factors need be in memory.
+    specs = {name: TensorSpec(names[t.dtype], tuple(t.shape)) for name, t in _tensors(adapter)}
+    data: Iterator[tuple[str, tuple[Buffer]]] = ((name, (to_bytes(t),)) for name, t in _tensors(adapter))
     text = json.dumps(_described(adapter), ensure_ascii=False, separators=(",", ":"))
     write_safetensors(stream, specs, data, {_KEY: text})
 

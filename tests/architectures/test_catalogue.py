@@ -16,6 +16,9 @@ from lorapipe.errors import RecipeError
 TITLES = {
     "chroma": "Chroma",
     "flux1": "FLUX.1",
+    "flux2-dev": "FLUX.2 dev",
+    "flux2-klein-4b": "FLUX.2 klein 4B",
+    "flux2-klein-9b": "FLUX.2 klein 9B",
     "hunyuan-video": "HunyuanVideo",
     "sd1": "SD1.x",
     "sd2": "SD2.x",
@@ -55,6 +58,7 @@ def test_a_family_is_loaded_once() -> None:
         (" xl ", "sdxl"),
         ("flux", "flux1"),
         ("FLUX.1-dev", "flux1"),
+        ("flux.2", "flux2-dev"),
         ("SD3.5-medium", "sd3"),
         ("sd3.5 large", "sd35-large"),
         ("HunyuanVideo", "hunyuan-video"),

@@ -155,6 +155,15 @@ CHROMA = [
     ("lora_te_encoder_block_5_layer_0_SelfAttention_k", Target("te3", T5 + "layer.0.SelfAttention.k.weight")),
 ]
 
+FLUX2 = [
+    ("lora_unet_double_blocks_7_img_mlp_0", dit(DOUBLE + "img_mlp.0.weight")),
+    ("lora_unet_single_blocks_21_linear1", dit(SINGLE + "linear1.weight")),
+    ("transformer.transformer_blocks.7.attn.to_q", dit(DOUBLE + "img_attn.qkv.weight", Q)),
+    ("transformer.single_transformer_blocks.21.attn.to_qkv_mlp_proj", dit(SINGLE + "linear1.weight")),
+    ("transformer.single_transformer_blocks.21.attn.to_out", dit(SINGLE + "linear2.weight")),
+    ("diffusion_model.single_stream_modulation.lin", dit("single_stream_modulation.lin.weight")),
+]
+
 LDM = "model.diffusion_model.input_blocks.4.1."
 SDXL = [
     ("lycoris_down_blocks_1_attentions_0_proj_in", Target("unet", LDM + "proj_in.weight")),
@@ -197,6 +206,8 @@ SDXL = [
             ("sd3", SD3),
             ("hunyuan-video", HUNYUAN),
             ("chroma", CHROMA),
+            ("flux2-dev", FLUX2),
+            ("flux2-klein-9b", FLUX2),
             ("sdxl", SDXL),
         )
         for pair in pairs

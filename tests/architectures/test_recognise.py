@@ -212,6 +212,18 @@ def test_chroma_and_flux_are_told_apart_by_what_only_one_of_them_has() -> None:
         assert recognise_adapter(shared, {}, metadata) == only(name)
 
 
+@pytest.mark.parametrize("name", ["flux2-dev", "flux2-klein-4b", "flux2-klein-9b"])
+def test_flux2_in_its_sizes_is_told_from_flux1_and_from_one_another(name: str) -> None:
+    known = family(name)
+    assert recognise_checkpoint(layout(known)) == only(name)
+    for naming in known.namings:
+        targets = [t for t in known.targets() if t.kind == "linear" and known.spell(t, naming) is not None]
+        widths = {known.spell(t, naming) or "": sizes(known.features(t)) for t in targets}
+        assert recognise_adapter(widths, widths, {}) == only(name), naming
+        blocks = {stem: size for stem, size in widths.items() if "blocks" in stem and "_0" not in stem}
+        assert recognise_adapter(blocks, blocks, {}) == only(name), naming
+
+
 def test_all_blocks_of_the_shallower_model_are_that_models() -> None:
     """HunyuanVideo calls its attention as FLUX.1 does, is as wide, and a block deeper."""
     blocks = [f"lora_unet_double_blocks_{n}_img_attn_qkv" for n in range(20)]

@@ -25,6 +25,14 @@ MEDIUM = {
 LARGE = {
     "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "pos_embed_max_size": 192,
 }  # fmt: skip
+KLEIN_4B = {
+    "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680,
+    "guidance_embeds": False,
+}  # fmt: skip
+KLEIN_9B = {
+    "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288,
+    "guidance_embeds": False,
+}  # fmt: skip
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 CLIP_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16}
 CLIP_G = {
@@ -66,6 +74,9 @@ MODELS: Mapping[str, Mapping[str, Callable[[], Any]]] = {
         "text_encoder": clip(**CLIP_L),
         "text_encoder_2": t5,
     },
+    "flux2-dev": {"transformer": diffusers_model("Flux2Transformer2DModel")},
+    "flux2-klein-4b": {"transformer": diffusers_model("Flux2Transformer2DModel", **KLEIN_4B)},
+    "flux2-klein-9b": {"transformer": diffusers_model("Flux2Transformer2DModel", **KLEIN_9B)},
     "hunyuan-video": {
         "transformer": diffusers_model("HunyuanVideoTransformer3DModel"),
         "text_encoder_2": clip(**CLIP_L),

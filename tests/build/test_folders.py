@@ -165,6 +165,19 @@ def test_the_first_file_tells_how_the_folder_was_made(bench: Bench) -> None:
     assert told == [{"format", KEY}, *({"format"} for _ in told[1:])]
 
 
+def test_a_variant_comes_out_under_the_plain_names(bench: Bench) -> None:
+    base = diffusers_folder(bench.folder / "pipe", PARTS)
+    half = {name: tensor.half() for name, tensor in PARTS["unet"].items()}
+    save_file(half, base / "unet" / "diffusion_pytorch_model.fp16.safetensors", {"format": "pt"})
+
+    built = run(bench.recipe("base: {load: pipe/, variant: fp16}\nout: {save: base, to: out/}"))
+
+    found = tensors_of(built.outputs[0].path)
+    assert "unet/diffusion_pytorch_model.safetensors" in contents(built.outputs[0].path)
+    for name, tensor in half.items():
+        torch.testing.assert_close(found[f"unet/{name}"], tensor, rtol=0, atol=0)
+
+
 def test_after_a_shuffle_a_readme_stays_behind(bench: Bench) -> None:
     hf_folder(bench.folder / "model", load_file(bench.checkpoint()), 2)
     (bench.folder / "model" / "README.md").write_text("# whose model this is\n")

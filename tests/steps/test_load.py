@@ -16,6 +16,7 @@ from lorapipe.steps.kind import Materialise
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
 
 from ..bench import SHAPES, TO_Q, Bench
+from ..formats.model_folders import hf_folder
 from .kit import Q, deltas, given, infer, load, options
 
 KIND = find_kind("load")
@@ -158,3 +159,39 @@ def test_alpha_is_no_matter_of_checkpoints_and_no_infinity(bench: Bench, peft: P
         infer("load", given({"load": bench.checkpoint()}), alpha=5)
     with pytest.raises(RecipeError, match="cannot have the alpha inf"):
         infer("load", given({"load": peft}), alpha=float("inf"))
+
+
+def test_a_folder_is_loaded_as_a_file_is_and_read_as_far_as_it_counts(bench: Bench) -> None:
+    checkpoint = load_file(bench.checkpoint())
+    folder = hf_folder(bench.folder / "m", checkpoint, 3)
+    save_file({"other": torch.zeros(1)}, folder / "model.fp16.safetensors")
+    inputs = given({"load": folder})
+
+    spec = infer("load", inputs)
+    cost = KIND.cost(inputs, options("load"), spec)
+
+    assert isinstance(spec, CheckpointSpec)
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.items()}
+    assert {name: tensor.shape for name, tensor in spec.tensors.items()} == shapes
+    assert spec.folder is not None
+    assert set(spec.folder.carried) == {"config.json", "tokenizer.json"}
+    counted = [p for p in folder.iterdir() if p.name != "model.fp16.safetensors"]
+    assert cost.read == sum(path.stat().st_size for path in counted)
+
+
+def test_the_variant_chooses_among_the_weights_of_a_folder(bench: Bench) -> None:
+    folder = hf_folder(bench.folder / "m", load_file(bench.checkpoint()), 3)
+    save_file({"other": torch.zeros(1)}, folder / "model.fp16.safetensors")
+
+    spec = infer("load", given({"load": folder}), variant="fp16")
+
+    assert list(spec.tensors) == ["other"]
+    with pytest.raises(InputError, match="has no weights of the variant 'fp8'"):
+        infer("load", given({"load": folder}), variant="fp8")
+
+
+def test_values_of_a_folder_are_read_from_the_file_that_has_them(bench: Bench) -> None:
+    tensors = load_file(bench.checkpoint())
+    value = load(hf_folder(bench.folder / "m", tensors, 3))
+    for name, tensor in tensors.items():
+        assert b"".join(map(bytes, value.chunks(name))) == tensor.numpy().tobytes()

@@ -12,9 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lorapipe.errors import RecipeError
+from lorapipe.recipe.model import JSON
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
-from lorapipe.weights.specs import FLOATING, CheckpointSpec, Place, TensorSpec
+from lorapipe.store.contents import listing_digest
+from lorapipe.weights.specs import FLOATING, CheckpointSpec, FolderSpec, Place, Spec, TensorSpec
 
 from ..bench import KEYS, SHAPES, TO_Q, Bench
 from .kit import FILE, given, infer, load, lora, model, options, work, written
@@ -119,3 +121,78 @@ def test_what_is_written_is_told_as_it_is_written(bench: Bench) -> None:
     work("save", given(TO, save=load(bench.checkpoint())), Context(output=stream, wrote=told.append))
     assert sum(told) > 0
     assert KEYS[TO_Q].encode() in stream.getvalue()
+
+
+# --- folders --------------------------------------------------------------------------
+
+OUT = {"to": Path("out")}
+
+
+def pipeline() -> CheckpointSpec:
+    """A checkpoint of two components, as it came in a folder with a config and an archive."""
+    tensors = {"text_encoder/a": TensorSpec("F32", (10,)), "unet/a": TensorSpec("F16", (100,))}
+    stems = {"text_encoder": "model", "unet": "diffusion_pytorch_model"}
+    folder = FolderSpec(Path("base"), stems, {"model_index.json": 7}, ("images.zip",))
+    return CheckpointSpec(None, tensors, {}, folder=folder)
+
+
+def test_a_folder_is_foretold_with_its_files_and_their_bytes() -> None:
+    spec = infer("save", given(OUT, save=pipeline()), to="out/")
+    assert spec.files == {
+        "text_encoder/model.safetensors": ("text_encoder/a",),
+        "unet/diffusion_pytorch_model.safetensors": ("unet/a",),
+    }
+    assert spec.others == {"model_index.json": 7}
+    assert spec.nbytes == 40 + 200 + 7
+    assert KIND.cost(given(OUT, save=pipeline()), options("save", to="out/"), spec).written == spec.nbytes
+
+
+def test_the_size_of_shards_decides_how_many_there_are() -> None:
+    base = model(dtype="F16")  # tensors of 800, 800, 4320, 768 and 80 bytes
+    counts = {
+        size: len(infer("save", given(OUT, save=base), to="out/", shard_size=size).files)
+        for size in (10_000, "6.768kB", 6767, "5kB", 1600, 1)
+    }
+    assert counts == {10_000: 1, "6.768kB": 1, 6767: 2, "5kB": 3, 1600: 3, 1: 5}
+    assert len(infer("save", given(OUT, save=base), to="out/").files) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "said", "code", "option"),
+    [
+        (lora(), {"to": "out/"}, "lora-is-a-file", "to"),
+        (model(), {"to": "o.safetensors", "shard_size": "1GB"}, "shards-need-a-folder", "shard-size"),
+        (pipeline(), {"to": "o.safetensors"}, "components-need-a-folder", "to"),
+    ],
+)
+def test_what_does_not_go_where_the_recipe_says_is_refused(
+    spec: Spec, said: dict[str, JSON], code: str, option: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        infer("save", given({"to": Path(str(said["to"]))}, save=spec), **said)
+    assert (caught.value.code, caught.value.option) == (code, option)
+    assert caught.value.hint is not None
+
+
+def test_what_does_not_go_along_is_told_before() -> None:
+    assert KIND.warn(given(OUT, save=pipeline()), options("save", to="out/")) == (
+        "not copied from 'base': images.zip",
+    )
+
+
+def test_the_files_of_a_folder_are_told_with_their_digests(bench: Bench) -> None:
+    streams: dict[str, io.BytesIO] = {}
+
+    def create(name: str, size: int | None = None) -> io.BytesIO:
+        streams[name] = io.BytesIO()
+        return streams[name]
+
+    context = Context(create=create)
+    made = work("save", given(OUT, save=load(bench.checkpoint())), context, to="out/", shard_size=2000)
+
+    assert len(streams) > 2
+    assert "model.safetensors.index.json" in streams
+    data = {name: stream.getvalue() for name, stream in streams.items()}
+    assert made.files == {name: hashlib.sha256(held).hexdigest() for name, held in data.items()}
+    assert made.size == sum(map(len, data.values()))
+    assert made.sha256 == listing_digest(made.files)

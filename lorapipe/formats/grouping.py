@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from lorapipe.formats.dialects import ALPHA, BUNDLED, SCALE, Named, forms, plain_stem, read_name
+from lorapipe.formats.forms.embedding import EMBEDDED_UP
 from lorapipe.formats.forms.form import AdapterForm
 from lorapipe.formats.forms.lora import DOWN, UP
 from lorapipe.formats.problems import Problems
 
 __all__ = ["Group", "Grouped", "form_of", "group_tensors"]
+
+_UPS = (UP, EMBEDDED_UP)
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ def _add(groups: dict[str, Group], path: str, name: str, named: Named, problems:
     before = group.tensors.setdefault(named.role, name)
     if before != name:
         problems.add("module-twice", f"{before} and {name}")
-    if named.role == UP:
+    if named.role in _UPS:
         group.up = named.suffix
 
 

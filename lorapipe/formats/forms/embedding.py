@@ -13,9 +13,9 @@ from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs,
 if TYPE_CHECKING:
     from lorapipe.weights.structures import LowRank
 
-__all__ = ["FORM"]
+__all__ = ["EMBEDDED_UP", "FORM"]
 
-_A, _B = ".lora_embedding_A", ".lora_embedding_B"
+EMBEDDED_UP, _DOWN = ".lora_embedding_B", ".lora_embedding_A"
 
 
 def _measure(tensors: Specs) -> Measured:
@@ -23,7 +23,7 @@ def _measure(tensors: Specs) -> Measured:
 
     Raises :class:`Misshapen` ``bad-factor-shape`` or ``ranks-disagree``.
     """
-    a, b = tensors[_A].shape, tensors[_B].shape
+    a, b = tensors[_DOWN].shape, tensors[EMBEDDED_UP].shape
     shown = f"B {list(b)}, A {list(a)}"
     if len(a) != 2 or len(b) != 2 or 0 in a + b:
         raise Misshapen("bad-factor-shape", shown)
@@ -35,13 +35,13 @@ def _measure(tensors: Specs) -> Measured:
 def _value(tensors: Tensors, alpha: float | None) -> LowRank:  # noqa: ARG001  # alpha is the coefficient's
     from lorapipe.weights.structures import LowRank  # it needs torch
 
-    return LowRank(tensors[_B](), tensors[_A]())
+    return LowRank(tensors[EMBEDDED_UP](), tensors[_DOWN]())
 
 
 FORM = AdapterForm(
     name="LoRA of an embedding",
-    roles={_B: (), _A: ()},
-    needed=frozenset({_A, _B}),
+    roles={EMBEDDED_UP: (), _DOWN: ()},
+    needed=frozenset({EMBEDDED_UP, _DOWN}),
     measure=_measure,
     value=_value,
     plain=True,

@@ -39,6 +39,8 @@ def fits(spec: ModuleSpec, whole: tuple[int, ...]) -> bool:
         return len(ours) == len(theirs) and ours[2:] == theirs[2:] and _no_larger(theirs, ours)
     if len(ours) == 2 < len(theirs):
         theirs = (theirs[0], prod(theirs[1:]))
+    elif len(theirs) == 2 < len(ours):
+        theirs = (*theirs, *(1 for _ in ours[2:]))
     return len(ours) == len(theirs) and all(a in {0, b} for a, b in zip(ours, theirs, strict=True))
 
 

@@ -27,6 +27,9 @@ def operator(*shape: int, **said: object) -> ModuleSpec:
         (operator(8, 0), (8, 6, 3, 3)),
         (operator(0, 6), (8, 6)),
         (operator(0, 54), (8, 6, 3, 3)),
+        (operator(0, 6, 0, 0), (8, 6, 3, 3)),
+        (operator(0, 6, 0, 0), (8, 6, 1, 1)),
+        (operator(0, 6, 0, 0), (8, 6)),
         (operator(0, 0), (8, 6, 3, 3)),
         (operator(8), (8,)),
         (operator(8, 6, grows=True), (8, 4)),
@@ -49,6 +52,7 @@ def test_it_fits(spec: ModuleSpec, whole: tuple[int, ...]) -> None:
         ),
         (operator(8, 0), (9, 6), "OFT for [8, ?] does not fit the checkpoint's weight [9, 6]"),
         (operator(0, 6), (8, 6, 3, 3), "OFT for [?, 6] does not fit the checkpoint's weight [8, 6, 3, 3]"),
+        (operator(0, 6, 3, 3), (8, 6), "OFT for [?, 6, 3, 3] does not fit the checkpoint's weight [8, 6]"),
         (operator(8, 0), (8,), "OFT for [8, ?] does not fit the checkpoint's weight [8]"),
         (operator(8, 6, grows=True), (8, 7), "OFT for [8, 6] does not fit the checkpoint's weight [8, 7]"),
         (

@@ -74,7 +74,9 @@ class Turned:
     operator: Operator
 
     def apply(self, weight: Tensor, strength: float, rule: str = "exact") -> Tensor:
-        """What the operator makes of ``weight.T``, transposed; ``weight: [O, I]``."""
+        """What the operator makes of ``weight.T``, transposed; of a bias as it is."""
+        if weight.ndim < 2:
+            return self.operator.apply(weight, strength, rule)
         return self.operator.apply(weight.T, strength, rule).T
 
     def rows(self, start: int, stop: int) -> Operator:

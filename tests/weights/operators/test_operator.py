@@ -60,6 +60,11 @@ def test_a_transposed_operator_sees_the_weight_as_its_file_means_it() -> None:
     close(applied(turned.read(), weight, 0.7), applied(ia3(), weight.T, 0.7).T, 0.0)
 
 
+def test_a_bias_has_no_other_side() -> None:
+    bias = random(4, seed=2)
+    close(applied(Turned(ia3()), bias, 0.7), applied(ia3(), bias, 0.7), 0.0)
+
+
 def test_rows_of_a_transposed_operator_are_columns() -> None:
     with pytest.raises(ValueError, match="columns"):
         Turned(ia3()).rows(0, 2)

@@ -38,6 +38,16 @@ def test_a_name_that_is_only_understood_may_not_collide_either() -> None:
         build_family(parse_table("toy", head + body)).check()
 
 
+def test_a_name_is_looked_for_in_the_naming_with_the_longest_beginning_first() -> None:
+    """So that a file's own naming is read and no other; the bare one of this table is at fault."""
+    rows = "    - {path: te.a, kind: linear}\n    - {path: a, kind: linear}\n"
+    head = HEAD.replace("    modules:\n", "    also: [{prefix: '', without: te.}]\n    modules:\n")
+    known = build_family(parse_table("toy", head.replace("['', 'wrapped.']", "[]") + rows))
+    assert known.lookup("unet.te.a") == Target("net", "model.te.a.weight")
+    with pytest.raises(LorapipeError, match="a would mean both"):
+        known.lookup("te.a.b")
+
+
 def test_one_module_twice_is_refused() -> None:
     with pytest.raises(LorapipeError, match=r"model\.w\.weight comes twice"):
         toy_family("- {path: a, key: w.weight, kind: linear}\n- {path: b, key: w.weight, kind: linear}")

@@ -332,6 +332,22 @@ def test_nearest_gives_as_many_as_are_asked_for() -> None:
     assert len(nearest(family("sdxl"), "lora_unet_input_blocks_4_1_proj_inn", n=5)) == 5
 
 
+def test_only_tables_that_may_fit_better_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(
+        "lorapipe.architectures.recognise.family", lambda name: (read.append(name), family(name))[1]
+    )
+    recognise_checkpoint(layout(family("sdxl")))
+    assert read == ["sdxl"]  # SD1 and SD2 know fewer of its names
+    read.clear()
+    recognise_adapter(stems_of("sdxl"), {}, {})
+    assert read == ["sdxl"]
+    read.clear()
+    recognise_adapter([f"h.{n}.attn.c_attn" for n in range(12)], {}, {})
+    recognise_checkpoint({"h.0.attn.c_attn.weight": (8, 24)})
+    assert read == []
+
+
 def test_recognition_of_a_whole_model_is_quick() -> None:
     stems = stems_of("sdxl")
     known = family("sdxl")

@@ -185,8 +185,6 @@ def _ends(live: Sequence[tuple[int, str, AdapterSpec]]) -> dict[tuple[str, str],
     ends: dict[tuple[str, str], _Ends] = {}
     for _, name, spec in live:
         for module, known in spec.modules.items():
-            if not known.additive:
-                continue
             key = (module.component, module.key)
             before = ends.get(key, _Ends(frozenset(), None))
             height = known.shape[0] if module.rows is None else before.height

@@ -9,8 +9,9 @@ import torch
 from lorapipe.errors import BuildError
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.linalg import compact_svd, core
+from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.products import Kronecker
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures import Dense, LowRank
 
 from .samples import delta, dense, factors, to_numpy
 from .sorts import SORTS, loha, lokr, plain, summed
@@ -175,6 +176,20 @@ def test_values_of_a_kronecker_product_that_are_rounding_are_zero() -> None:
     s = compact_svd(Delta((24, 24), (Term(1.0, doubled),))).s
     assert len(s) == 24
     assert int((s > 0).sum()) == 6 == len(compact_svd(sample.delta()).s)
+
+
+def test_products_of_small_values_that_no_matrix_would_show_are_zero() -> None:
+    half = Dense(torch.diag(torch.tensor([1.0, 1e-9], dtype=F64)))
+    s = compact_svd(Delta((4, 4), (Term(1.0, Kronecker(half, half)),))).s
+    np.testing.assert_allclose(s.tolist(), [1.0, 1e-9, 1e-9, 0.0], rtol=1e-12)
+
+
+def test_a_kronecker_product_in_a_file_is_taken_by_its_halves_too() -> None:
+    structure = lokr((4, 4), (6, 6)).structure
+    lazily = Lazy(structure.shape, structure.rank, lambda: structure, plain=False)
+    there, here = (compact_svd(Delta((24, 24), (Term(1.0, s),))) for s in (lazily, structure))
+    assert type(there.left) is type(here.left)
+    assert type(here.left) is not type(compact_svd(loha(24, 24).delta()).left)
 
 
 def test_rows_of_a_kronecker_product_have_an_svd_too() -> None:

@@ -314,13 +314,13 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     "found",
-    [lokr((8, 8), (32, 16)), lokr((8, 8), (32, 16), (2, 3)), loha(256, 128), tucker(256, 128)],
+    [lokr((2, 2), (128, 64)), lokr((2, 2), (128, 64), (2, 3)), loha(256, 128), tucker(256, 128)],
     ids=["LoKr", "LoKr of factors", "LoHa", "Tucker"],
 )
 def test_of_a_few_rows_only_what_they_need_is_computed(found: Sample) -> None:
     with Largest() as seen:
         found.structure.rows(30, 35).dense(F64)
-    # The rows themselves are 5 x 128; a factor beside them has 3 x 128, the large half 32 x 16.
+    # The rows themselves are 5 x 128; a factor beside them has 3 x 128, the large half 128 x 64.
     assert seen.elements <= 5 * 128
 
 

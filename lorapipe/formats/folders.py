@@ -105,8 +105,7 @@ def survey(path: Path, variant: str | None = None) -> FolderContents:
     :func:`~lorapipe.formats.shards.read_index` does.
     """
     if not path.is_dir():
-        chosen: Mapping[str, WeightSet] = {"": WeightSet.of_index(path)}
-        return _contents(path.parent, chosen)
+        return _contents(path.parent, {"": choose(path.parent, sets_in([path.name]), variant)})
     names = {entry.name for entry in _listed(path)}
     if PEFT_CONFIG in names:
         adapter = [found for found in sets_in(names) if found.stem == "adapter_model"]
@@ -248,10 +247,11 @@ def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _where_weights_are(path: Path) -> str:
-    """A hint for a folder that is one too high."""
-    for entry in _listed(path):
-        if entry.is_dir() and holds_weights(inner.name for inner in _listed(path / entry.name)):
-            return f"its folder '{entry.name}' does"
+    """A hint for a folder that is one or two too high, as that of a download by huggingface_hub."""
+    below = [path / entry.name for entry in _listed(path) if entry.is_dir()]
+    for folder in (*below, *(f / entry.name for f in below for entry in _listed(f) if entry.is_dir())):
+        if holds_weights(entry.name for entry in _listed(folder)):
+            return f"its folder '{folder.relative_to(path).as_posix()}' does"
     return "name a folder with a model in it, or a file of weights"
 
 

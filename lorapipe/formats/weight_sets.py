@@ -48,12 +48,6 @@ class WeightSet:
     index: bool = False
     known: bool = False
 
-    @classmethod
-    def of_index(cls, path: Path) -> WeightSet:
-        """The set whose index was named."""
-        (found,) = sets_in([path.name])
-        return found
-
 
 def sets_in(names: Iterable[str]) -> list[WeightSet]:
     """The sets of weights among the files of a folder, in the order of names; shards are in none."""

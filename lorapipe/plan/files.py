@@ -215,7 +215,8 @@ def _check_sort(path: Path, name: str, folders: Folders) -> None:
             raise RecipeError("output-is-folder", f"'{name}' is a folder", hint=hint, option="to")
         return
     if path.exists() and not path.is_dir():
-        raise RecipeError("output-is-file", f"'{name}' is a file", hint="name another folder", option="to")
+        hint = "remove it, or name another folder"
+        raise RecipeError("output-is-file", f"'{name}' is a file", hint=hint, option="to")
     if folders.recipe.resolve().is_relative_to(path.resolve()):
         raise RecipeError(
             "output-holds-recipe", f"'{name}' holds the recipe", hint="name a folder of its own", option="to"

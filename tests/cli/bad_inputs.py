@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..bench import KEYS, SHAPES, TE, TO_Q, Bench
+from ..formats.model_folders import hf_folder, index_of
 from ..hostile import builders
 
 __all__ = ["CASES", "FAILED", "MERGE", "SAVE", "Case", "edited", "spoilt"]
@@ -583,6 +585,92 @@ OUTPUTS = [
     ),
 ]
 
+
+def shards(bench: Bench) -> Path:
+    """A language model of two shards in ``base``."""
+    return hf_folder(bench.folder / "base")
+
+
+def prepared(change: Callable[[Path], object]) -> Prepare:
+    """The model, and what ``change`` makes of its folder."""
+    return lambda bench: change(shards(bench))
+
+
+COPY = "base: {load: base/}\nout: {save: base, to: out/}"
+
+FOLDERS = [
+    Case(
+        "a shard that is missing",
+        COPY,
+        4,
+        "r.yaml:3:16: error: base/: 1 of 2 files that the index names are missing: "
+        "model-00002-of-00002.safetensors - download the folder again, whole",
+        "base/",
+        prepare=prepared(lambda base: (base / "model-00002-of-00002.safetensors").unlink()),
+    ),
+    Case(
+        "an index that names a file outside of the folder",
+        COPY,
+        4,
+        "r.yaml:3:16: error: base/: the index names 1 file outside of its folder: '../a.safetensors'"
+        " - do not trust where it comes from",
+        "base/",
+        prepare=prepared(lambda base: index_of(base, {"a": "../a.safetensors"})),
+    ),
+    Case(
+        "a damaged shard",
+        COPY,
+        4,
+        "r.yaml:3:16: error: base/: model-00001-of-00002.safetensors: has 3 bytes: too short for a safetensors file"
+        " - the file is damaged: copy or download it again",
+        "base/",
+        prepare=prepared(lambda base: (base / "model-00001-of-00002.safetensors").write_bytes(b"abc")),
+    ),
+    Case(
+        "a folder that is one too high",
+        "base: {load: models/}\nout: {save: base, to: out/}",
+        4,
+        "r.yaml:3:16: error: models/: holds no weights - its folder 'llm' does",
+        "models/",
+        prepare=lambda bench: hf_folder(bench.folder / "models" / "llm"),
+    ),
+    Case(
+        "two sets of weights in a folder",
+        COPY,
+        4,
+        "r.yaml:3:16: error: base/: holds 2 sets of weights: model.safetensors, model.safetensors.index.json"
+        " - name the one to load: base/model.safetensors",
+        "base/",
+        prepare=prepared(lambda base: shutil.copy(base / "config.json", base / "model.safetensors")),
+    ),
+    Case(
+        "a file where the folder should be",
+        "base: {load: base/}\nout: {save: base, to: config/}",
+        3,
+        "r.yaml:4:25: error: 'config/' is a file - remove it, or name another folder",
+        "config/",
+        prepare=prepared(lambda base: shutil.copy(base / "config.json", base.parent / "config")),
+    ),
+    Case(
+        "an output in a folder that is loaded",
+        "base: {load: base/}\nout: {save: base, to: base/new/}",
+        3,
+        "r.yaml:4:25: error: 'out' would write into the folder that 'base' loads - write to another folder",
+        "base/new/",
+        prepare=prepared(lambda base: base),
+    ),
+    Case(
+        "an existing folder that lorapipe did not write",
+        COPY,
+        5,
+        "r.yaml:4:25: error: 'out' is there and was not written by lorapipe"
+        " - move it away, write to another name, or run with --force to replace it",
+        "out/",
+        "run",
+        prepare=prepared(lambda base: shutil.copytree(base, base.parent / "out")),
+    ),
+]
+
 CASES = (
     *RECIPE_TEXT,
     *TYPES,
@@ -592,4 +680,5 @@ CASES = (
     *FACTORS,
     *BUILDING,
     *OUTPUTS,
+    *FOLDERS,
 )

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from lorapipe.cli import main
 
 from ..bench import KEYS, TO_Q, Bench
+from ..formats.model_folders import hf_folder
 
 
 @pytest.fixture
@@ -63,6 +64,17 @@ def test_only_the_header_is_read(kitchen: Bench, capsys: pytest.CaptureFixture[s
     tensors[f"{TO_Q}.lora_up.weight"].fill_(torch.nan)
     save_file(tensors, path)
     assert main(["inspect", "a.safetensors", "--family", "sd1"]) == 0
+
+
+def test_a_folder_is_shown_as_its_file_would_be_with_the_size_of_all_that_counts(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hf_folder(Path("m"), load_file(kitchen.checkpoint()), 2)
+    size = sum(path.stat().st_size for path in Path("m").iterdir())
+    Path("m/pytorch_model.bin").write_bytes(b"of another day")
+    assert main(["inspect", "m/", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["size"], found["tensors"]) == (size, 7)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,15 @@ def test_an_index_that_is_named_is_taken_although_there_are_other_weights(tmp_pa
     assert len(survey(folder / "model.safetensors.index.json").weights) == 2
 
 
+def test_an_index_that_is_named_has_the_variant_that_is_named(tmp_path: Path) -> None:
+    folder = hf_folder(tmp_path / "llm")
+    index = folder / "model.safetensors.index.json"
+    half = index.rename(folder / "model.safetensors.index.fp16.json")
+    assert survey(half) == survey(half, "fp16")
+    with pytest.raises(InputError, match="has no weights of the variant 'bf16'"):
+        survey(half, "bf16")
+
+
 def test_a_pipeline_is_its_components_and_the_files_around_them(pipeline: Path) -> None:
     found = survey(pipeline)
 
@@ -236,6 +245,8 @@ def test_a_folder_without_weights_says_where_they_are(tmp_path: Path) -> None:
     assert str(refused(tmp_path / "models")) == (
         f"{tmp_path / 'models'}: error: holds no weights - its folder 'llm' does"
     )
+    hf_folder(tmp_path / "models--x--y" / "snapshots" / "abc")
+    assert refused(tmp_path / "models--x--y").hint == "its folder 'snapshots/abc' does"
     put(tmp_path / "empty", "note.txt")
     assert refused(tmp_path / "empty").hint == "name a folder with a model in it, or a file of weights"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorapipe.errors import InputError
-from lorapipe.formats.weight_sets import WeightSet, choose, holds_weights, is_weights, sets_in
+from lorapipe.formats.weight_sets import choose, holds_weights, is_weights, sets_in
 
 FOLDER = Path("m")
 
@@ -58,11 +58,6 @@ def test_the_name_of_a_set_tells_stem_variant_and_index(
 )
 def test_a_shard_and_what_is_no_model_is_no_set(name: str) -> None:
     assert sets_in([name]) == []
-
-
-def test_an_index_that_is_named_is_a_set_of_its_own() -> None:
-    found = WeightSet.of_index(FOLDER / "model.safetensors.index.json")
-    assert (found.file, found.index) == ("model.safetensors.index.json", True)
 
 
 @pytest.mark.parametrize(

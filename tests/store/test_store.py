@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lorapipe.errors import BuildError
+from lorapipe.store.contents import listing_digest, whole_digest
 from lorapipe.store.digest import FileState
 from lorapipe.store.paths import VARIABLE
 from lorapipe.store.store import Store, open_store
@@ -87,6 +88,45 @@ def test_replacing_keeps_the_present_digest_on_the_books(
     assert [record.sha256 for record in store.journal.last(path)] == [digest(b"two"), digest(b"one")]
 
 
+def publish_folder(store: Store, path: Path, key: str, replacing: str | None = None, **files: bytes) -> str:
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    with store.stage_folder(path) as staged:
+        for name, data in files.items():
+            staged.create(name).write(data)
+        store.publish_folder(staged, digests, key, replacing=replacing)
+    return listing_digest(digests)
+
+
+def test_a_published_folder_is_ours_and_each_of_its_files_memoised(
+    root: Path, tmp_path: Path, digest: Digest
+) -> None:
+    path = tmp_path / "out" / "m"
+    with open_store(root) as store:
+        whole = publish_folder(store, path, digest("key"), a=b"abc", b=b"")
+    with open_store(root, looking=True) as looking:
+        assert looking.memo.lookup(path / "a") == digest(b"abc")
+        assert looking.memo.lookup(path / "b") == digest(b"")
+        assert looking.journal.ours(path, whole)
+        assert whole_digest(path, looking.memo.lookup) == whole
+
+
+def test_the_journal_has_a_folder_before_the_name_does_and_both_while_it_is_replaced(
+    root: Path, tmp_path: Path, digest: Digest
+) -> None:
+    path = tmp_path / "m"
+    seen: list[str] = []
+    with open_store(root, hook=seen.append) as store:
+        old = publish_folder(store, path, digest("k1"), a=b"old")
+        seen.clear()
+        new = publish_folder(store, path, digest("k2"), old, a=b"new")
+    assert [point for point in seen if not point.endswith("write")] == [
+        *("folder:created", "folder:seal", "folder:sealed", "journal:record", "journal:recorded"),
+        *("folder:publish", "folder:aside", "folder:renamed", "folder:published"),
+    ]
+    with open_store(root, looking=True) as looking:
+        assert [record.sha256 for record in looking.journal.last(path)] == [new, old]
+
+
 def test_a_store_that_cannot_take_the_record_is_found_out_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "in-the-way").write_bytes(b"")
     with open_store(tmp_path / "in-the-way") as broken, pytest.raises(BuildError) as caught:
@@ -101,6 +141,7 @@ def test_a_store_opened_for_looking_refuses_each_write(root: Path, tmp_path: Pat
             lambda: looking.entries.put(digest("k"), lambda file: None, "p"),
             lambda: looking.entries.lock(digest("k")).__enter__(),
             lambda: looking.stage(tmp_path / "f"),
+            lambda: looking.stage_folder(tmp_path / "m"),
             lambda: looking.journal.record(tmp_path / "f", digest("a"), digest("k")),
         ):
             with pytest.raises(BuildError) as caught:

@@ -25,6 +25,8 @@ _BIAS = ".diff_b"
 _OTHER = "is it a LoRA for another model? then say which: `family:`"
 _WHOLE = "merge it into a checkpoint and extract a LoRA from the difference"
 _PARTS = "{n} module{s} whose rows cannot be parted as the model's file has them"
+_HEIGHTLESS = "{n} module{s} for some rows of a fused weight, whose height the format does not tell"
+_ELSEWHERE = "merge it with the program that it was trained with"
 Tensors = Mapping[str, TensorSpec]
 
 
@@ -101,6 +103,9 @@ def place(
     # A numbered module has no name of its own, so that it is saved under the usual trainer's.
     stem = module.stem if module.target is None else known.spell(target, "kohya") or ""
     spec = _spec(module, shape, tensors, turned=turned, stem=stem)
+    if target.parts and not spec.shape[0]:
+        problems.say("rows-unknown", _HEIGHTLESS, f"{module.stem} ({module.form.name})", _ELSEWHERE)
+        return
     try:
         ranges = target.rows(spec.shape[0])
     except RecipeError as error:

@@ -161,7 +161,8 @@ def _parts(group: Group, name: Name) -> tuple[Part, ...]:
         reached = first
         for module, (start, stop) in placed:
             low, high = max(first, start), min(last, stop)
-            if low < high:
+            # A format that does not tell its weight's height treats all rows alike.
+            if low < high or start == stop:
                 if low > reached:
                     parts.append(Part(None, 0, low - reached))
                 parts.append(Part(module, low - start, high - start))

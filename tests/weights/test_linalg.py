@@ -8,8 +8,8 @@ import torch
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.linalg import compact_svd, core
 from lorapipe.weights.lazy import Lazy
+from lorapipe.weights.linalg import compact_svd, core
 from lorapipe.weights.products import Kronecker
 from lorapipe.weights.structures import Dense, LowRank
 

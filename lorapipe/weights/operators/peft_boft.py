@@ -14,9 +14,9 @@ from lorapipe.weights.operators.oft import cayley
 from lorapipe.weights.operators.operator import blended, kept
 from lorapipe.weights.strength import undefined
 
-__all__ = ["PeftBOFT", "R", "S"]
+__all__ = ["BLOCKS", "SCALE", "PeftBOFT"]
 
-R, S = ".boft_R", ".boft_s"
+BLOCKS, SCALE = ".boft_R", ".boft_s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class PeftBOFT:
     def written(self, strength: float = 1.0) -> Mapping[str, Tensor]:
         """Both tensors; strength 1 only."""
         kept("PEFT BOFT", strength)
-        return {R: self.blocks, S: self.scale}
+        return {BLOCKS: self.blocks, SCALE: self.scale}
 
     def to(self, device: str | torch.device) -> PeftBOFT:
         return PeftBOFT(self.blocks.to(device), self.scale.to(device))

@@ -143,9 +143,10 @@ def _object(text: str, source: TensorSource) -> dict[str, Any]:
 
 def _parse(fields: Mapping[str, Any], where: str, source: TensorSource) -> PeftConfig:
     method = fields.get("peft_type")
+    if method is None:
+        raise _unsound("it has no 'peft_type'", where, source)
     if not isinstance(method, str) or method not in _METHODS:
-        named = "no 'peft_type'" if method is None else f"'peft_type' {str(method)[:40]}"
-        raise _unsupported(named, where, source)
+        raise _unsupported(f"'peft_type' {str(method)[:40]}", where, source)
     for name, meaning in _REFUSED.items():
         if fields.get(name):
             raise _unsupported(f"'{name}': {meaning}", where, source)

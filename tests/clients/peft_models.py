@@ -125,7 +125,13 @@ def trained_by(model: nn.Module) -> Callable[[str], bool]:
 
 
 def answer(case: Case, folder: Path) -> Answer:
-    """Let peft save the adapter, and merge it."""
+    """Let peft save the adapter, load it again, and merge it.
+
+    What it loads counts: it sorts patterns as it saves them, so that another one may come first.
+    """
+    import peft
+
     base, model = adapted(case)
     model.save_pretrained(folder / "adapter")
-    return Answer(folder / "adapter", state_of(base), state_of(model.merge_and_unload()))
+    again = peft.PeftModel.from_pretrained(twin(base), folder / "adapter")
+    return Answer(folder / "adapter", state_of(base), state_of(again.merge_and_unload()))

@@ -5,6 +5,7 @@ Every family's pipeline is diffusers' own, with the real names and tiny widths.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,10 @@ def loaded(folder: Path) -> dict[str, Tensor]:
 
     from .kit import state_of
 
+    index = json.loads((folder / "model_index.json").read_text())
+    absent = {name: None for name, entry in index.items() if isinstance(entry, list) and entry[0] is None}
     made = diffusers.DiffusionPipeline.from_pretrained(
-        folder, torch_dtype=torch.float64, local_files_only=True
+        folder, torch_dtype=torch.float64, local_files_only=True, **absent
     )
     parts = {name: part for name, part in made.components.items() if isinstance(part, torch.nn.Module)}
     return {f"{name}/{key}": value for name, part in parts.items() for key, value in state_of(part).items()}

@@ -36,7 +36,7 @@ PATTERNS = [
         rank_pattern={r"layers\.\d+\.self_attn\.v_proj": 3},
         alpha_pattern={".*v_proj": 2},
     ),
-    # The first pattern that fits decides, also where a later one says more.
+    # The first pattern in the file decides, which is sorted: here the longer one.
     lora("llama", "q_proj", "v_proj", alpha_pattern={"q_proj": 2, "layers.0.self_attn.q_proj": 9}),
     lora(
         "llama",

@@ -9,6 +9,7 @@ __all__ = ["FORMS"]
 FORMS: Mapping[str, str] = {
     "DoRA": "lorapipe.formats.forms.dora",
     "PEFT DoRA": "lorapipe.formats.forms.peft_dora",
+    "PEFT DoRA of an embedding": "lorapipe.formats.forms.peft_embedding_dora",
     "padded LoRA": "lorapipe.formats.forms.padded",
     "LoRA": "lorapipe.formats.forms.lora",
     "LoRA of an embedding": "lorapipe.formats.forms.embedding",

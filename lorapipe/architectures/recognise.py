@@ -148,7 +148,9 @@ def _fits_layout(placed: Mapping[str, Stored], shapes: Mapping[str, tuple[int, .
         return True
     leaves = {_leaf(key) for key in placed}
     prefixes = sorted(hits, key=lambda prefix: -len(prefix))
-    misses = Counter(next(p for p in prefixes if key.startswith(p)) for key in beside if _leaf(key) in leaves)
+    beneath = ((next(p for p in prefixes if key.startswith(p)), key) for key in beside)
+    # A prefix may have other models' tensors behind it; a file of bare names is one model's.
+    misses = Counter(prefix for prefix, key in beneath if not prefix or _leaf(key) in leaves)
     return all(hits[p] >= _KNOWN * (hits[p] + missed) for p, missed in misses.items())
 
 

@@ -356,3 +356,9 @@ def test_recognition_of_a_whole_model_is_quick() -> None:
     recognise_adapter(stems, widths, {})
     recognise_checkpoint(layout(known))
     assert perf_counter() - start < 0.25  # some 15 ms; the rest is for a busy machine
+
+
+def test_one_bare_name_among_strangers_makes_no_family() -> None:
+    strangers = {f"blocks.{i}.to_q.weight": (8, 8) for i in range(9)}
+    for name in ("conv_in.weight", "proj_out.weight", "img_in.weight"):
+        assert recognise_checkpoint({name: (8, 8), **strangers}) == Recognised(None, ())

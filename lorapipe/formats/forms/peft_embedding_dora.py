@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorapipe.formats.forms import embedding
+from lorapipe.formats.forms import embedding, lora
 from lorapipe.formats.forms.form import AdapterForm, Measured, Specs, Tensors
 from lorapipe.formats.forms.shapes import badly_shaped
 
@@ -36,7 +36,8 @@ def _value(tensors: Tensors, alpha: float | None) -> DoRA:
 
     delta = LowRank(tensors[_B](), tensors[_A]())
     coefficient = 1.0 if alpha is None else alpha / delta.rank
-    return DoRA(delta, coefficient, tensors[_MAGNITUDE](), role=MAGNITUDE)
+    names = {lora.UP: _B, lora.DOWN: _A}
+    return DoRA(delta, coefficient, tensors[_MAGNITUDE](), role=MAGNITUDE, names=names)
 
 
 FORM = AdapterForm(

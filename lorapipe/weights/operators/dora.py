@@ -14,7 +14,7 @@ Deviations, where the programs differ:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -39,7 +39,8 @@ class DoRA:
     ``magnitude`` is flat: ``[O]``, the norms being those of V's rows (all of ``I*k``), or
     with ``on_input`` ``[I]``, those of its input channels (all of ``O`` and ``k``).
     ``delta`` is any structure for ``[O, I*k]``: LoRA, LoHa, LoKr, Tucker. ``role`` is the
-    magnitude's name in the file.
+    magnitude's name in the file, ``names`` are those of the delta's tensors that have others
+    there than in its own format.
 
     *Source*: Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", arXiv 2402.09353,
     equation 5; lycoris-lora 4.1.3 ``functional/general.py`` ``_weight_decompose``;
@@ -52,6 +53,7 @@ class DoRA:
     magnitude: Tensor
     on_input: bool = False
     role: str = SCALE
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, weight: Tensor, strength: float, rule: str = "exact") -> Tensor:
         """The weight ``[O, I, *k]`` after it. ``lycoris``: ``V * (strength * (m / norm(V) - 1) + 1)``."""
@@ -85,7 +87,8 @@ class DoRA:
         kept("DoRA", strength)
         inner = self.delta.written(self.coefficient)
         alpha = {} if inner.alpha is None else {".alpha": torch.tensor(inner.alpha)}
-        return {**inner.tensors, self.role: self.magnitude, **alpha}
+        tensors = {self.names.get(role, role): tensor for role, tensor in inner.tensors.items()}
+        return {**tensors, self.role: self.magnitude, **alpha}
 
     def to(self, device: str | torch.device) -> DoRA:
         return replace(self, delta=self.delta.to(device), magnitude=self.magnitude.to(device))

@@ -126,7 +126,7 @@ def own_names(known: Family | None, group: Group) -> tuple[Name, ...] | None:
     for stem, members in stems.items():
         target = None if known is None else known.lookup(stem)
         own = tuple(module.rows or (0, spec.shape[0]) for module, spec in members)
-        if target is not None and rows is not None and len(members) > 1:
+        if target is not None and rows is not None:
             own = ranges(target, rows)
         found.append(Name(stem, own, members[0][1].spelling.transposed))
     return tuple(found)

@@ -20,7 +20,7 @@ class Refusals:
         self._found: dict[tuple[str, str, str], list[str]] = {}
 
     def say(self, code: str, message: str, module: str, hint: str) -> None:
-        """``{n}``, ``{s}`` and ``{es}`` in the message become number and plural."""
+        """``{n}`` and ``{s}`` in the message become number and plural."""
         self._found.setdefault((code, message, hint), []).append(module)
 
     def check(self) -> None:
@@ -32,8 +32,7 @@ class Refusals:
             raise ManyErrors(errors)
 
     def _error(self, code: str, message: str, hint: str, modules: list[str]) -> RecipeError:
-        one = len(modules) == 1
-        counted = message.format(n=len(modules), s="" if one else "s", es="" if one else "es")
+        counted = message.format(n=len(modules), s="" if len(modules) == 1 else "s")
         more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
         shown = ", ".join(modules[:_SHOWN])
         return RecipeError(code, f"{counted}: {shown}{more}", hint=hint, option=self._option)

@@ -15,6 +15,7 @@ from lorapipe.formats.forms.lora import UP
 from lorapipe.formats.found import Found
 from lorapipe.formats.problems import Problems
 from lorapipe.weights.cuts import can_cut, part
+from lorapipe.weights.filed import cut_form
 from lorapipe.weights.forms import cut
 from lorapipe.weights.specs import Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
@@ -137,8 +138,9 @@ def _part(spec: ModuleSpec, start: int, stop: int) -> ModuleSpec:
     if spec.additive:
         return replace(cut(spec, stop - start), spelling=spec.spelling)
     assert spec.form is not None
-    form = replace(spec.form, tensors=(), cuts=part(spec.form.cuts, start, stop))
-    return replace(spec, shape=(stop - start, *spec.shape[1:]), form=form)
+    form = cut_form(spec.form, start, stop, spec.shape[0]) or replace(spec.form, tensors=())
+    cuts = part(spec.form.cuts, start, stop)
+    return replace(spec, shape=(stop - start, *spec.shape[1:]), form=replace(form, cuts=cuts))
 
 
 def _spec(

@@ -13,9 +13,10 @@ from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
 from lorapipe.errors import RecipeError
 from lorapipe.plan.device import torch_version
-from lorapipe.plan.files import Folders, InputFile, find_input, identify, overlap
+from lorapipe.plan.files import Folders, InputFile, find_input, identify
 from lorapipe.plan.lineage import Lineage, Profile
 from lorapipe.plan.make import Locked
+from lorapipe.plan.overlaps import overlap
 from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
@@ -20,10 +20,8 @@ __all__ = [
     "Digests",
     "Folders",
     "InputFile",
-    "Overlap",
     "find_input",
     "identify",
-    "overlap",
     "place_output",
 ]
 
@@ -221,39 +219,3 @@ def _check_sort(path: Path, name: str, folders: Folders) -> None:
         raise RecipeError(
             "output-holds-recipe", f"'{name}' holds the recipe", hint="name a folder of its own", option="to"
         )
-
-
-class Overlap(Enum):
-    """What an output would do to an input."""
-
-    SAME = "overwrite"
-    HOLDS = "replace the folder around"
-    INSIDE = "write into"
-
-
-def overlap(output: Path, inputs: Mapping[str, Path]) -> tuple[Overlap, str] | None:
-    """The step with whose input an output overlaps, by device and inode, and how."""
-    target, above = _identities(output)
-    for step, path in inputs.items():
-        root = path.parent if is_folder(path) and not path.is_dir() else path
-        found, holding = _identities(root)
-        if found is not None and found in (target, *above):
-            return (Overlap.SAME if found == target else Overlap.INSIDE), step
-        if target is not None and target in holding:
-            return Overlap.HOLDS, step
-    return None
-
-
-def _identities(path: Path) -> tuple[tuple[int, int] | None, set[tuple[int, int]]]:
-    """Device and inode of what a path leads to (``None`` if nothing is there), and of the folders above."""
-    real = Path(os.path.realpath(path))
-    found = [_identity(each) for each in (real, *real.parents)]
-    return found[0], {each for each in found[1:] if each is not None}
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -9,17 +9,9 @@ from typing import cast
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 from lorapipe.formats.folders import is_folder
-from lorapipe.plan.files import (
-    Digests,
-    Folders,
-    InputFile,
-    Overlap,
-    find_input,
-    identify,
-    overlap,
-    place_output,
-)
+from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output
 from lorapipe.plan.lineage import Lineage, Source
+from lorapipe.plan.overlaps import Overlap, overlap
 from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
 from lorapipe.steps import find_kind

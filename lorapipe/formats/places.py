@@ -41,14 +41,14 @@ def places(
             first += stop - start
         if not ranges:
             found.setdefault(target.key, []).append(Place(key, transposed=target.transpose))
-    return {key: _ordered(key, held, problems) for key, held in found.items()}
+    return {key: _ordered(held, problems) for key, held in found.items()}
 
 
-def _ordered(key: str, held: list[Place], problems: Problems) -> tuple[Place, ...]:
+def _ordered(held: list[Place], problems: Problems) -> tuple[Place, ...]:
     if len(held) == 1:
         return tuple(held)
     held = sorted(held, key=lambda place: place.rows or (0, 0))
     for one, two in pairwise(held):
         if one.rows is None or two.rows is None or two.rows[0] < one.rows[1]:
-            problems.say("weight-twice", _TWICE, f"{key} ({one.key} and {two.key})", _MADE_ONE)
+            problems.say("weight-twice", _TWICE, f"{one.key} and {two.key}", _MADE_ONE)
     return tuple(held)

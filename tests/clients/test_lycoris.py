@@ -24,6 +24,9 @@ Options = Mapping[str, Any]
 # Inverses in float32, of blocks of up to 6: what is left of the change after that.
 INVERTED = 2e-5
 
+# lycoris adds the machine epsilon of its training type to DoRA's norms, float64's here; we add float32's.
+NORMED = 5e-7
+
 SMALL = {"linear_dim": 1, "conv_dim": 1}
 BUTTERFLY = {"algo": "boft", "linear_dim": 6, "conv_dim": 4}
 
@@ -42,7 +45,6 @@ ADDITIVE: list[Options] = [
     {"algo": "lokr", "use_tucker": True, **SMALL},
     {"algo": "lokr", "decompose_both": True, "factor": 4, **SMALL},
     {"algo": "lokr", "unbalanced_factorization": True, **SMALL},
-    {"algo": "dylora", "conv_dim": 4},
     {"algo": "full"},
     {"algo": "full", "train_norm": True},
     {"algo": "locon", "train_norm": True},
@@ -86,7 +88,7 @@ def test_what_adds_to_a_weight_adds_what_lycoris_adds(options: Options, client: 
 def test_dora_divides_by_the_norm_of_the_changed_weight(options: Options, client: Client) -> None:
     theirs = trained(client.folder, **options)
     ours = client.merged(client.checkpoint(theirs.base), theirs.file)
-    agree(theirs, ours, EXACT)
+    agree(theirs, ours, NORMED)
 
 
 @pytest.mark.parametrize("options", ROTATING, ids=told)
@@ -122,7 +124,7 @@ def test_ia3_on_inputs_multiplies_columns(client: Client, monkeypatch: pytest.Mo
 def test_lycoris_s_own_strength_is_there_for_those_who_want_it(options: Options, client: Client) -> None:
     theirs = trained(client.folder, strength=0.5, **options)
     base = client.checkpoint(theirs.base)
-    agree(theirs, client.merged(base, theirs.file, 0.5, strength_rule="lycoris"), EXACT)
+    agree(theirs, client.merged(base, theirs.file, 0.5, strength_rule="lycoris"), NORMED)
 
 
 @pytest.mark.parametrize("options", ROTATING, ids=told)
@@ -141,22 +143,52 @@ def test_a_strength_is_a_part_of_the_way_whatever_the_adapter(client: Client) ->
         torch.testing.assert_close(half[key], (before + whole[key]) / 2, rtol=0, atol=1e-12)
 
 
-KEPT: list[Options] = [*ADDITIVE[:12], DECOMPOSED[0], {"algo": "glora"}, {"algo": "full"}]
+KEPT: list[Options] = [
+    *ADDITIVE[:14],
+    *DECOMPOSED[:2],
+    *ROTATING[:4],
+    BUTTERFLY,
+    *DEPENDENT,
+    {"algo": "full"},
+]
 
 
 @pytest.mark.parametrize("options", KEPT, ids=told)
-def test_a_file_that_we_write_again_is_the_same_to_lycoris(options: Options, client: Client) -> None:
+def test_a_file_is_kept_as_it_is_where_nothing_was_done_to_it(options: Options, client: Client) -> None:
+    file = trained(client.folder, dtype=torch.float32, **options).file
+    before, after = read(file), read(client.saved(file, "again.safetensors"))
+    assert after.keys() == before.keys()
+    for name, value in before.items():
+        torch.testing.assert_close(after[name].double(), value.double(), rtol=0, atol=0, msg=name)
+
+
+# lycoris 4.1 cannot load all that it saves: of these it takes the wrong axis, factor, or argument.
+LOST = ("use_tucker", "decompose_both", "unbalanced_factorization", "wd_on_output")
+AGAIN = [o for o in KEPT if o["algo"] != "ia3" and (o["algo"] in ("locon", "loha") or not o.keys() & {*LOST})]
+AGAIN.remove(DECOMPOSED[1])
+
+
+@pytest.mark.parametrize("options", AGAIN, ids=told)
+def test_a_file_that_we_write_again_is_one_that_lycoris_loads(options: Options, client: Client) -> None:
     from lycoris import create_lycoris_from_weights
 
-    theirs = trained(client.folder, **options)
+    theirs = trained(client.folder, dtype=torch.float32, **options)
     ours = client.saved(theirs.file, "again.safetensors")
-    before, after = read(theirs.file), read(ours)
-    assert after.keys() == before.keys()
     found, _ = create_lycoris_from_weights(1.0, str(ours), theirs.plain)
     assert {lora.lora_name for lora in found.loras} == {lora.lora_name for lora in theirs.network.loras}
-    for name, value in before.items():
-        if not name.endswith(".alpha"):
-            torch.testing.assert_close(after[name].double(), value.double(), rtol=0, atol=0, msg=name)
+
+
+def test_a_dylora_is_the_lora_that_its_file_says(client: Client) -> None:
+    """Its forward draws a rank and divides alpha by a number of blocks; the file is read as alpha / r by all."""
+    theirs = trained(client.folder, algo="dylora", conv_dim=4)
+    tensors = read(theirs.file)
+    ours = client.merged(client.checkpoint(theirs.base), theirs.file)
+    for lora in theirs.network.loras:
+        up, down = (tensors[f"{lora.lora_name}.lora_{part}.weight"] for part in ("up", "down"))
+        alpha = tensors[f"{lora.lora_name}.alpha"]
+        (key,) = (k for k in theirs.base if f"lycoris_{k}".replace(".", "_") == f"{lora.lora_name}_weight")
+        delta = (up @ down.flatten(1)).reshape(theirs.base[key].shape) * alpha / len(down)
+        torch.testing.assert_close(ours[key], theirs.base[key] + delta, rtol=0, atol=1e-12)
 
 
 def test_a_t_lora_is_refused_by_name(client: Client) -> None:

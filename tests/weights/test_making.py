@@ -17,7 +17,7 @@ from lorapipe.weights.binding import bind
 from lorapipe.weights.checkpoint import Checkpoint, merge
 from lorapipe.weights.cuts import ANYWHERE, Cuts
 from lorapipe.weights.delta import Delta
-from lorapipe.weights.operators.dora import EPSILON, DoRA
+from lorapipe.weights.operators.dora import DoRA, epsilon
 from lorapipe.weights.operators.full_weight import FullWeight, Padded
 from lorapipe.weights.operators.ia3 import IA3
 from lorapipe.weights.operators.oft import OFT, Rotations
@@ -109,7 +109,7 @@ def normalised(values: Matrix, operator: DoRA) -> Matrix:
     v = values + 0.5 * to_numpy(operator.delta.up) @ to_numpy(operator.delta.down)
     return np.stack(
         [
-            row * m / (np.sqrt((row**2).sum()) + EPSILON)
+            row * m / (np.sqrt((row**2).sum()) + epsilon(operator.magnitude.dtype))
             for row, m in zip(v, to_numpy(operator.magnitude), strict=True)
         ]
     )

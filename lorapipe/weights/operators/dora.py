@@ -6,9 +6,9 @@ Deviations, where the programs differ:
    divides by the norm of the weight without it (output axis only): ``rule: comfy``.
 2. Strength interpolates between the weights. LyCORIS leaves the delta in at strength 0:
    ``rule: lycoris``.
-3. LyCORIS adds the machine epsilon of its training type to a norm; here it is fp32's,
-   whatever the file's type. PEFT adds nothing, and gets NaN for a row of zeros, which
-   here stays one of zeros.
+3. LyCORIS adds the machine epsilon of its training type to a norm. Files in half types
+   come from training in fp32, whose epsilon it is here. PEFT adds nothing, and gets NaN
+   for a row of zeros, which here stays one of zeros.
 """
 
 from __future__ import annotations
@@ -23,13 +23,10 @@ from lorapipe.weights.operators.operator import blended, kept
 from lorapipe.weights.strength import undefined
 from lorapipe.weights.structures import Loaded
 
-__all__ = ["EPSILON", "MAGNITUDE", "SCALE", "DoRA"]
+__all__ = ["MAGNITUDE", "SCALE", "DoRA", "epsilon"]
 
 SCALE, MAGNITUDE = ".dora_scale", ".lora_magnitude_vector"
 """The magnitude in LyCORIS' and kohya's files, and in PEFT's."""
-
-EPSILON = 2.0**-23
-"""What LyCORIS adds to a norm when it trains in fp32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +70,7 @@ class DoRA:
         norm = torch.linalg.vector_norm(measured, dim=others, keepdim=True)
         magnitude = self.magnitude.to(measured.dtype).reshape(norm.shape)
         if self.role == SCALE:
-            gain: Tensor = magnitude / (norm + EPSILON)
+            gain: Tensor = magnitude / (norm + epsilon(self.magnitude.dtype))
             return gain
         return torch.where(norm > 0.0, magnitude / norm, 0.0)
 
@@ -92,3 +89,12 @@ class DoRA:
 
     def to(self, device: str | torch.device) -> DoRA:
         return replace(self, delta=self.delta.to(device), magnitude=self.magnitude.to(device))
+
+
+def epsilon(kept: torch.dtype) -> float:
+    """What LyCORIS added to a norm when it trained lengths that are kept in this type.
+
+    >>> epsilon(torch.float16) == 2.0**-23, epsilon(torch.float64) == 2.0**-52
+    (True, True)
+    """
+    return torch.finfo(kept if kept == torch.float64 else torch.float32).eps

@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.operators.dora import EPSILON, MAGNITUDE, SCALE, DoRA
+from lorapipe.weights.operators.dora import MAGNITUDE, SCALE, DoRA, epsilon
 from lorapipe.weights.products import Hadamard, Kronecker, Tucker
 from lorapipe.weights.structures import Dense, Loaded, LowRank
 
 from .kit import SHAPES, Array, applied, close, random, tensor
+
+EPSILON = 2.0**-52
+"""What is added to a norm whose magnitude is kept in float64, as all here are."""
 
 
 def lengths(weight: Array, *, on_input: bool) -> Array:
@@ -98,6 +101,11 @@ def test_peft_adds_nothing_to_a_norm_and_has_no_rule_but_the_exact_one() -> None
     for rule, program in (("comfy", "ComfyUI"), ("lycoris", "LyCORIS")):
         with pytest.raises(BuildError, match=f"{program} has no PEFT DoRA"):
             operator.apply(tensor(weight), 1.0, rule)
+
+
+def test_lengths_in_half_types_were_trained_in_fp32() -> None:
+    assert {epsilon(dtype) for dtype in (torch.float16, torch.bfloat16, torch.float32)} == {2.0**-23}
+    assert epsilon(torch.float64) == EPSILON
 
 
 @pytest.mark.parametrize("role", [SCALE, MAGNITUDE])

@@ -143,26 +143,20 @@ class StagedFolder:
         self._open = None
 
     def _take_name(self) -> None:
-        """Rename the folder to its target, and set aside what is there."""
-        made = make_folders(self.path.parent)
-        try:
-            for left in reversed(range(_TAKEN)):
-                self._aside = set_aside(self.path)
-                if self._aside is not None:
-                    self._at("aside")
-                try:
-                    self.temp.rename(self.path)
-                except OSError as error:
-                    if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                        raise
-                    self._drop_aside()
-                else:
-                    self._published = True
-                    return
-        except BaseException:
-            self._drop_aside()
-            remove_folders(made)
-            raise
+        """Rename the folder to its target, and set aside what is there; :meth:`discard` undoes that."""
+        for left in reversed(range(_TAKEN)):
+            self._aside = set_aside(self.path)
+            if self._aside is not None:
+                self._at("aside")
+            try:
+                self.temp.rename(self.path)
+            except OSError as error:
+                if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                self._drop_aside()
+            else:
+                self._published = True
+                return
 
     def _drop_aside(self) -> None:
         """Give what was set aside its name back, or remove it where something has the name."""

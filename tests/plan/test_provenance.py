@@ -89,3 +89,12 @@ def test_a_date_is_written_and_is_in_the_key_where_the_file_holds_metadata() -> 
     assert dated != plain
     pickle = [output_key(_SAVED, _PROFILE, Path("o.pt"), hidden=False, date=date) for date in (None, "2001")]
     assert pickle[0] == pickle[1]
+
+
+def test_a_folder_has_another_key_than_a_file_and_says_the_same_of_its_making() -> None:
+    path = Path("o")
+    folder, _, told = output_key(_SAVED, _PROFILE, path, hidden=False, folder=True, date="2001")
+    file, _, _ = output_key(_SAVED, _PROFILE, path.with_suffix(".safetensors"), hidden=False, date="2001")
+    pickle, _, _ = output_key(_SAVED, _PROFILE, path, hidden=False, date="2001")
+    assert len({folder, file, pickle}) == 3
+    assert told == {DATE: "2001"}

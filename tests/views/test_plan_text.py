@@ -60,10 +60,10 @@ base    load base.safetensors
         checkpoint, SD1.x, 7 tensors, {size["base"]} to read
 a       load a.safetensors
         sha256 not hashed yet
-        LoRA, SD1.x, 4 modules, rank 8, {size["a"]} to read, {size["a"]} of memory
+        LoRA, SD1.x, 4 modules, rank 8, {size["a"]} to read
 b       load b.safetensors
         sha256 not hashed yet
-        LoRA, SD1.x, 4 modules, rank 12, {size["b"]} to read, {size["b"]} of memory
+        LoRA, SD1.x, 4 modules, rank 12, {size["b"]} to read
 both    concat 0.7 a, -0.4 b
         LoRA, SD1.x, 4 modules, rank 20
         will run: fused into what uses it

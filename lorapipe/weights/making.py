@@ -67,7 +67,10 @@ class Maker:
         """Blocks of rows: the first row, the tensor as it is in the file, the sum ``[n, I*k]``."""
         edits = self.edits.get(key, ())
         if operated(edits):
-            yield self._operate(key, start, stop)
+            base, values = self._operated(key, start, stop)
+            for first in range(0, len(values), block_rows(self.spec.tensors[key])):
+                part = slice(first, first + block_rows(self.spec.tensors[key]))
+                yield start + first, base if base.ndim == 0 else base[part], values[part]
             return
         prepared = [
             (first, part.shape[0], part.addend(self.compute, self.device))
@@ -79,8 +82,8 @@ class Maker:
                 _add(values, first, row, height, addend)
             yield first, base, values
 
-    def _operate(self, key: str, start: int, stop: int) -> tuple[int, Tensor, Tensor]:
-        """A slab after its edits, stage by stage: the deltas, then the operators."""
+    def _operated(self, key: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """A slab as it is in the file and after its edits, stage by stage: the deltas, then the operators."""
         edits, shape = self.edits[key], self.source.tensors[key].shape
         # A tensor that is to be padded is one slab, and may have fewer rows in the file.
         base, rows = self._opened(key, start, min(stop, *shape[:1]) if shape else stop)
@@ -94,7 +97,7 @@ class Maker:
                 if isinstance(edit.value, Operated):
                     with inside(edit.module):
                         values = _applied(edit, edit.value, values, start, self.device)
-        return start, base, _flat(values)
+        return base, _flat(values)
 
     def _opened(self, key: str, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Rows as the file has them, and a copy ``[n, I*k]`` to work on: true values."""

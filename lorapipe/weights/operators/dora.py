@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from lorapipe.weights.blocks import BLOCK_ELEMENTS
 from lorapipe.weights.operators.operator import blended, kept
 from lorapipe.weights.strength import undefined
 from lorapipe.weights.structures import Loaded
@@ -56,12 +57,22 @@ class DoRA:
         """The weight ``[O, I, *k]`` after it. ``lycoris``: ``V * (strength * (m / norm(V) - 1) + 1)``."""
         if rule != "exact" and self.role != SCALE:
             raise undefined(rule, "PEFT DoRA")
-        changed = (self.delta.dense(weight.dtype) * self.coefficient).reshape(weight.shape).add_(weight)
+        changed = self._added(weight)
         measured = weight if rule == "comfy" and not self.on_input else changed
         gain = self._gain(measured)
         if rule == "lycoris":
             return changed.mul_((gain - 1.0) * strength + 1.0)
         return blended(weight, changed.mul_(gain), strength)
+
+    def _added(self, weight: Tensor) -> Tensor:
+        """V, some rows of the delta at a time: along the input axis the weight comes whole."""
+        changed = weight.clone()
+        rows = changed.reshape(len(weight), -1)
+        step = max(1, BLOCK_ELEMENTS // rows.shape[1])
+        for start in range(0, len(rows), step):
+            part = self.delta.rows(start, min(start + step, len(rows))).dense(weight.dtype)
+            rows[start : start + step].add_(part, alpha=self.coefficient)
+        return changed
 
     def _gain(self, measured: Tensor) -> Tensor:
         """``m / (norm + eps)``, shaped to be multiplied with a weight."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from lorapipe.errors import RecipeError
+from lorapipe.errors import BuildError, RecipeError
 from lorapipe.recipe.model import JSON
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
@@ -196,3 +198,120 @@ def test_the_files_of_a_folder_are_told_with_their_digests(bench: Bench) -> None
     assert made.files == {name: hashlib.sha256(held).hexdigest() for name, held in data.items()}
     assert made.size == sum(map(len, data.values()))
     assert made.sha256 == listing_digest(made.files)
+
+
+QKV = "lora_unet_double_blocks_0_img_attn_qkv"
+
+
+def flux(path: Path, alpha: float) -> Path:
+    """A LoRA of Flux with one fused module of rank 4."""
+    tensors = {
+        f"{QKV}.lora_up.weight": torch.randn(24, 4, generator=torch.Generator().manual_seed(1)).half(),
+        f"{QKV}.lora_down.weight": torch.randn(4, 8, generator=torch.Generator().manual_seed(2)).half(),
+        f"{QKV}.alpha": torch.tensor(alpha),
+    }
+    save_file(tensors, path, {"ss_base_model_version": "flux1"})
+    return path
+
+
+def test_a_layout_renames_and_splits_and_its_header_says_the_strength(tmp_path: Path) -> None:
+    value = load(flux(tmp_path / "a.safetensors", 3.0))
+    found = written(value, layout="diffusers")
+    assert set(found) == {
+        f"transformer.transformer_blocks.0.attn.to_{which}.lora_{side}.weight"
+        for which in "qkv"
+        for side in "AB"
+    }
+    assert set(written(value, layout="comfy")) == {
+        f"diffusion_model.double_blocks.0.img_attn.qkv{role}"
+        for role in (".alpha", ".lora_up.weight", ".lora_down.weight")
+    }
+
+
+def test_a_strength_that_only_a_header_can_say_needs_a_format_that_has_one(tmp_path: Path) -> None:
+    odd, even = (load(flux(tmp_path / f"{alpha}.safetensors", alpha)) for alpha in (3.0, 2.0))
+    inputs = given({"to": Path("o.pt")}, save=even)
+    work("save", inputs, Context(output=io.BytesIO()), layout="diffusers")
+    with pytest.raises(BuildError) as caught:
+        work("save", given({"to": Path("o.pt")}, save=odd), Context(output=io.BytesIO()), layout="diffusers")
+    assert str(caught.value) == (
+        "error: a .pt file holds no metadata, where diffusers' names have their alphas"
+        " - save as .safetensors, or with another layout"
+    )
+
+
+def test_pefts_layout_is_a_folder_of_weights_and_config(tmp_path: Path) -> None:
+    value = load(flux(tmp_path / "a.safetensors", 3.0))
+    streams: dict[str, io.BytesIO] = {}
+
+    def create(name: str, size: int = 0) -> io.BytesIO:
+        streams[name] = io.BytesIO()
+        return streams[name]
+
+    foretold = infer("save", given({"to": tmp_path / "p"}, save=value.spec), layout="peft", to="p/")
+    made = KIND.work(
+        given({"to": tmp_path / "p"}, save=value),
+        options("save", layout="peft", to="p/"),
+        Context(create=create),
+    )
+    assert foretold.admits(made.spec.tensors)
+    assert list(streams) == ["adapter_model.safetensors", "adapter_config.json"]
+    assert made.files == {name: hashlib.sha256(s.getvalue()).hexdigest() for name, s in streams.items()}
+    config = json.loads(streams["adapter_config.json"].getvalue())
+    assert (config["r"], config["lora_alpha"], len(config["target_modules"])) == (4, 3, 3)
+    assert b"sshs_model_hash" in streams["adapter_model.safetensors"].getvalue()
+
+
+@pytest.mark.parametrize(
+    ("said", "spec", "code", "option"),
+    [
+        ({"layout": "peft", "to": "o.safetensors"}, lora(), "peft-is-a-folder", "to"),
+        ({"layout": "kohya", "to": "o/"}, lora(), "lora-is-a-file", "to"),
+        ({"layout": "kohya"}, model(), "checkpoint-keeps-layout", "layout"),
+        ({"dense": True}, model(), "checkpoint-keeps-layout", "dense"),
+        ({"layout": "diffusers"}, lora(), "no-name", "layout"),
+    ],
+)
+def test_what_a_layout_cannot_be_is_refused_at_its_option(
+    said: dict[str, JSON], spec: object, code: str, option: str
+) -> None:
+    wrong = replace(spec, family=None) if code == "no-name" else spec  # type: ignore[type-var]  # a spec
+    with pytest.raises(RecipeError) as caught:
+        infer("save", given(TO, save=wrong), **said)
+    assert (caught.value.code, caught.value.option) == (code, option)
+
+
+def test_a_rank_that_the_data_decide_is_foretold_as_a_bound(tmp_path: Path) -> None:
+    """Parts that were one module share their down again: the rank is 4, foretold were 12."""
+    apart = written(load(flux(tmp_path / "a.safetensors", 4.0)), layout="diffusers")
+    save_file(apart, tmp_path / "b.safetensors", {"ss_base_model_version": "flux1"})
+    value = load(tmp_path / "b.safetensors")
+    foretold = infer("save", given(TO, save=value.spec), layout="kohya")
+    assert foretold.bounded
+    assert foretold.tensors[f"{QKV}.lora_down.weight"].shape == (12, 8)
+    stream = io.BytesIO()
+    made = KIND.work(given(TO, save=value), options("save", layout="kohya"), Context(output=stream))
+    assert foretold.admits(made.spec.tensors)
+    assert made.spec.tensors[f"{QKV}.lora_down.weight"].shape == (4, 8)
+
+
+def test_hashes_of_the_file_are_in_its_metadata_and_the_recipe_wins(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "o.safetensors"
+    for said, wanted in (({}, None), ({"metadata": {"sshs_model_hash": "mine"}}, "mine")):
+        with path.open("wb") as stream:
+            work("save", given(TO, save=load(bench.lora("a"))), Context(output=stream), **said)
+        raw = path.read_bytes()
+        data = hashlib.sha256(raw[8 + int.from_bytes(raw[:8], "little") :]).hexdigest()
+        with safe_open(path, "pt") as file:
+            assert file.metadata()["sshs_model_hash"] == (wanted or data)
+            assert file.metadata()["format"] == "pt"
+            assert len(file.metadata()["sshs_legacy_hash"]) == 8
+
+
+def test_underflows_are_counted_once_although_the_data_are_made_twice(bench: Bench) -> None:
+    told: dict[str, object] = {}
+    value = load(bench.lora("a", modules={TO_Q: SHAPES[TO_Q]}))
+    tiny = work("scale", given(scale=value), by=1e-20)
+    both = work("concat", given(concat=[("a", 1e-20, tiny), ("b", 1.0, value)]))
+    work("save", given(TO, save=both), Context(output=io.BytesIO(), note=told.__setitem__), dtype="fp16")
+    assert told["underflow"] == 2 * 20 * 4

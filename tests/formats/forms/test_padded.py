@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from lorapipe.errors import InputError
+from lorapipe.formats.forms.form import Misshapen
 from lorapipe.formats.forms.padded import FORM
+from lorapipe.weights.specs import TensorSpec
 
 from .kit import DTYPES, array, numbers
 from .operators import close, weight
@@ -40,8 +42,6 @@ def test_zeros_fill_the_weight_up_and_the_delta_is_added(
 
 
 def specs_of(tensors: dict[str, Tensor]) -> dict[str, object]:
-    from lorapipe.weights.specs import TensorSpec
-
     return {role: TensorSpec("F32", tuple(tensor.shape)) for role, tensor in tensors.items()}
 
 
@@ -66,7 +66,13 @@ def test_a_shape_that_is_not_that_of_the_factors_is_refused(target: list[int]) -
 
 
 def test_a_shape_of_other_axes_is_refused_by_its_header() -> None:
-    from lorapipe.formats.forms.form import Misshapen
-
     with pytest.raises(Misshapen, match=r"reshape_weight \[4\]"):
         FORM.measure(specs_of({**lora(), ".reshape_weight": torch.tensor([6, 9, 1, 1])}))  # type: ignore[arg-type]
+
+
+def test_where_a_reader_knows_what_is_meant_the_factors_tell_the_shape() -> None:
+    tensors = lora()
+    del tensors[".reshape_weight"]
+    known = FORM.measure(specs_of(tensors))  # type: ignore[arg-type]
+    assert (known.shape, known.grows) == ((6, 9), True)
+    assert padded(tensors).apply(torch.zeros(6, 5, dtype=torch.float64), 1.0).shape == (6, 9)

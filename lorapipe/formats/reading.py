@@ -7,7 +7,8 @@ named: nothing is left out in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lorapipe.errors import RecipeError
 from lorapipe.formats.dialects import ALPHA, BUNDLED, SCALE, WRAPPER, plain_stem
@@ -18,12 +19,13 @@ from lorapipe.formats.peft_config import HEADER, Configs, read_configs
 from lorapipe.formats.problems import Problems, file_name
 from lorapipe.formats.unsupported import unsupported
 from lorapipe.weights.sources import TensorSource
-from lorapipe.weights.specs import TensorSpec
+from lorapipe.weights.specs import AdapterSpec, TensorSpec
 
-__all__ = ["lacks_alpha", "parameter", "read_names"]
+__all__ = ["lacks_alpha", "parameter", "read_names", "wrapped_by_peft"]
 
 _READ = "docs/formats.md lists what lorapipe reads"
 _SET = ".set_weight"
+_BASE = ".base_layer."
 _SAVED = re.compile(r"(?:^|\.)(?:modules_to_save\.[^.]+|base_layer)(?=\.)")
 """The levels that PEFT puts around a module that it saves whole."""
 
@@ -46,9 +48,7 @@ def read_names(source: TensorSource, problems: Problems, alpha: float | None = N
         m for path, group in grouped.groups.items() if path not in refused for m in maker.modules(group)
     ]
     if _is_peft(source, configs):
-        modules += [
-            parameter(_SAVED.sub("", plain_stem(name)), name, source.tensors[name]) for name in others
-        ]
+        modules = _with_saved(modules, others, source.tensors, problems)
         others = ()
     metadata = {key: value for key, value in source.metadata.items() if key != HEADER}
     return Contents(tuple(modules), extras, others, metadata)
@@ -60,6 +60,11 @@ def lacks_alpha(source: TensorSource) -> bool:
     return wrapped and read_configs(source) is None and not any(n.endswith(ALPHA) for n in source.tensors)
 
 
+def wrapped_by_peft(spec: AdapterSpec) -> bool:
+    """Whether the modules' names begin as in PEFT's files: others need not be asked for an alpha."""
+    return any(WRAPPER in known.spelling.stem for known in spec.modules.values())
+
+
 def parameter(path: str, name: str, spec: TensorSpec) -> Found:
     """The tensor ``name``, which takes the place of the model's parameter ``path``."""
     form = form_of(frozenset({_SET}))
@@ -67,6 +72,40 @@ def parameter(path: str, name: str, spec: TensorSpec) -> Found:
     measured = form.measure({_SET: spec})
     stem = path.removesuffix(".weight").removesuffix(".bias")
     return Found(stem, path, {_SET: name}, form, measured, parameter=True)
+
+
+def _with_saved(
+    modules: Sequence[Found], names: Sequence[str], tensors: Mapping[str, TensorSpec], problems: Problems
+) -> list[Found]:
+    """The modules, with what PEFT saved of the model: weights that they act on, and whole parameters."""
+    saved: dict[str, str] = {}
+    for name in names:
+        before = saved.setdefault(_SAVED.sub("", plain_stem(name)), name)
+        if before != name:
+            problems.add("module-twice", f"{before} and {name}")
+    found = []
+    for module in modules:
+        path = module.path + (".bias" if module.bias else ".weight")
+        if _BASE not in saved.get(path, ""):
+            found.append(module)
+            continue
+        base = saved.pop(path)
+        if _fits(module, tensors[base].shape):
+            found.append(replace(module, base=base))
+        else:
+            problems.add(
+                "bad-factor-shape", f"{module.stem} (beside a saved weight {list(tensors[base].shape)})"
+            )
+    return found + [parameter(path, name, tensors[name]) for path, name in saved.items()]
+
+
+def _fits(module: Found, base: tuple[int, ...]) -> bool:
+    """Whether a saved weight is as large as the module says, where that says anything."""
+    shape = module.measured.shape
+    shape = shape[::-1] if module.transposed and len(shape) == 2 else shape
+    if len(shape) == 2 and len(base) > 2:
+        shape = (*shape, *(1 for _ in base[2:]))
+    return len(shape) == len(base) and all(size in {0, own} for size, own in zip(shape, base, strict=True))
 
 
 def _is_peft(source: TensorSource, configs: Configs | None) -> bool:

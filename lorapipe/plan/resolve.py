@@ -91,7 +91,7 @@ def _resolve_step(
         files=files,
         source=source,
         lineage=_lineage(step, kind, done, source),
-        warnings=kind.warn(inputs, step.params),
+        warnings=kind.warn(inputs, step.params, spec),
     )
 
 

@@ -128,7 +128,7 @@ class Context:
 Params = Mapping[str, JSON]
 
 
-def _nothing_to_say(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
+def _nothing_to_say(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     return ()
 
 
@@ -150,4 +150,4 @@ class Kind:
     cost: Callable[[Inputs[Spec], Params, Spec], Cost]
     keyless: frozenset[str] = frozenset()
     schema: Mapping[str, Any] | None = None
-    warn: Callable[[Inputs[Spec], Params], tuple[str, ...]] = _nothing_to_say
+    warn: Callable[[Inputs[Spec], Params, Spec], tuple[str, ...]] = _nothing_to_say

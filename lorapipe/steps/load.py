@@ -9,7 +9,7 @@ from lorapipe.errors import RecipeError
 from lorapipe.formats.adapters import detect, read_adapter, read_adapter_spec
 from lorapipe.formats.checkpoints import read_checkpoint, read_checkpoint_spec
 from lorapipe.formats.files import open_tensors, size_of
-from lorapipe.formats.reading import lacks_alpha
+from lorapipe.formats.reading import lacks_alpha, wrapped_by_peft
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
@@ -66,16 +66,14 @@ def _refuse_alpha(params: Params) -> None:
         )
 
 
-def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:
     """That a file of PEFT's does not say how strong it is."""
-    if params.get("alpha") is not None:
+    if params.get("alpha") is not None or not (isinstance(result, AdapterSpec) and wrapped_by_peft(result)):
         return ()
     with _opened(inputs, params) as source:
         if not lacks_alpha(source):
             return ()
-    return (
-        "it is PEFT's without its adapter_config.json, so scale 1: load its folder, or say 'alpha'",
-    )
+    return ("it is PEFT's without its adapter_config.json, so scale 1: load its folder, or say 'alpha'",)
 
 
 def _opened(inputs: Inputs[Any], params: Params) -> TensorFile | TensorFolder:

@@ -67,7 +67,7 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     return Cost(flops=flops)
 
 
-def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     if params["unmatched"] != "warn":
         return ()
     return tuple(report(b, step) for step, _, _, b in bindings(inputs) if b.problems)

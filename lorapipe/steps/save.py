@@ -220,7 +220,7 @@ def _checkpoint_data(
         yield key, chain.from_iterable(chunks for _, chunks in parts)
 
 
-def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     return (*_too_wide(inputs, params), *_stays_behind(inputs, params))
 
 

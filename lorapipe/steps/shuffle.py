@@ -40,7 +40,7 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     return Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
 
 
-def _warn(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
+def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     if params["mode"] != "permute":
         return ()
     return ("'mode: permute' hides nothing: the sources' factors are in the file, in another order",)

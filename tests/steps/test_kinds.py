@@ -13,6 +13,7 @@ from lorapipe.recipe.language import core_language
 from lorapipe.steps import KINDS, find_kind
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Weighted
 from lorapipe.steps.types import adapter_spec, checkpoint_spec, factor_bytes
+from lorapipe.weights.specs import FileSpec
 
 from .kit import FILE, Q, lora, model
 
@@ -93,7 +94,7 @@ def test_a_context_of_nothing_computes_on_the_cpu_in_float64_one_by_one_and_tell
 
 
 def test_a_kind_has_nothing_to_warn_of_unless_it_says_so() -> None:
-    assert PLUGIN.warn(Inputs(), {}) == ()
+    assert PLUGIN.warn(Inputs(), {}, FileSpec({})) == ()
 
 
 def test_types_pass_what_is_due_and_name_what_is_not() -> None:

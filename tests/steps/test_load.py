@@ -115,7 +115,8 @@ def only(adapter: Any) -> Any:
 
 
 def warned(path: Path, **said: Any) -> tuple[str, ...]:
-    return KIND.warn(given({"load": path}), options("load", **said))
+    inputs = given({"load": path})
+    return KIND.warn(inputs, options("load", **said), infer("load", inputs, **said))
 
 
 def test_peft_without_its_config_is_taken_at_scale_1_and_says_so(peft: Path) -> None:

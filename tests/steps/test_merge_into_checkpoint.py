@@ -64,7 +64,7 @@ def test_a_module_without_a_place_is_an_error_unless_the_recipe_says_otherwise()
     inputs = given(merge_into_checkpoint=model(), loras=[("char", 1.0, odd)])
     for policy, warnings in (("warn", 1), ("ignore", 0)):
         assert infer(NAME, inputs, unmatched=policy).touched == {Q.key}
-        assert len(KIND.warn(inputs, options(NAME, unmatched=policy))) == warnings
+        assert len(KIND.warn(inputs, options(NAME, unmatched=policy), model())) == warnings
 
 
 def test_each_lora_that_does_not_fit_is_told_of() -> None:

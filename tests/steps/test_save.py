@@ -177,7 +177,7 @@ def test_what_does_not_go_where_the_recipe_says_is_refused(
 
 
 def test_what_does_not_go_along_is_told_before() -> None:
-    assert KIND.warn(given(OUT, save=pipeline()), options("save", to="out/")) == (
+    assert KIND.warn(given(OUT, save=pipeline()), options("save", to="out/"), pipeline()) == (
         "not copied from 'base': images.zip",
     )
 

@@ -34,8 +34,8 @@ def test_permute_keeps_every_rank_and_says_that_it_hides_nothing() -> None:
     inputs = given(shuffle=lora(30))
     spec = infer("shuffle", inputs, mode="permute")
     assert {known.rank for known in spec.modules.values()} == {30}
-    assert KIND.warn(inputs, options("shuffle")) == ()
-    (warning,) = KIND.warn(inputs, options("shuffle", mode="permute"))
+    assert KIND.warn(inputs, options("shuffle"), inputs.one("shuffle")) == ()
+    (warning,) = KIND.warn(inputs, options("shuffle", mode="permute"), inputs.one("shuffle"))
     assert "hides nothing" in warning
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorapipe.formats.dialects import ALPHA
 from lorapipe.formats.found import Extra, Found
 from lorapipe.formats.placing import Placed
 from lorapipe.formats.problems import Problems
@@ -18,6 +19,7 @@ from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.operators.operator import Operated, Operator, Turned
+from lorapipe.weights.operators.rebased import Added, Rebased
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import FLOATING, AdapterSpec, ModuleId
 from lorapipe.weights.structures import Loaded
@@ -72,7 +74,7 @@ class _Numbers:
 
     def check(self, found: Found) -> None:
         """Note tensors with NaN or Inf."""
-        for name in found.tensors.values():
+        for name in (*found.tensors.values(), *([] if found.base is None else [found.base])):
             if self.source.tensors[name].dtype in FLOATING and not all_finite(self.tensor(name)):
                 self.problems.add("not-finite", name)
 
@@ -97,12 +99,33 @@ class _Numbers:
         tensors = {role: partial(self.tensor, name) for role, name in piece.found.tensors.items()}
         whole = partial(form.value, tensors, alpha)
         turned, stays = spec.spelling.transposed, torch.device(self.device).type == "cpu"
-        if not form.additive:
+        if not spec.additive:
             operator = partial(_operator, whole, turned, piece.rows)
+            if piece.found.base is not None:
+                operator = partial(self._rebased, piece, whole, coefficient)
             return Operated(spec.shape, 1.0, operator if stays else lambda: operator().to(self.device))
         structure = partial(_structure, whole, turned, piece.rows)
         lazy = Lazy((spec.shape[0], spec.columns), spec.rank, structure, form.plain)
         return Delta(spec.shape, (Term(coefficient, lazy if stays else lazy.load().to(self.device)),))
+
+    def _rebased(self, piece: Placed, whole: Callable[[], Any], coefficient: float) -> Operator:
+        """A module on the weight that it brings."""
+        found, spec = piece.found, piece.spec
+        assert found.base is not None
+        assert spec.form is not None
+        turned = spec.spelling.transposed
+        inner: Operator
+        if found.form.additive:
+            inner = Added(_structure(whole, turned, None), coefficient)
+        else:
+            inner = _operator(whole, turned, None)
+        base = self.tensor(found.base)
+        own = {role: self.tensor(name) for role, name in found.tensors.items()}
+        names = [suffix for suffix, _ in spec.form.tensors]
+        if ALPHA in names:
+            own[ALPHA] = torch.tensor(coefficient * (found.scale.divisor or 1))
+        rebased = Rebased(base, inner, dict(zip(names, [*own.values(), base], strict=True)))
+        return rebased if piece.rows is None else rebased.rows(*piece.rows)
 
     def _strength(self, name: str, said: float | None) -> float:
         """The one number of a tensor; ``said`` is what the config has in its place."""

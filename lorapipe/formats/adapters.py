@@ -45,7 +45,9 @@ class BoundAdapter:
 
 
 def is_adapter(source: TensorSource) -> bool:
-    """Whether a file holds a LoRA, of a supported sort or not."""
+    """Whether a file holds a LoRA, of a supported sort or not; a folder with PEFT's config always does."""
+    if getattr(source, "config", None) is not None:
+        return True
     return is_safeloras(source.tensors) or has_adapter_names(source.tensors)
 
 

@@ -36,6 +36,7 @@ class Found:
     names of its tensors by role. ``up`` is the suffix of that factor, where there is one.
     ``bias`` says that it is what the bias beside the weight gains, ``parameter`` that
     ``path`` is a parameter's whole name, ``transposed`` that the weight is kept ``[in, out]``.
+    ``base`` is the tensor that the weight is set to first, where the file has one.
     """
 
     stem: str
@@ -49,6 +50,7 @@ class Found:
     parameter: bool = False
     transposed: bool = False
     target: Target | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from math import prod
 from lorapipe.architectures import Family, Target, nearest, other_families
 from lorapipe.architectures import family as family_named
 from lorapipe.errors import RecipeError
-from lorapipe.formats.dialects import ALPHA
+from lorapipe.formats.dialects import ALPHA, WRAPPER
 from lorapipe.formats.forms.lora import UP
 from lorapipe.formats.found import Found
 from lorapipe.formats.problems import Problems
-from lorapipe.weights.cuts import can_cut, part
+from lorapipe.weights.cuts import ANYWHERE, can_cut, part
 from lorapipe.weights.filed import cut_form
 from lorapipe.weights.forms import cut
 from lorapipe.weights.specs import Form, ModuleId, ModuleSpec, Spelling, TensorSpec
@@ -23,6 +23,7 @@ __all__ = ["Placed", "place", "targets", "verbatim"]
 
 _KERNELS = {"conv3x3": (3, 3)}
 _BIAS = ".diff_b"
+_BASE = ".base_layer."
 _OTHER = "is it a LoRA for another model? then say which: `family:`"
 _WHOLE = "merge it into a checkpoint and extract a LoRA from the difference"
 _PARTS = "{n} module{s} whose rows cannot be parted as the model's file has them"
@@ -80,10 +81,11 @@ def _reason(strange: Sequence[Found], known: Family) -> str:
 def verbatim(module: Found, tensors: Tensors) -> Placed:
     """A module of an unknown family, under the name that it has.
 
-    A path with dots is that of a layer, whose weight is meant; of any other name no more is known.
+    A path (one with dots, or PEFT's) is that of a layer, whose weight is meant; of any other name
+    no more is known.
     """
     key = module.path
-    if not module.parameter and (module.bias or "." in key):
+    if not module.parameter and (module.bias or "." in key or WRAPPER in module.stem):
         key += ".bias" if module.bias else ".weight"
     turned = module.transposed and len(module.measured.shape) == 2
     return Placed(module, ModuleId("", key), _spec(module, module.measured.shape, tensors, turned=turned))
@@ -148,21 +150,35 @@ def _spec(
 ) -> ModuleSpec:
     spelling = Spelling(module.stem if stem is None else stem, turned, module.up or UP)
     shape = (shape[1], shape[0]) if turned else shape
-    form, measured = None, module.measured
-    if not module.form.plain:
-        named = tuple((_suffix(module, role), tensors[name]) for role, name in module.tensors.items())
-        # A limit (OFT's alpha) is written where the file has one.
-        limited = not module.form.additive and module.scale.alpha is not None
-        alpha = ((ALPHA, TensorSpec("F32", ())),) if limited or measured.divisor is not None else ()
-        form = Form(
-            name=measured.name or module.form.name,
-            tensors=(*named, *alpha),
-            additive=module.form.additive,
-            cuts=() if turned else measured.cuts,
-            grows=measured.grows,
-            biased=measured.biased,
-        )
-    return ModuleSpec(shape, measured.rank, spelling, form)
+    if module.base is not None:
+        return ModuleSpec(tensors[module.base].shape, 0, spelling, _on_saved(module, tensors, turned=turned))
+    form = None if module.form.plain else _form(module, tensors, turned=turned)
+    return ModuleSpec(shape, module.measured.rank, spelling, form)
+
+
+def _form(module: Found, tensors: Tensors, *, turned: bool) -> Form:
+    measured = module.measured
+    named = tuple((_suffix(module, role), tensors[name]) for role, name in module.tensors.items())
+    # A limit (OFT's alpha) is written where the file has one.
+    limited = not module.form.additive and module.scale.alpha is not None
+    alpha = ((ALPHA, TensorSpec("F32", ())),) if limited or measured.divisor is not None else ()
+    return Form(
+        name=measured.name or module.form.name,
+        tensors=(*named, *alpha),
+        additive=module.form.additive,
+        cuts=() if turned else measured.cuts,
+        grows=measured.grows,
+        biased=measured.biased,
+    )
+
+
+def _on_saved(module: Found, tensors: Tensors, *, turned: bool) -> Form:
+    """The format of a module that brings the weight it acts on: no delta, whatever it is by itself."""
+    assert module.base is not None
+    form = _form(module, tensors, turned=turned)
+    own = (module.base[module.base.rindex(_BASE) :], tensors[module.base])
+    cuts = ANYWHERE if form.additive else form.cuts
+    return Form(f"{form.name} on a saved weight", (*form.tensors, own), additive=False, cuts=cuts)
 
 
 def _suffix(module: Found, role: str) -> str:

@@ -35,6 +35,7 @@ _METHODS: Mapping[str, tuple[str, ...]] = {
     "RoAd": ("road_theta", "road_alpha"),
     "SHiRA": ("shira_weight", "shira_indices"),
     "Supertuning": ("supertuning_values", "supertuning_lora_A", "supertuning_lora_B"),
+    "T-LoRA": ("lambda_layer",),
     "TinyLoRA": ("tinylora_v",),
     "trainable tokens": ("trainable_tokens_delta",),
     "UniLoRA": ("unilora_theta_d",),
@@ -49,6 +50,7 @@ _PARTS = {part: kind for kind, parts in _METHODS.items() for part in parts}
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "Nunchaku's packed LoRA": (".lora_up", ".lora_down"),
+    "T-LoRA": (".p_layer.weight", ".q_layer.weight"),
     "a quantised LoRA": (
         ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".SCB", ".weight_format", ".qweight",
         ".qzeros", ".wscales", ".weight_scale", ".scale_weight", ".smooth",

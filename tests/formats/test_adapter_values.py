@@ -169,3 +169,24 @@ def test_nan_is_told_of_tensors_of_every_format_and_of_flags_not_asked() -> None
     values["x.diff"] = torch.full((2, 2), math.nan)
     with pytest.raises(InputError, match=r"1 tensor with NaN or Inf: x\.diff"):
         read(values)
+
+
+def test_a_module_on_a_saved_weight_is_that_weight_and_its_delta() -> None:
+    """PEFT saves the weight of an embedding beside its LoRA, and adds to that."""
+    path = "base_model.model.model.embed_tokens"
+    values = {
+        f"{path}.lora_embedding_A": seeded(2, 11, seed=1),
+        f"{path}.lora_embedding_B": seeded(5, 2, seed=2),
+        f"{path}.base_layer.weight": seeded(11, 5, seed=3),
+    }
+    adapter = read(values, PEFT)
+    ((module, operated),) = adapter.modules.items()
+    known = adapter.spec.modules[module]
+    assert isinstance(operated, Operated)
+    assert (module.key, known.shape, known.rank) == ("model.embed_tokens.weight", (11, 5), 0)
+    assert known.form is not None
+    assert known.form.name == "LoRA of an embedding on a saved weight"
+    a, b, base = (tensor.double().numpy() for tensor in values.values())
+    found = operated.read().apply(seeded(11, 5, seed=4, dtype=torch.float64), 1.0)
+    np.testing.assert_allclose(found.numpy(), base + 1.5 * (b @ a).T, rtol=1e-12)
+    assert list(operated.read().written()) == [suffix for suffix, _ in known.form.tensors]

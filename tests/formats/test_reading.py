@@ -158,3 +158,39 @@ def test_only_peft_without_its_config_lacks_alpha(
 def test_a_config_that_is_not_read_is_an_error_not_a_guess() -> None:
     with pytest.raises(LorapipeError, match="'peft_type' VERA"):
         contents(LORA, {}, {"peft_type": "VERA"})
+
+
+# ---- weights that PEFT saves beside what acts on them ------------------------------------------------
+
+HEAD = "base_model.model.lm_head"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "base"),
+    [
+        ({f"{HEAD}.lora_A.weight": (2, 5), f"{HEAD}.lora_B.weight": (7, 2)}, (7, 5)),
+        ({f"{HEAD}.lora_embedding_A": (2, 7), f"{HEAD}.lora_embedding_B": (5, 2)}, (7, 5)),
+        ({f"{HEAD}.lora_A.weight": (2, 5), f"{HEAD}.lora_B.weight": (7, 2)}, (7, 5, 1, 1)),
+        ({f"{HEAD}.ia3_l": (7, 1)}, (7, 5)),
+    ],
+)
+def test_a_base_layer_is_what_the_adapter_acts_on(shapes: Any, base: Any) -> None:
+    name = f"{HEAD}.base_layer.weight"
+    (module,) = contents({**shapes, name: base}).modules
+    assert (module.base, module.path) == (name, "lm_head")
+
+
+def test_a_base_layer_of_no_module_takes_the_place_of_the_models() -> None:
+    found = contents({**LORA, f"{HEAD}.base_layer.weight": (7, 5), f"{HEAD}.base_layer.bias": (7,)})
+    assert set(parameters(found)) == {"lm_head.weight", "lm_head.bias"}
+
+
+def test_a_saved_weight_of_another_size_is_told() -> None:
+    with pytest.raises(InputError, match=rf"{HEAD} \(beside a saved weight \[8, 5\]\)"):
+        lora = {f"{HEAD}.lora_A.weight": (2, 5), f"{HEAD}.lora_B.weight": (7, 2)}
+        contents({**lora, f"{HEAD}.base_layer.weight": (8, 5)})
+
+
+def test_two_copies_of_a_parameter_are_told() -> None:
+    with pytest.raises(InputError, match="1 module written under two names"):
+        contents({**LORA, f"{HEAD}.weight": (7, 5), f"{HEAD}.modules_to_save.default.weight": (7, 5)})

@@ -186,8 +186,8 @@ def test_a_base_layer_of_no_module_takes_the_place_of_the_models() -> None:
 
 
 def test_a_saved_weight_of_another_size_is_told() -> None:
+    lora = {f"{HEAD}.lora_A.weight": (2, 5), f"{HEAD}.lora_B.weight": (7, 2)}
     with pytest.raises(InputError, match=rf"{HEAD} \(beside a saved weight \[8, 5\]\)"):
-        lora = {f"{HEAD}.lora_A.weight": (2, 5), f"{HEAD}.lora_B.weight": (7, 2)}
         contents({**lora, f"{HEAD}.base_layer.weight": (8, 5)})
 
 

@@ -121,7 +121,10 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     if not isinstance(spec, CheckpointSpec):
         return Cost(written=result.nbytes)
     slab = max((_slab_bytes(spec.tensors[key], out) for key, out in result.tensors.items()), default=0)
-    return Cost(written=result.nbytes, each=slab)
+    widest = max((DTYPES[t.dtype] for t in (*spec.tensors.values(), *result.tensors.values())), default=0)
+    # Of what an operator sees as a whole: the weight and what becomes of it, and both as they are in files.
+    seen = spec.held * (2 * DTYPES["F64"] + 2 * widest) + 4 * DTYPES["F64"] * BLOCK_ELEMENTS
+    return Cost(written=result.nbytes, each=max(slab, seen) if spec.held else slab)
 
 
 def _slab_bytes(read: TensorSpec, written: TensorSpec) -> int:

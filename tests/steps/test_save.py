@@ -65,6 +65,13 @@ def test_the_cost_is_the_bytes_written_and_a_checkpoint_is_never_held_but_for_so
         assert (cost.read, cost.written, cost.each, cost.kept) == (0, out.nbytes, each, 0)
 
 
+def test_what_an_operator_sees_whole_is_held_whole() -> None:
+    spec = replace(model(), held=10**8)
+    inputs = given(TO, save=spec)
+    assert KIND.cost(inputs, options("save"), infer("save", inputs)).each > 16 * 10**8
+
+
+
 def test_a_file_is_not_saved_again() -> None:
     with pytest.raises(RecipeError, match="takes a LoRA or a checkpoint"):
         infer("save", given(TO, save=FILE))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .kit import Client
+from .pipelines import Targets, Train, Trained, trained
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,6 +34,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
         # Of filters that fit, the last decides.
         item.add_marker(pytest.mark.filterwarnings("ignore", "error:::lorapipe"))
+
+
+@pytest.fixture(scope="session")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """A LoRA that diffusers trains and fuses, made when first asked for."""
+    made: dict[str, Trained] = {}
+
+    def once(kind: str, targets: Targets, *args: Any, **options: Any) -> Trained:
+        key = repr((kind, targets.__name__, args, sorted(options.items(), key=str)))
+        if key not in made:
+            made[key] = trained(kind, tmp_path_factory.mktemp(kind), targets, *args, **options)
+        return made[key]
+
+    return once
 
 
 @pytest.fixture

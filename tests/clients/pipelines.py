@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .kit import randomise, state_of
 
@@ -358,6 +358,19 @@ def pipeline(kind: str, weights: Mapping[str, Tensor] | None = None) -> Any:
                 {k.removeprefix(f"{name}/"): v for k, v in weights.items() if k.startswith(f"{name}/")}
             )
     return made
+
+
+class Train(Protocol):
+    """:func:`trained`, each LoRA once in a session: making and fusing it takes most of a test's time."""
+
+    def __call__(
+        self,
+        kind: str,
+        targets: Targets,
+        parts: tuple[str, ...] | None = None,
+        spell: Callable[[Any], Any] = dict,
+        **options: Any,
+    ) -> Trained: ...
 
 
 @dataclass(frozen=True)

@@ -53,13 +53,12 @@ def convolutions(part: str, path: str, module: nn.Module) -> bool:
 
 
 def merged(
-    client: Client, folder: Path, file: Path | str, kind: str = "", **options: Any
+    client: Client, folder: Path, file: Path | str, kind: str = "", *, family: str | None = None
 ) -> dict[str, Tensor]:
     """Our merge into a diffusers folder, as diffusers has its weights afterwards: ``<part>/<key>``."""
     base = lorapipe.load(f"{folder}/", as_="checkpoint")
-    lora = lorapipe.load(file, as_="lora", family=TOLD.get(kind))
-    out = lorapipe.save(lorapipe.merge_into_checkpoint(base, [lora], **options), to=f"{client.folder}/out/")
-    return loaded(out)
+    lora = lorapipe.load(file, as_="lora", family=family or TOLD.get(kind))
+    return loaded(lorapipe.save(lorapipe.merge_into_checkpoint(base, [lora]), to=f"{client.folder}/out/"))
 
 
 def loaded(folder: Path) -> dict[str, Tensor]:

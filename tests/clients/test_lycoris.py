@@ -179,7 +179,7 @@ def test_a_file_that_we_write_again_is_one_that_lycoris_loads(options: Options, 
 
 
 def test_a_dylora_is_the_lora_that_its_file_says(client: Client) -> None:
-    """Its forward draws a rank and divides alpha by a number of blocks; the file is read as alpha / r by all."""
+    """Its forward draws a rank and has a scale of its own; all that read the file take alpha / r."""
     theirs = trained(client.folder, algo="dylora", conv_dim=4)
     tensors = read(theirs.file)
     ours = client.merged(client.checkpoint(theirs.base), theirs.file)

@@ -49,6 +49,9 @@ _GENERAL = frozenset({_WEIGHT, ".bias", SCALE, ".up.weight", ".down.weight"})
 _SHARED = BIASES | {ALPHA, ".diff", ".rescale", *(f".{g}.weight" for g in ("a1", "a2", "b1", "b2", "bm"))}
 """Roles that a checkpoint's tensor may have, too: alone they do not make a file an adapter."""
 
+_BARE = frozenset({".lora_up.weight", ".lora_down.weight"})
+"""What ``.up.weight`` and ``.down.weight`` mean in a file that has nothing else."""
+
 # A raw state dict of PEFT has the adapter's name between the role and `.weight`; saved files do not.
 _ADAPTER_NAME = re.compile(
     r"(\.(?:lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?"
@@ -150,8 +153,9 @@ def has_adapter_names(names: Iterable[str]) -> bool:
             return True
         if named is None and unsupported_method(name) is not None:
             return True
-        gains = gains or (named is not None and named.sure and named.role != ALPHA)
-        others = others or ((named is None or not named.sure) and not name.startswith(BUNDLED))
+        of_adapter = named is not None and (named.sure or named.role in _BARE)
+        gains = gains or (of_adapter and named is not None and named.role != ALPHA)
+        others = others or not (of_adapter or name.startswith(BUNDLED))
     return gains and not others
 
 

@@ -134,12 +134,14 @@ def test_suffixes_that_models_have_too_tell_nothing_beside_others(suffix: str) -
 
 def test_full_differences_alone_are_an_adapter() -> None:
     assert has_adapter_names(["lora_unet_x.diff", "lora_unet_x.diff_b", "bundle_emb.a.string_to_param.*"])
+    assert has_adapter_names(["x.up.weight", "x.down.weight", "x.alpha"])
+    assert not has_adapter_names(["x.up.weight", "x.down.weight", "x.norm.weight"])
     assert not has_adapter_names(["x.alpha", "y.alpha"])
     assert not has_adapter_names([])
 
 
 @pytest.mark.parametrize(
-    "suffix", [".weight_scale", ".scale_weight", ".weight.absmax", ".qweight", ".up.weight"]
+    "suffix", [".weight_scale", ".scale_weight", ".weight.absmax", ".qweight", ".weight"]
 )
 def test_a_quantised_checkpoint_is_no_adapter(suffix: str) -> None:
     assert not has_adapter_names([f"model.layers.0{suffix}"])

@@ -141,10 +141,39 @@ def test_it_says_in_two_lines_when_to_use_it(recipe: Path) -> None:
 def test_it_gives_the_same_bytes_twice(recipe: Path, build: Build) -> None:
     first, second = build(recipe.name, workers=1), build(recipe.name, workers=2)
     assert first
-    assert {s: p.read_bytes() for s, p in first.items()} == {s: p.read_bytes() for s, p in second.items()}
+    assert {s: content(p) for s, p in first.items()} == {s: content(p) for s, p in second.items()}
+
+
+def content(output: Path) -> dict[str, bytes]:
+    """The bytes of an output, by name where it is a folder."""
+    files = sorted(output.iterdir()) if output.is_dir() else [output]
+    return {file.name: file.read_bytes() for file in files}
 
 
 # Each recipe
+
+
+def test_convert_keeps_the_deltas_under_other_names(build: Build) -> None:
+    made = build("convert.yaml")
+    wanted = char()
+    for output, prefixes in (
+        (made["diffusers"], {"unet.": "lora_unet_", "text_encoder.": "lora_te_"}),
+        (made["peft"] / "adapter_model.safetensors", {"base_model.model.": "lora_unet_"}),
+    ):
+        tensors = tensors_of(output)
+        found = {}
+        for name in tensors:
+            if name.endswith(".lora_A.weight"):
+                stem = name.removesuffix(".lora_A.weight")
+                prefix = next(p for p in prefixes if stem.startswith(p))
+                up, down = tensors[f"{stem}.lora_B.weight"], tensors[name]
+                kohya = prefixes[prefix] + stem.removeprefix(prefix).replace(".", "_")
+                found[kohya] = up.reshape(up.shape[0], -1).astype(float) @ down.reshape(
+                    down.shape[0], -1
+                ).astype(float)
+        expected = {stem for stem in wanted if stem.startswith(tuple(prefixes.values()))}
+        assert found.keys() == expected
+        assert max(error(found[stem], wanted[stem].reshape(found[stem].shape)) for stem in found) < 1e-12
 
 
 def test_quickstart_adds_the_loras_at_their_strengths(build: Build) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +40,8 @@ def inspection_json(found: Inspection, modules: bool = False) -> dict[str, Any]:
         told["modules"] = len(spec.modules)
         told["extras"] = list(spec.extras)
         told["components"] = dict(sorted(Counter(m.component for m in spec.modules).items()))
+        told["formats"] = dict(sorted(found.forms.items()))
+        told["scales"] = dict(sorted(found.scales.items()))
         told["ranks"] = {str(rank): count for rank, count in sorted(ranks.items())}
         if modules:
             told["module_list"] = [
@@ -48,6 +51,7 @@ def inspection_json(found: Inspection, modules: bool = False) -> dict[str, Any]:
                     "rows": list(name.rows) if name.rows else None,
                     "shape": list(module.shape),
                     "rank": module.rank,
+                    "format": "LoRA" if module.form is None else module.form.name,
                 }
                 for name, module in spec.modules.items()
             ]
@@ -93,4 +97,18 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("modules", f"{len(spec.modules)}: {counted}"),
         ("tensors", dtypes),
     ]
+    # Nearly all files are LoRAs with alphas, of which there is nothing to tell.
+    if set(found.forms) != {"LoRA"}:
+        facts.append(("formats", _counted(found.forms)))
+    if set(found.scales) != {"alpha in the file"}:
+        facts.append(("strength", _counted(found.scales)))
     return [*facts, ("extras", ", ".join(spec.extras))] if spec.extras else facts
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """``720 LoRA, 2 DoRA``: the most first; a single one without its number."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(
+        f"{n} {name}" for name, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    )

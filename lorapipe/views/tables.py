@@ -122,8 +122,13 @@ def family_text(name: str | None) -> str:
 
 
 def rank_text(spec: AdapterSpec) -> str:
-    """``rank 32``, ``rank 4-64`` where modules differ, ``rank <= 64`` where the data decide."""
-    ranks = {module.rank for module in spec.modules.values()}
+    """``rank 32``, ``rank 4-64`` where modules differ, ``rank <= 64`` where the data decide.
+
+    What does not add has no rank; with nothing that has one it is ``no rank``.
+    """
+    ranks = {module.rank for module in spec.modules.values() if module.rank}
+    if not ranks:
+        return "no rank"
     low, high = min(ranks), max(ranks)
     if spec.bounded:
         return f"rank <= {high}"

@@ -72,6 +72,31 @@ def test_embeddings_that_a_lora_carries_are_named(bench: Bench) -> None:
     assert "extras                 bundle_emb.me.string_to_param.*\n" in drawn(path, log())
 
 
+def test_formats_and_strengths_are_told_where_they_are_not_the_usual(bench: Bench) -> None:
+    path = bench.lora("a", rank=8)
+    tensors = load_file(path)
+    del tensors[f"{TE}.alpha"]
+    tensors[f"{TO_Q}.dora_scale"] = torch.ones(SHAPES[TO_Q][0], 1)
+    save_file(tensors, path, {"ss_base_model_version": "sd_v1"})
+    text = drawn(path, log())
+    assert "holds                  a LoRA, rank 8\n" in text
+    assert "formats                3 LoRA, 1 DoRA\n" in text
+    assert "strength               3 alpha in the file, 1 scale 1\n" in text
+    told = inspection_json(inspect_file(path))
+    assert (told["formats"], told["scales"]) == (
+        {"DoRA": 1, "LoRA": 3},
+        {"alpha in the file": 3, "scale 1": 1},
+    )
+
+
+def test_what_does_not_add_has_no_rank(bench: Bench) -> None:
+    path = bench.folder / "a.safetensors"
+    save_file({f"{TO_Q}.set_weight": torch.ones(SHAPES[TO_Q])}, path, {"ss_base_model_version": "sd_v1"})
+    text = drawn(path, log())
+    assert "holds                  a LoRA, no rank\n" in text
+    assert "formats                full weight\n" in text
+
+
 def test_modules_follow_where_asked_for(bench: Bench) -> None:
     text = drawn(bench.lora("a"), log(), modules=True)
     assert "\n\nmodule " in text
@@ -119,9 +144,18 @@ def test_the_json_of_a_lora(bench: Bench) -> None:
         "modules": 4,
         "components": {"te": 1, "unet": 3},
         "extras": [],
+        "formats": {"LoRA": 4},
+        "scales": {"alpha in the file": 4},
         "ranks": {"8": 4},
     }
-    assert modules[TE] == {"name": TE, "key": KEYS[TE], "rows": None, "shape": list(SHAPES[TE]), "rank": 8}
+    assert modules[TE] == {
+        "name": TE,
+        "key": KEYS[TE],
+        "rows": None,
+        "shape": list(SHAPES[TE]),
+        "rank": 8,
+        "format": "LoRA",
+    }
 
 
 def test_the_json_of_a_checkpoint(bench: Bench) -> None:

@@ -83,7 +83,7 @@ class _Numbers:
         scale = found.scale
         if scale.divisor is None:
             # Of no delta, or of one that PEFT scales all the same.
-            alpha = None if scale.alpha is None or found.form.additive else self._number(scale.alpha)
+            alpha = None if scale.alpha is None else self._number(scale.alpha)
             return 1.0 if scale.config is None else scale.config, alpha
         said = scale.config
         if scale.factor is not None:

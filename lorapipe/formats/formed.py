@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from lorapipe.formats.layouts import BIAS, Layout, respelled
+from lorapipe.formats.layouts import BIAS, MAGNITUDES, Layout, respelled
 from lorapipe.formats.naming import Group
 from lorapipe.formats.refusals import Refusals
-from lorapipe.weights.filed import FileModule, below, cut_form
+from lorapipe.weights.filed import DOWN, FileModule, below, cut_form
 from lorapipe.weights.forms import FULL
 from lorapipe.weights.specs import Form, ModuleId, TensorSpec
 
@@ -66,22 +66,19 @@ def _refuse(made: FileModule, group: Group, hint: str, refused: Refusals) -> Non
     forms = (group[module].form for module in made.sources)
     names = " and ".join(dict.fromkeys("LoRA" if form is None else form.name for form in forms))
     if len(made.parts) == 1 and made.parts[0].height == first.shape[0]:
-        refused.say(
-            "no-format", f"{{n}} module{{s}} that no file can hold: {names}", str(made.sources[0]), hint
+        code, message = "no-format", f"{{n}} module{{s}} of {names} that no file can hold"
+    else:
+        code, message = (
+            "not-one-module",
+            f"{{n}} module{{s}} of {names} that would have to be split or joined",
         )
-        return
-    message = f"{{n}} module{{s}} of {names} that would have to be split or joined"
-    refused.say("not-one-module", message, str(made.sources[0]), hint)
+    refused.say(code, message, str(made.sources[0]), hint)
 
 
 def no_format(form: str, module: ModuleId, layout: Layout, refused: Refusals) -> None:
     """Say that a layout has no place for a module of a format."""
-    refused.say(
-        "no-format",
-        f"{{n}} module{{s}} of {form} that {layout.program} has no place for",
-        str(module),
-        _OTHERS,
-    )
+    message = f"{{n}} module{{s}} of {form} that {layout.program} has no place for"
+    refused.say("no-format", message, str(module), _OTHERS)
 
 
 def beside(found: Sequence[FileModule], layout: Layout | None, refused: Refusals) -> Iterator[FileModule]:
@@ -101,15 +98,13 @@ def beside(found: Sequence[FileModule], layout: Layout | None, refused: Refusals
 def check_alike(found: Sequence[FileModule], layout: Layout, refused: Refusals) -> None:
     """PEFT's settings are of a whole model: all of its modules are DoRA or none, all have a bias or none."""
     biased = {module.stem for module in found if _is_bias(module)}
-    weights = [module for module in found if not _is_bias(module)]
+    weights = [module for module in found if DOWN in module.tensors("F32")]
     for component in dict.fromkeys(module.sources[0].component for module in weights):
         own = [module for module in weights if module.sources[0].component == component]
-        plain = [module for module in own if module.form is None]
+        dora = [module for module in own if not module.tensors("F32").keys().isdisjoint(MAGNITUDES)]
+        plain = [module for module in own if module not in dora]
         bare = [module for module in own if module.stem not in biased]
-        for odd, what in (
-            (plain, "without DoRA beside others with it"),
-            (bare, "without a bias beside others"),
-        ):
+        for odd, what in ((plain, "without DoRA, others with it"), (bare, "without a bias, others with one")):
             message = f"{{n}} module{{s}} {what}: to {layout.program} a model's are alike"
             for module in odd if len(odd) < len(own) else ():
                 refused.say("not-alike", message, str(module.sources[0]), _OTHERS)

@@ -32,6 +32,7 @@ __all__ = [
     "MAGNITUDES",
     "PEFT_BIAS",
     "PEFT_PREFIX",
+    "SET",
     "Layout",
     "kept_words",
     "respelled",
@@ -44,6 +45,9 @@ PEFT_PREFIX = "base_model.model."
 
 BIAS, PEFT_BIAS = ".diff_b", ".lora_B.bias"
 """What a bias gains; to PEFT it is a bias of the factor B, and scaled as that is."""
+
+SET = ".set_weight"
+"""A whole parameter: to PEFT one of ``modules_to_save``, under its own name."""
 
 _SCALE, _MAGNITUDE = ".dora_scale", ".lora_magnitude_vector"
 MAGNITUDES = frozenset({_SCALE, _MAGNITUDE})
@@ -80,6 +84,7 @@ class Layout:
 
 _LORA = (".lora_up.", ".lora_down.", *sorted(MAGNITUDES))
 _BIASED = (*_LORA, BIAS)
+_SAVED = (*_BIASED, SET, ".base_layer.")
 _COMFY = (
     *_LORA, ".lora_mid.", ".hada_", ".lokr_", ".oft_blocks", ".rescale", ".diff", ".w_norm", ".b_norm",
     ".set_weight", ".reshape_weight", ".a1.", ".a2.", ".b1.", ".b2.",
@@ -100,7 +105,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ("comfy", "kohya"), _KOHYA, _COMFY, "ComfyUI", _COMFY_BEGINS, unets=("kohya", "comfy")
         ),
         "diffusers": Layout(("diffusers",), _FOLDED, _BIASED, "diffusers", _DIFFUSERS_BEGINS, extras=False),
-        "peft": Layout(("diffusers",), Words(_PEFT, alpha=False), _BIASED, "PEFT's LoRA", extras=False),
+        "peft": Layout(("diffusers",), Words(_PEFT, alpha=False), _SAVED, "PEFT's LoRA", extras=False),
     }
 )
 """The layouts by name, but for ``keep``."""

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from lorapipe.formats.layouts import BIAS, MAGNITUDES, PEFT_PREFIX
+from lorapipe.formats.layouts import BIAS, MAGNITUDES, PEFT_PREFIX, SET
 from lorapipe.weights.filed import DOWN, FileModule
 
 __all__ = ["CONFIG", "HEADER", "adapter_config", "adapter_metadata"]
@@ -25,6 +25,8 @@ _COMPONENTS = frozenset(
     {"unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3"}
 )
 """What diffusers calls the models of a pipeline."""
+
+_TEXT = "text_encoder"
 
 Modules = Sequence[tuple[FileModule, float | None]]
 """A file's modules and their alphas."""
@@ -38,7 +40,7 @@ def adapter_config(modules: Modules, *, fan_in_fan_out: bool = False) -> bytes:
     Only fields that PEFT has had since it knows DoRA (0.9), but for ``lora_bias`` where it is
     due. ``fan_in_fan_out`` says that weights are kept ``[in, out]``.
     """
-    config = {
+    config: dict[str, object] = {
         "auto_mapping": None,
         "base_model_name_or_path": None,
         "bias": "none",
@@ -56,6 +58,8 @@ def adapter_config(modules: Modules, *, fan_in_fan_out: bool = False) -> bytes:
         "use_rslora": False,
         **_fields([(module.stem.removeprefix(PEFT_PREFIX), module, alpha) for module, alpha in modules]),
     }
+    saved = [m.stem.removeprefix(PEFT_PREFIX) for m, _ in modules if SET in m.tensors("F32")]
+    config["modules_to_save"] = list(dict.fromkeys(saved)) or None
     return _json(config).encode()
 
 
@@ -74,7 +78,7 @@ def adapter_metadata(modules: Modules) -> dict[str, str]:
     told = {
         f"{component}.{field}" if component else field: value
         for component, own in components.items()
-        for field, value in _fields(own).items()
+        for field, value in _fields(own, exact=not component.startswith(_TEXT)).items()
     }
     return {HEADER: _json(told)}
 
@@ -84,8 +88,11 @@ _Module = tuple[str, FileModule, "float | None"]
 
 
 def _split(stem: str) -> tuple[str, str]:
+    """Component and path; a text encoder's without the level that transformers has no more since 5."""
     component, _, path = stem.partition(".")
-    return (component, path) if component in _COMPONENTS else ("", stem.removeprefix(PEFT_PREFIX))
+    if component not in _COMPONENTS:
+        return "", stem.removeprefix(PEFT_PREFIX)
+    return component, path.removeprefix("text_model.") if component.startswith(_TEXT) else path
 
 
 def _rank(module: FileModule) -> int:
@@ -94,19 +101,21 @@ def _rank(module: FileModule) -> int:
     return factors[DOWN].shape[0] if DOWN in factors else 0
 
 
-def _fields(modules: Sequence[_Module]) -> dict[str, object]:
-    """Ranks and alphas by path: the most frequent ones, and a pattern for each that differs."""
+def _fields(modules: Sequence[_Module], *, exact: bool = True) -> dict[str, object]:
+    """Ranks and alphas by path: the most frequent ones, and a pattern for each that differs.
+
+    Unless ``exact`` a level may stand before a path in the model.
+    """
     roles = {role for _, module, _ in modules for role in module.tensors("F32")}
-    ranks: dict[str, _Number] = {path: rank for path, module, _ in modules if (rank := _rank(module))}
-    alphas = {
-        path: ranks[path] if alpha is None else _number(alpha) for path, _, alpha in modules if path in ranks
-    }
+    weights = [(path, _rank(module), alpha) for path, module, alpha in modules if _rank(module)]
+    ranks: dict[str, _Number] = {path: rank for path, rank, _ in weights}
+    alphas = {path: rank if alpha is None else _number(alpha) for path, rank, alpha in weights}
     fields: dict[str, object] = {
-        "alpha_pattern": _patterns(alphas),
+        "alpha_pattern": _patterns(alphas, exact=exact),
         "lora_alpha": _usual(alphas),
         "r": _usual(ranks),
-        "rank_pattern": _patterns(ranks),
-        "target_modules": _targets(list(ranks)),
+        "rank_pattern": _patterns(ranks, exact=exact),
+        "target_modules": _targets(list(ranks), exact=exact),
     }
     told = {"use_dora": not roles.isdisjoint(MAGNITUDES), "lora_bias": BIAS in roles}
     return {**fields, **dict.fromkeys((field for field, true in told.items() if true), True)}
@@ -116,12 +125,12 @@ def _usual(values: Mapping[str, _Number]) -> _Number:
     return Counter(values.values()).most_common(1)[0][0]
 
 
-def _patterns(values: Mapping[str, _Number]) -> dict[str, _Number]:
+def _patterns(values: Mapping[str, _Number], *, exact: bool) -> dict[str, _Number]:
     usual = _usual(values)
-    return {f"^{path}": value for path, value in values.items() if value != usual}
+    return {("^" if exact else "") + path: value for path, value in values.items() if value != usual}
 
 
-def _targets(paths: Sequence[str]) -> list[str] | str:
+def _targets(paths: Sequence[str], *, exact: bool) -> list[str] | str:
     """The modules that have tensors, and no others.
 
     An entry of a list also means every longer path that ends in it; where one may be
@@ -130,7 +139,8 @@ def _targets(paths: Sequence[str]) -> list[str] | str:
     ends = {path[at:] for path in paths for at in _dots(path)}
     if all("." in path for path in paths) and ends.isdisjoint(paths):
         return list(paths)
-    return f"^(?:{'|'.join(re.escape(path) for path in paths)})$"
+    start = "^" if exact else r"^(?:.*\.)?"
+    return f"{start}(?:{'|'.join(re.escape(path) for path in paths)})$"
 
 
 def _dots(path: str) -> list[int]:

@@ -16,7 +16,7 @@ from lorapipe.formats.found import Found
 from lorapipe.formats.problems import Problems
 from lorapipe.weights.cuts import ANYWHERE, can_cut, part
 from lorapipe.weights.filed import cut_form
-from lorapipe.weights.forms import cut
+from lorapipe.weights.forms import FULL, cut
 from lorapipe.weights.specs import Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 __all__ = ["Placed", "place", "targets", "verbatim"]
@@ -159,9 +159,9 @@ def _spec(
 def _form(module: Found, tensors: Tensors, *, turned: bool) -> Form:
     measured = module.measured
     named = tuple((_suffix(module, role), tensors[name]) for role, name in module.tensors.items())
-    # A limit (OFT's alpha) is written where the file has one.
-    limited = not module.form.additive and module.scale.alpha is not None
-    alpha = ((ALPHA, TensorSpec("F32", ())),) if limited or measured.divisor is not None else ()
+    # What is no quotient (OFT's limit, an alpha that counts for nothing) is written where the file has it.
+    said = module.scale.alpha is not None and module.form.name != FULL
+    alpha = ((ALPHA, TensorSpec("F32", ())),) if said or measured.divisor is not None else ()
     return Form(
         name=measured.name or module.form.name,
         tensors=(*named, *alpha),

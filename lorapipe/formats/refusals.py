@@ -11,21 +11,21 @@ _SHOWN = 3
 
 
 class Refusals:
-    """Modules that cannot be written, by reason, in the order found."""
+    """Modules that cannot be written, by reason, in the order found, each once."""
 
     __slots__ = ("_found", "_option")
 
     def __init__(self, option: str) -> None:
         self._option = option
-        self._found: dict[tuple[str, str, str], list[str]] = {}
+        self._found: dict[tuple[str, str, str], dict[str, None]] = {}
 
     def say(self, code: str, message: str, module: str, hint: str) -> None:
         """``{n}`` and ``{s}`` in the message become number and plural."""
-        self._found.setdefault((code, message, hint), []).append(module)
+        self._found.setdefault((code, message, hint), {})[module] = None
 
     def check(self) -> None:
         """Raise :class:`RecipeError`, or :class:`ManyErrors` of one for each reason."""
-        errors = [self._error(*key, modules) for key, modules in self._found.items()]
+        errors = [self._error(*key, list(modules)) for key, modules in self._found.items()]
         if len(errors) == 1:
             raise errors[0]
         if errors:

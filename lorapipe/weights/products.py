@@ -149,12 +149,14 @@ class Hadamard:
 class Kronecker:
     """``W[i1*b + i2, j1*d + j2] = one[i1, j1] * two[i2, j2]``, or the rows ``span`` of it: LoKr.
 
-    ``one: [a, c]``, ``two: [b, d]``, where ``d`` holds a kernel, if there is one.
+    ``one: [a, c]``, ``two: [b, d]``, where ``d`` holds a kernel, if there is one. ``alpha`` is
+    what a file of two full halves says: it counts for nothing, and LyCORIS loads no file without.
     """
 
     one: Dense | LowRank
     two: Dense | LowRank | Tucker
     span: tuple[int, int] | None = None
+    alpha: float | None = None
 
     @property
     def rank(self) -> int:
@@ -180,11 +182,11 @@ class Kronecker:
     def transposed(self) -> Kronecker | LowRank:
         """The transposes' product; of some rows, which are columns then, two factors."""
         if self.span is None:
-            return Kronecker(self.one.transposed(), self.two.transposed())
+            return Kronecker(self.one.transposed(), self.two.transposed(), alpha=self.alpha)
         return self.factors(torch.float64).transposed()
 
     def to(self, device: str | torch.device) -> Kronecker:
-        return Kronecker(self.one.to(device), self.two.to(device), self.span)
+        return Kronecker(self.one.to(device), self.two.to(device), self.span, self.alpha)
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         start, stop = self._span
@@ -210,7 +212,7 @@ class Kronecker:
         if self.span is not None:
             raise ValueError("some rows of a Kronecker product are none")
         pairs = [half for half in (self.one, self.two) if not isinstance(half, Dense)]
-        alpha = abs(coefficient) * pairs[-1].down.shape[0] if pairs else None
+        alpha = abs(coefficient) * pairs[-1].down.shape[0] if pairs else self.alpha
         tensors: dict[str, Tensor] = {}
         if isinstance(self.one, LowRank):
             tensors |= {".lokr_w1_a": _signed(self.one.up, coefficient), ".lokr_w1_b": self.one.down}

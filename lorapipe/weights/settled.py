@@ -161,11 +161,15 @@ def _own_format(
 ) -> dict[str, Rounded]:
     with inside(module.sources[0]):
         written: Written = rewritten(module, adapter)
-        alpha = torch.tensor(0.0 if written.alpha is None else written.alpha, dtype=torch.float64)
-        held = {ALPHA: alpha, **written.tensors}
+        # An alpha that counts for nothing may be anything, and infinite where it was kept in fp16.
+        alpha = torch.tensor(1.0 if written.alpha is None else written.alpha, dtype=torch.float32)
+        held = written.tensors
         if strength != 1.0:
             held = {role: tensor.to(torch.float64) / strength for role, tensor in held.items()}
-        return {role: _rounded(held[role], spec) for role, spec in specs.items()}
+        return {
+            role: Rounded(alpha, 0) if role == ALPHA else _rounded(held[role], spec)
+            for role, spec in specs.items()
+        }
 
 
 def _rounded(values: Tensor, spec: TensorSpec) -> Rounded:

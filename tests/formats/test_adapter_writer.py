@@ -286,3 +286,14 @@ def test_nothing_is_read_twice_for_one_tensor_and_the_next_of_its_module(
     for _, pieces in file.data(lambda count: None):
         list(pieces)
     assert len(folded) == len(KOHYA)
+
+
+@pytest.mark.parametrize("alpha", [4.0, float("inf")])
+def test_an_alpha_that_counts_for_nothing_is_kept_for_the_loader_that_wants_one(
+    tmp_path: Path, alpha: float
+) -> None:
+    """LyCORIS loads no LoKr of two whole halves without the alpha that it then ignores."""
+    stem = "lora_unet_double_blocks_0_img_attn_proj"
+    before = {f"{stem}.lokr_w1": torch.eye(2), f"{stem}.lokr_w2": torch.ones(H // 2, H // 2)}
+    before[f"{stem}.alpha"] = torch.tensor(alpha)
+    assert same(tensors_of(read_of(before, tmp_path), "keep"), before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,9 +118,38 @@ def test_a_weight_kept_in_out_and_a_dora_and_biases_are_told() -> None:
     dora = formed("DoRA", lora_up__weight=(8, 3), lora_down__weight=(3, 6), dora_scale=(8,))
     config = config_of((dora, 6.0))
     assert (config["use_dora"], config["r"], config["lora_alpha"]) == (True, 3, 6)
-    config = config_of(*usual, (formed("full difference", diff_b=(8,)), None))
+    config = config_of(*modules({"a.q": (4, 6.0)}), (formed("full difference", diff_b=(8,)), None))
     assert (config["lora_bias"], config["r"], config["target_modules"]) == (True, 4, ["a.q"])
+    assert config["lora_alpha"] == 6
     assert "lora_bias" not in config_of(*usual)
+
+
+def test_whole_parameters_are_named_once_beside_the_modules() -> None:
+    saved = replace(formed("full weight", set_weight=(8, 6)), stem="base_model.model.head")
+    beside = replace(formed("full weight", set_weight=(8,)), stem="base_model.model.head")
+    config = config_of(*modules({"a.q": (4, 4.0)}), (saved, None), (beside, None))
+    assert (config["modules_to_save"], config["target_modules"]) == (["head"], ["a.q"])
+
+
+def test_a_text_encoders_paths_fit_with_and_without_the_level_that_came_to_go() -> None:
+    """transformers 5 has no `text_model` in it; diffusers mends the tensors' names and not the header."""
+    paths = {"text_model.encoder.layers.0.mlp.fc1": (4, 3.0), "text_model.encoder.layers.0.mlp.fc2": (2, 1.0)}
+    told = json.loads(adapter_metadata(modules(paths, DIFFUSERS, "text_encoder."))[HEADER])
+    config = {key.removeprefix("text_encoder."): value for key, value in told.items()}
+    for path, wanted in paths.items():
+        assert (
+            as_peft_reads(config, path) == as_peft_reads(config, path.removeprefix("text_model.")) == wanted
+        )
+
+
+def test_a_text_projection_beside_the_layers_fits_as_well() -> None:
+    paths = {"text_model.encoder.layers.0.mlp.fc1": (4, 3.0), "text_projection": (4, 4.0)}
+    told = json.loads(adapter_metadata(modules(paths, DIFFUSERS, "text_encoder_2."))[HEADER])
+    config = {key.removeprefix("text_encoder_2."): value for key, value in told.items()}
+    assert as_peft_reads(config, "text_model.encoder.layers.0.mlp.fc1") == (4, 3)
+    assert as_peft_reads(config, "encoder.layers.0.mlp.fc1") == (4, 3)
+    assert as_peft_reads(config, "text_projection") == (4, 4)
+    assert as_peft_reads(config, "encoder.layers.1.mlp.fc1") is None
 
 
 def test_diffusers_is_told_by_component_and_only_if_an_alpha_is_not_its_rank() -> None:

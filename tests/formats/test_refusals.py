@@ -14,7 +14,7 @@ def test_nothing_refused_is_no_error() -> None:
 
 def test_one_reason_is_one_error_at_its_option() -> None:
     refused = Refusals("layout")
-    for name in "abcde":
+    for name in "abbcde":
         refused.say("no-name", "{n} module{s} without a name", name, "choose another")
     with pytest.raises(RecipeError) as caught:
         refused.check()

@@ -78,10 +78,10 @@ def _same(above: int, below: int, tensors: Specs) -> None:
         raise Misshapen("ranks-disagree", shown(tensors))
 
 
-def _value(tensors: Tensors, alpha: float | None) -> Kronecker:  # noqa: ARG001  # alpha is the coefficient's
+def _value(tensors: Tensors, alpha: float | None) -> Kronecker:
     from lorapipe.weights.products import Kronecker  # it needs torch
 
-    return Kronecker(_small(tensors), _large(tensors))
+    return Kronecker(_small(tensors), _large(tensors), alpha=alpha)
 
 
 def _small(tensors: Tensors) -> Dense | LowRank:

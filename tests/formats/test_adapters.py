@@ -502,3 +502,75 @@ def test_on_the_cpu_factors_stay_in_the_file() -> None:
     )
 
     assert torch.equal(delta.terms[0].structure.load().up, values[f"{TO_Q}.lora_up.weight"].flatten(1))
+
+
+# ---- what other programs write -----------------------------------------------------------------------
+
+
+def test_a_control_lora_of_flux_sets_norms_and_adds_biases() -> None:
+    """Black Forest Labs' own: factors and biases in PEFT's words, and whole scales of norms."""
+    values = {
+        "img_in.lora_A.weight": seeded(2, 128, seed=1),
+        "img_in.lora_B.weight": seeded(3072, 2, seed=2),
+        "img_in.lora_B.bias": seeded(3072, seed=3),
+        "single_blocks.0.linear1.lora_A.weight": seeded(2, 3072, seed=4),
+        "single_blocks.0.linear1.lora_B.weight": seeded(21504, 2, seed=5),
+        "single_blocks.0.norm.key_norm.scale": seeded(128, seed=6),
+    }
+    spec = read_adapter_spec(MemorySource(values), "flux1")
+    assert {str(module): known.form and known.form.name for module, known in spec.modules.items()} == {
+        "img_in.weight": None,
+        "img_in.bias": "full difference",
+        "single_blocks.0.linear1.weight": None,
+        "single_blocks.0.norm.key_norm.scale": "full weight",
+    }
+
+
+def test_a_tensor_of_the_model_that_no_lora_carries_is_told() -> None:
+    values = {
+        "img_in.lora_A.weight": seeded(2, 128, seed=1),
+        "img_in.lora_B.weight": seeded(3072, 2, seed=2),
+        "txt_in.weight": seeded(3072, 4, seed=3),
+    }
+    with pytest.raises(InputError, match=r"1 tensor of no LoRA module: txt_in\.weight"):
+        read_adapter_spec(MemorySource(values), "flux1")
+
+
+def test_a_numbered_projection_of_xlabs_is_rows_of_the_first_linear() -> None:
+    values = {
+        "single_blocks.0.processor.qkv_lora.up.weight": seeded(9216, 2, seed=1),
+        "single_blocks.0.processor.qkv_lora.down.weight": seeded(2, 3072, seed=2),
+        "double_blocks.0.processor.qkv_lora1.up.weight": seeded(9216, 2, seed=3),
+        "double_blocks.0.processor.qkv_lora1.down.weight": seeded(2, 3072, seed=4),
+    }
+    assert is_adapter(MemorySource(values))
+    assert list(read_adapter_spec(MemorySource(values), "flux1").modules) == [
+        ModuleId("dit", "single_blocks.0.linear1.weight", (0, 9216)),
+        ModuleId("dit", "double_blocks.0.img_attn.qkv.weight"),
+    ]
+
+
+def test_pefts_own_files_of_a_known_model_find_their_modules(tmp_path: Path) -> None:
+    path = "base_model.model.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    tensors = {
+        f"{path}.lora_A.weight": seeded(4, 2048, seed=1),
+        f"{path}.lora_B.weight": seeded(640, 4, seed=2),
+    }
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
+    with open_tensors(tmp_path) as source:
+        adapter = read_adapter(source)
+        ((module, delta),) = adapter.modules.items()
+        assert adapter.spec.family == "sdxl"
+        assert module.key == "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+        expected = 2.0 * tensors[f"{path}.lora_B.weight"].double() @ tensors[f"{path}.lora_A.weight"].double()
+        torch.testing.assert_close(delta.dense(torch.float64), expected)
+
+
+def test_a_folder_of_pefts_that_holds_no_adapter_we_read_is_no_checkpoint(tmp_path: Path) -> None:
+    save_file({"base_model.model.x.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LN_TUNING"}')
+    with open_tensors(tmp_path) as source:
+        assert detect(source) == "lora"
+        with pytest.raises(InputError, match="has 'peft_type' LN_TUNING, which lorapipe does not read"):
+            read_adapter_spec(source)

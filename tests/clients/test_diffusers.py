@@ -46,6 +46,10 @@ def in_blocks(part: str, path: str, module: nn.Module) -> bool:
     return linear(part, path, module) and ("blocks." in path or "layers." in path)
 
 
+def with_bias(part: str, path: str, module: nn.Module) -> bool:
+    return linear(part, path, module) and module.bias is not None
+
+
 def convolutions(part: str, path: str, module: nn.Module) -> bool:
     return type(module).__name__ in ("Conv2d", "Linear") and (
         "text_encoder" not in part or ".layers." in path
@@ -165,6 +169,24 @@ def test_a_peft_folder_of_a_transformer_is_read(kind: str, client: Client, train
     folder = client.folder / "peft"
     save_peft(made.transformer, folder)
     assert_same(merged(client, theirs.folder, f"{folder}/", kind), theirs.fused, theirs.base)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "flux", "wan"])
+def test_dora_merges_as_it_fuses(kind: str, client: Client, train: Train) -> None:
+    """Without text encoders: transformers starts their magnitudes anew as diffusers loads them."""
+    theirs = train(kind, linear, (KINDS[kind].denoiser,), use_dora=True, lora_alpha=6)
+    assert any("lora_magnitude_vector" in name for name in read(theirs.file))
+    assert_same(merged(client, theirs.folder, theirs.file, kind), theirs.fused, theirs.base)
+
+
+@pytest.mark.parametrize("kind", ["flux", "wan"])
+def test_trained_biases_merge_as_they_fuse(kind: str, client: Client, train: Train) -> None:
+    """peft scales a bias with its matrix."""
+    theirs = train(kind, with_bias, ("transformer",), lora_bias=True, lora_alpha=6)
+    assert any(name.endswith("lora_B.bias") for name in read(theirs.file))
+    assert_same(merged(client, theirs.folder, theirs.file, kind), theirs.fused, theirs.base)
+    ours = client.saved(theirs.file, "ours.safetensors", layout="diffusers")
+    assert_same(fused(kind, ours), theirs.fused, theirs.base)
 
 
 @pytest.mark.parametrize("kind", ALL)

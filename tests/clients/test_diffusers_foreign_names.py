@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .kit import Client, assert_same
+import lorapipe
+
+from .kit import Client, assert_same, read
 from .pipelines import fused, pipeline, weights_of
 from .single_files import shrunk
 from .test_diffusers import merged
@@ -212,3 +214,72 @@ def test_ai_toolkit_s_lokr_of_z_image(sort: str, client: Client) -> None:
         LOKR[sort](file, module)
         file.tensors[f"{module}.alpha"] = torch.tensor(3.0, dtype=torch.float64)
     agree("z-image", file.save(client.folder / "lokr.safetensors"), client)
+
+
+def test_black_forest_labs_control_lora_of_flux(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every module with a bias, the heads' norms whole, and img_in wider than the model's."""
+    from diffusers.loaders import lora_pipeline
+
+    reader = lora_pipeline._convert_bfl_flux_control_lora_to_diffusers
+    shrink = {19: 2, 38: 2, 3072: 96}
+    monkeypatch.setattr(lora_pipeline, reader.__name__, shrunk(reader, shrink))
+    file = File(".lora_A.weight", ".lora_B.weight")
+    for name, out, width in control_modules():
+        file.add(name, out, width)
+        file.tensors[f"{name}.lora_B.bias"] = file.random(out)
+    # diffusers swaps the halves of this one's A with those of its B, which are its ranks: they are equal here.
+    swapped = file.tensors["final_layer.adaLN_modulation.1.lora_A.weight"]
+    swapped[2:] = swapped[:2]
+    for block in range(2):
+        for norms in (
+            f"double_blocks.{block}.img_attn",
+            f"double_blocks.{block}.txt_attn",
+            f"single_blocks.{block}",
+        ):
+            for side in ("query", "key"):
+                file.tensors[f"{norms}.norm.{side}_norm.scale"] = file.random(24)
+    path = file.save(client.folder / "control.safetensors")
+    made = pipeline("flux")
+    made.save_pretrained(client.folder / "model")
+    theirs = {key: value for key, value in fused("flux", path).items() if key.startswith("transformer/")}
+    base = weights_of(made, "flux")
+    base["transformer/x_embedder.weight"] = torch.nn.functional.pad(
+        base["transformer/x_embedder.weight"], (0, 4)
+    )
+    lora = lorapipe.load(path, family="flux1")
+    value = lorapipe.merge_into_checkpoint(lorapipe.load(f"{client.folder}/model/"), [lora])
+    out = lorapipe.save(value, to=f"{client.folder}/out/")
+    assert_same({f"transformer/{k}": v for k, v in read(out / "transformer").items()}, theirs, base)
+
+
+def control_modules() -> Iterator[tuple[str, int, int]]:
+    """All linear layers of Flux in its own names, as small as here."""
+    for name, width in (("time_in", 256), ("vector_in", 24), ("guidance_in", 256)):
+        yield f"{name}.in_layer", 96, width
+        yield f"{name}.out_layer", 96, 96
+    yield from (("txt_in", 96, 128), ("img_in", 96, 8))
+    for block in range(2):
+        for stream in ("img", "txt"):
+            here = f"double_blocks.{block}.{stream}"
+            yield from (
+                (f"{here}_mod.lin", 576, 96),
+                (f"{here}_attn.qkv", 288, 96),
+                (f"{here}_attn.proj", 96, 96),
+            )
+            yield from ((f"{here}_mlp.0", 384, 96), (f"{here}_mlp.2", 96, 384))
+        yield f"single_blocks.{block}.modulation.lin", 288, 96
+        yield f"single_blocks.{block}.linear1", 672, 96
+        yield f"single_blocks.{block}.linear2", 96, 480
+    yield from (("final_layer.linear", 4, 96), ("final_layer.adaLN_modulation.1", 192, 96))
+
+
+def test_the_older_names_of_diffusers(client: Client) -> None:
+    """An attention processor's own layers: processor.to_q_lora.down, to_out without its index."""
+    file = File(".down.weight", ".up.weight")
+    for index, width in ((1, 10), (2, 24)):
+        here = f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn{index}.processor"
+        file.add(f"{here}.to_q_lora", 10, 10)
+        file.add(f"{here}.to_k_lora", 10, width)
+        file.add(f"{here}.to_v_lora", 10, width)
+        file.add(f"{here}.to_out_lora", 10, 10)
+    agree("sd15", file.save(client.folder / "old.safetensors"), client)

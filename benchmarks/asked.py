@@ -11,16 +11,20 @@ from pathlib import Path
 from benchmarks.work import Check, Contestant, Setting
 
 __all__ = [
+    "FOLDER",
     "OUT",
     "SCRIPTS",
     "concat",
     "floor",
     "floors",
+    "folder_floors",
+    "folder_merge",
     "kohya",
     "kohya_help",
     "kohya_terms",
     "lorapipe",
     "merge",
+    "mergekit",
     "peer",
     "plain",
     "resize",
@@ -29,6 +33,7 @@ __all__ = [
 
 SCRIPTS = Path(__file__).parent / "contestants"
 OUT = "out.safetensors"
+FOLDER = "out"
 
 Terms = Sequence[tuple[Path, float]]
 _WHOLE = "takes whole models only"
@@ -38,6 +43,13 @@ def merge(base: Path, terms: Terms) -> str:
     """The recipe of LoRAs into a checkpoint."""
     step = f"done: {{merge-into-checkpoint: base, loras: {_weights(terms)}}}"
     return _recipe({"base": base} | _loads(terms), step, f"out: {{save: done, to: {OUT}}}")
+
+
+def folder_merge(base: Path, terms: Terms, shard_size: int) -> str:
+    """The recipe of LoRAs into a model's folder, saved as one in shards."""
+    step = f"done: {{merge-into-checkpoint: base, loras: {_weights(terms)}}}"
+    saved = f"out: {{save: done, to: {FOLDER}/, shard-size: {shard_size}}}"
+    return _recipe({"base": base} | _loads(terms), step, saved)
 
 
 def concat(terms: Terms) -> str:
@@ -76,6 +88,7 @@ def lorapipe(
     arguments: tuple[str, ...] = ("run", "recipe.yaml"),
     *,
     check: Check | None = None,
+    output: str = OUT,
     prepare: bool = False,
     size: tuple[int, int] | None = None,
     inputs: tuple[Path, ...] = (),
@@ -90,7 +103,7 @@ def lorapipe(
         command,
         files={"recipe.yaml": recipe},
         env={"LORAPIPE_STORE": "store", "PYTHONPATH": str(package.parent)},
-        output=OUT,
+        output=output,
         check=check,
         prepare=command if prepare else (),
         size=size,
@@ -99,10 +112,17 @@ def lorapipe(
 
 
 def plain(
-    name: str, arguments: Sequence[str], check: Check, *, note: str = "", scale: float = 1.0
+    name: str,
+    arguments: Sequence[str],
+    check: Check,
+    *,
+    note: str = "",
+    scale: float = 1.0,
+    output: str = OUT,
 ) -> Contestant:
     """A script with nothing but torch and safetensors: what one writes by hand."""
-    return _script(name, sys.executable, arguments, check, note or "what one writes by hand", scale)
+    note = note or "what one writes by hand"
+    return _script(name, sys.executable, arguments, check, note=note, scale=scale, output=output)
 
 
 def peer(
@@ -114,11 +134,14 @@ def peer(
     whole: bool = False,
     note: str = "",
     scale: float = 1.0,
+    output: str = OUT,
 ) -> Contestant:
     """A peer from PyPI, through a script; ``whole``: it refuses the tiny models of ``--small``."""
     place = setting.peers[name]
     missing = place.missing or (_WHOLE if whole and setting.small else "")
-    return _script(name, place.python, arguments, check, note, scale, missing)
+    return _script(
+        name, place.python, arguments, check, note=note, scale=scale, output=output, missing=missing
+    )
 
 
 def _script(
@@ -126,8 +149,10 @@ def _script(
     python: str,
     arguments: Sequence[str],
     check: Check,
+    *,
     note: str,
     scale: float,
+    output: str,
     missing: str = "",
 ) -> Contestant:
     script, *rest = arguments
@@ -138,12 +163,30 @@ def _script(
         name,
         "peer",
         command,
-        output=OUT,
+        output=output,
         check=check,
         missing=missing,
         note=note,
         scale=scale,
         startup=startup,
+    )
+
+
+def mergekit(setting: Setting, base: Path, adapter: Path, shard_size: int, check: Check) -> Contestant:
+    """``mergekit-yaml`` on a model with a LoRA; its cache of merged models lies beside the output."""
+    place = setting.peers["mergekit"]
+    model = json.dumps(f"{base}+{adapter}")
+    settings = f"merge_method: passthrough\nmodels: [{{model: {model}}}]\ndtype: float16\n"
+    told = ("--lora-merge-cache", "cache", "--out-shard-size", str(shard_size), "--no-copy-tokenizer")
+    return Contestant(
+        "mergekit",
+        "peer",
+        (str(Path(place.python).parent / "mergekit-yaml"), "merge.yaml", FOLDER, *told),
+        files={"merge.yaml": settings},
+        output=FOLDER,
+        check=check,
+        missing=place.missing,
+        note="what it leaves is a merged copy of the model, in the cache that it asks for",
     )
 
 
@@ -200,6 +243,17 @@ def floors(path: Path) -> tuple[Contestant, ...]:
         floor("cp + sync", copy, what),
         floor("sha256sum", ("sha256sum", str(path)), what),
         floor("hashlib sha256", (sys.executable, str(SCRIPTS / "hash_file.py"), str(path)), what),
+    )
+
+
+def folder_floors(path: Path) -> tuple[Contestant, ...]:
+    """What copying and hashing a folder cost."""
+    copy = ("sh", "-c", f'cp -r "$1" {FOLDER} && sync {FOLDER}/*', "sh", str(path))
+    files, what = sorted(str(file) for file in path.iterdir()), "of the model's folder"
+    return (
+        floor("cp -r + sync", copy, what),
+        floor("sha256sum", ("sha256sum", *files), what),
+        floor("hashlib sha256", (sys.executable, str(SCRIPTS / "hash_file.py"), *files), what),
     )
 
 

@@ -18,6 +18,9 @@ from benchmarks.layouts import Module
 
 __all__ = ["check_concat", "check_merge", "check_resize"]
 
+_INDEX = "model.safetensors.index.json"
+_ADAPTER = "base_model.model."
+
 Matrix = NDArray[np.float64]
 Terms = Sequence[tuple[Path, float]]
 
@@ -57,13 +60,49 @@ class _File:
         return alpha / len(down) * (up @ down.reshape(len(down), -1))
 
 
+class _Folder:
+    """The same of a folder of shards."""
+
+    def __init__(self, path: Path) -> None:
+        self._where: dict[str, str] = json.loads((path / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+        self._files = {name: _File(path / name) for name in set(self._where.values())}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._where and key in self._files[self._where[key]]
+
+    def __getitem__(self, key: str) -> Matrix:
+        return self._files[self._where[key]][key]
+
+
+class _Adapter:
+    """The deltas of PEFT's folder, lora_alpha / r * B @ A: [O, I]."""
+
+    def __init__(self, path: Path) -> None:
+        config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        self._scale = config["lora_alpha"] / config["r"]
+        self._file = _File(path / "adapter_model.safetensors")
+
+    def delta(self, stem: str) -> Matrix:
+        up, down = (self._file[f"{_ADAPTER}{stem}.lora_{part}.weight"] for part in "BA")
+        product: Matrix = self._scale * (up @ down)
+        return product
+
+
+def _model(path: Path) -> _File | _Folder:
+    return _Folder(path) if path.is_dir() else _File(path)
+
+
+def _lora(path: Path) -> _File | _Adapter:
+    return _Adapter(path) if path.is_dir() else _File(path)
+
+
 def check_merge(out: Path, base: Path, terms: Terms, modules: Sequence[Module]) -> dict[str, float]:
     """``error``: ||out - exact|| / ||exact|| over the sample; ``exact``: share of values rounded right.
 
     Right is the float64 sum rounded to fp16 once; so the error of a perfect result is that
-    of the rounding, not 0.
+    of the rounding, not 0. Models are files or folders, LoRAs kohya's files or PEFT's folders.
     """
-    made, old, loras = _File(out), _File(base), [(_File(path), weight) for path, weight in terms]
+    made, old, loras = _model(out), _model(base), [(_lora(path), weight) for path, weight in terms]
     gap, norm, right, count = 0.0, 0.0, 0, 0
     for module in modules:
         if module.key not in made:
@@ -106,7 +145,7 @@ def check_resize(out: Path, terms: Terms, modules: Sequence[Module], rank: int) 
     return {"error": (gap / norm) ** 0.5, "optimum": (gap / tail) ** 0.5}
 
 
-def _sum(loras: Sequence[tuple[_File, float]], stem: str) -> Matrix:
+def _sum(loras: Sequence[tuple[_File | _Adapter, float]], stem: str) -> Matrix:
     first, *others = (weight * file.delta(stem) for file, weight in loras)
     total: Matrix = first
     for delta in others:

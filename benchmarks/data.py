@@ -1,25 +1,20 @@
 """The data: checkpoints and LoRAs with real names and shapes and made-up numbers.
 
-Each file is a function of its name alone. Weights are normal with standard deviation
-1/sqrt(inputs); a LoRA's deltas have singular values falling as 1/i and their components
-mixed by a rotation, as training leaves them.
+Each file is a function of its name alone.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.layouts import Module, Tensor, modules, tensors
+from benchmarks.making import SIZES, factors, header, weight, written
 
 __all__ = ["Checkpoint", "Lora", "make_checkpoint", "make_headers", "make_lora", "make_map"]
-
-_SIZES = {"F16": 2, "F32": 4, "I64": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +53,11 @@ class Lora:
         which = f"{self.layout}-d{self.divide}-e{self.every}{taken}"
         return f"{which}-{self.kind}-r{self.rank}-s{self.seed}.safetensors"
 
+    @property
+    def seeded(self) -> str:
+        """What its numbers are drawn by: a part of a LoRA has those of the whole."""
+        return self.name.replace(f"-t{self.take}-", "-")
+
     def modules(self) -> list[Module]:
         """The modules it has."""
         found = modules(self.layout, self.kind, divide=self.divide, every=self.every)
@@ -74,8 +74,8 @@ def make_checkpoint(folder: Path, what: Checkpoint) -> Path:
     """The file, made if it is not there. One tensor at a time is in memory."""
     known = tensors(what.layout, divide=what.divide, every=what.every)
     # Wide dtypes first, then by name: the order of the safetensors library.
-    order = sorted(known.values(), key=lambda tensor: (-_SIZES[tensor.dtype], tensor.key))
-    return _made(folder / what.name, order, {"format": "pt"}, lambda tensor: _weight(what.name, tensor))
+    order = sorted(known.values(), key=lambda tensor: (-SIZES[tensor.dtype], tensor.key))
+    return written(folder / what.name, order, {"format": "pt"}, lambda tensor: weight(what.name, tensor))
 
 
 def make_lora(folder: Path, what: Lora) -> Path:
@@ -88,7 +88,8 @@ def make_lora(folder: Path, what: Lora) -> Path:
         if part == "alpha":
             return what.alpha
         if latest.get("stem") != stem:
-            latest.update(_factors(what, names[stem]), stem=stem)
+            up, down = factors(what.seeded, names[stem], what.rank)
+            latest.update({"stem": stem, "lora_up.weight": up, "lora_down.weight": down})
         return latest[part].reshape(tensor.shape)
 
     metadata = {
@@ -98,7 +99,7 @@ def make_lora(folder: Path, what: Lora) -> Path:
         "ss_base_model_version": "sd_v1" if what.layout == "sd15" else "sdxl_base_v1-0",
         "ss_v2": "False",
     }
-    return _made(folder / what.name, _lora_tensors(what), metadata, numbers)
+    return written(folder / what.name, _lora_tensors(what), metadata, numbers)
 
 
 def make_headers(folder: Path, what: Sequence[Lora]) -> list[Path]:
@@ -107,10 +108,10 @@ def make_headers(folder: Path, what: Sequence[Lora]) -> list[Path]:
     for lora in what:
         path = folder / f"header-{lora.name}"
         if not path.exists():
-            header, size = _header(_lora_tensors(lora), {"ss_base_model_version": "sdxl_base_v1-0"})
+            told, size = header(_lora_tensors(lora), {"ss_base_model_version": "sdxl_base_v1-0"})
             with path.open("wb") as file:
-                file.write(header)
-                file.truncate(len(header) + size)
+                file.write(told)
+                file.truncate(len(told) + size)
         made.append(path)
     return made
 
@@ -135,70 +136,3 @@ def _lora_tensors(what: Lora) -> list[Tensor]:
             Tensor(f"{module.stem}.lora_up.weight", "F16", (out, what.rank, *kernel)),
         ]
     return found
-
-
-def _weight(seed: str, tensor: Tensor) -> Any:
-    import numpy as np
-
-    count = int(np.prod(tensor.shape, dtype=np.int64))
-    if tensor.dtype == "I64":
-        return np.arange(count).reshape(tensor.shape)
-    numbers = _generator(seed, tensor.key).standard_normal(tensor.shape, dtype=np.float32)
-    if len(tensor.shape) > 1:
-        return numbers / np.float32(np.sqrt(count / tensor.shape[0]))
-    return np.float32(1) + np.float32(0.1) * numbers
-
-
-def _factors(what: Lora, module: Module) -> dict[str, Any]:
-    import numpy as np
-
-    generator = _generator(what.name.replace(f"-t{what.take}-", "-"), module.stem)
-    out, into, rank = module.shape[0], int(np.prod(module.shape[1:])), what.rank
-    spectrum = 1 / np.arange(1, rank + 1)
-    spectrum *= generator.uniform(0.6, 3.4) / np.sqrt(spectrum @ spectrum)  # alpha / rank is a half
-    mixed, _ = np.linalg.qr(generator.standard_normal((rank, rank)))
-    up = generator.standard_normal((out, rank)) / np.sqrt(out) * np.sqrt(spectrum)
-    down = generator.standard_normal((rank, into)) / np.sqrt(into) * np.sqrt(spectrum)[:, None]
-    return {"lora_up.weight": up @ mixed, "lora_down.weight": mixed.T @ down}
-
-
-def _generator(*seeds: str) -> Any:
-    import numpy as np
-
-    return np.random.Generator(np.random.SFC64([zlib.crc32(seed.encode()) for seed in seeds]))
-
-
-def _header(order: Iterable[Tensor], metadata: dict[str, str]) -> tuple[bytes, int]:
-    header: dict[str, Any] = {"__metadata__": metadata}
-    offset = 0
-    for tensor in order:
-        end = offset + _size(tensor)
-        header[tensor.key] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text, offset
-
-
-def _size(tensor: Tensor) -> int:
-    size = _SIZES[tensor.dtype]
-    for axis in tensor.shape:
-        size *= axis
-    return size
-
-
-def _made(
-    path: Path, order: Sequence[Tensor], metadata: dict[str, str], numbers: Callable[[Tensor], Any]
-) -> Path:
-    import numpy as np
-
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    kinds = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
-    with partial.open("wb") as file:
-        file.write(_header(order, metadata)[0])
-        for tensor in order:
-            file.write(np.asarray(numbers(tensor)).astype(kinds[tensor.dtype]).tobytes())
-    return partial.rename(path)

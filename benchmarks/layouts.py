@@ -27,7 +27,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module of a LoRA: kohya's name, the module's own shape, and the tensor it belongs to.
+    """One module of a LoRA: kohya's name (a Llama's: its path), its own shape, and the tensor it belongs to.
 
     ``rows`` is the half-open range of the tensor's rows that the module takes, ``None`` for
     all; ``key`` names the tensor in the checkpoint.
@@ -40,7 +40,7 @@ class Module:
 
 
 def tensors(layout: str, *, divide: int = 1, every: int = 1) -> dict[str, Tensor]:
-    """The tensors of ``sd15`` or ``sdxl``, by key, in the order of their names.
+    """The tensors of ``sd15``, ``sdxl`` or ``llama``, by key, in the order of their names.
 
     ``divide`` makes each axis that much smaller (a model for tests, with all names);
     ``every`` takes one tensor in so many, drawn by its name (a smaller checkpoint of real
@@ -65,9 +65,12 @@ def modules(layout: str, kind: str, *, divide: int = 1, every: int = 1) -> list[
     """The modules of a LoRA for that layout, in the order of their names.
 
     ``kind`` is ``attention``, what kohya trains by default (264 modules of SD 1.5, 986 of
-    SDXL), or ``convolution``, with the convolutions too (352 modules of SD 1.5). With
-    ``every`` only those whose tensor is in the smaller checkpoint.
+    SDXL), or ``convolution``, with the convolutions too (352 modules of SD 1.5), or
+    ``projections``, the seven of each layer of a Llama. With ``every`` only those whose
+    tensor is in the smaller checkpoint.
     """
+    if kind == "projections":
+        return _projections(tensors(layout, divide=divide, every=every))
     # Names are lorapipe's own table: whether it is right is what tests/architectures holds it to.
     from lorapipe.architectures import family
 
@@ -86,6 +89,11 @@ def modules(layout: str, kind: str, *, divide: int = 1, every: int = 1) -> list[
             shape = (rows[1] - rows[0], *shape[1:])
         found.append(Module(stem, shape, target.key, rows))
     return sorted(found, key=lambda module: module.stem)
+
+
+def _projections(known: dict[str, Tensor]) -> list[Module]:
+    found = [tensor for key, tensor in known.items() if key.endswith("_proj.weight")]
+    return [Module(tensor.key.removesuffix(".weight"), tensor.shape, tensor.key, None) for tensor in found]
 
 
 _TRAINED = ("linear", "conv1x1", "conv3x3")

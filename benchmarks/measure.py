@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Failed", "Sample", "apart", "free_memory", "measure", "warm"]
+__all__ = ["SAID", "Failed", "Sample", "apart", "free_memory", "measure", "warm"]
 
 Result = TypeVar("Result")
+
+SAID = "said.txt"
+"""What a command said, in the folder where it ran."""
 
 _TUNING = ("OMP_", "MKL_", "OPENBLAS_", "ATEN_", "TORCH_", "PYTHON", "LORAPIPE_")
 
@@ -71,7 +74,7 @@ def measure(
     are not passed on: each program runs as it comes. Raises :class:`Failed` when it ends
     with another status than 0, or takes longer than ``limit`` seconds.
     """
-    said = folder / "said.txt"
+    said = folder / SAID
     with said.open("wb") as log:
         begun = time.perf_counter()
         try:

@@ -11,6 +11,8 @@ from pathlib import Path
 __all__ = ["PEERS", "Peer", "Place", "find", "install"]
 
 _TORCH = "torch==2.13.0"
+_TRANSFORMERS = "transformers==5.23.0"
+_PEFT = "0.21.2"
 _VERSION = "import importlib.metadata as m; print(m.version({0!r}), m.version('torch'))"
 
 
@@ -35,8 +37,9 @@ class Place:
 
 PEERS = {
     "sd-mecha": Peer("sd-mecha", "1.1.8"),
-    "mergekit": Peer("mergekit", "0.1.5"),
-    "peft": Peer("peft", "0.21.2"),
+    # Its merge of a LoRA is PEFT's, on transformers' models: releases that work together.
+    "mergekit": Peer("mergekit", "0.1.5", (_TORCH, _TRANSFORMERS, f"peft=={_PEFT}")),
+    "peft": Peer("peft", _PEFT, (_TORCH, _TRANSFORMERS)),
 }
 
 

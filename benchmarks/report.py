@@ -14,7 +14,13 @@ Row = Mapping[str, Any]
 Section = Mapping[str, Any]
 
 _MIB = 2**20
-_NAMES = {"wall": "wall", "cpu": "CPU seconds", "peak": "peak memory", "optimum": "error over the optimum"}
+_NAMES = {
+    "wall": "wall",
+    "cpu": "CPU seconds",
+    "peak": "peak memory",
+    "optimum": "error over the optimum",
+    "left": "left on disk beside the output",
+}
 
 _HEAD = """\
 # Side by side
@@ -26,10 +32,11 @@ column says how many times lorapipe's a figure is, by the median of the ratios w
 ratios are the claim; the absolute figures belong to this machine.
 
 Files are in the page cache when a run begins. lorapipe's runs begin with an empty store and end when the
-file is on disk (`fsync`), as `cp + sync` does and the peers do not. Peak memory counts the pages of
-mapped files; one under 30 MiB is the harness's own. Errors are against float64 sums made with numpy
-alone, on a sample of modules; a merge's values are rounded right when they are the float64 sum rounded
-to fp16 once.
+file is on disk (`fsync`), as `cp + sync` does and the peers do not. What lorapipe writes goes past the page
+cache, `cp` leaves its copy there. Peak memory counts the pages of mapped files; one under 30 MiB is the
+harness's own. Errors are against float64 sums made with numpy alone, on a sample of modules; a merge's
+values are rounded right when they are the float64 sum rounded to fp16 once. What is left is all that lies
+beside the output afterwards; it is shown where a program leaves more than 1 MiB.
 
 ![CPU seconds, wall and peak memory as bars](results.svg)
 """
@@ -66,21 +73,17 @@ def _section(name: str, section: Section) -> str:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    checked = any(row["figures"] for row in rows)
-    told = [" error |" if checked else "", "---|" if checked else ""]
-    lines = [
-        f"| | wall s | CPU s | peak MiB | x wall | x CPU | x peak |{told[0]}",
-        f"|---|---|---|---|---|---|---|{told[1]}",
-    ]
+    more = [(title, tell) for name, title, tell in _MORE if any(_shown(row, name) for row in rows)]
+    titles = ("", "wall s", "CPU s", "peak MiB", "x wall", "x CPU", "x peak", *(title for title, _ in more))
+    lines = [f"| {' | '.join(titles)} |".replace("|  |", "| |"), "|" + "---|" * len(titles)]
     ours = rows[0]
     notes = []
     for row in rows:
         if row["note"] and not row["missing"]:
             notes.append(f"{row['name']}: {row['note']}")
         mark = f" [{len(notes)}]" if notes and notes[-1].startswith(f"{row['name']}: ") else ""
-        lines.append(
-            f"| {_bold(row)}{mark} | {_cells(row, ours)} |" + (f" {_error(row)} |" if checked else "")
-        )
+        cells = [f"{_bold(row)}{mark}", _cells(row, ours), *(tell(row) for _, tell in more)]
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, "", *(f"[{n}] {note}.  " for n, note in enumerate(notes, 1))]
 
 
@@ -124,6 +127,19 @@ def _error(row: Row) -> str:
     return told
 
 
+def _left(row: Row) -> str:
+    return f"{row['figures']['left'] / _MIB:.1f}" if "left" in row["figures"] else ""
+
+
+_MORE = (("error", "error", _error), ("left", "left MiB", _left))
+"""Columns that not every work has: the figure, its title, what a row says of it."""
+
+
+def _shown(row: Row, name: str) -> bool:
+    """Whether a figure is worth its column; a store or a journal of some kilobytes is not."""
+    return name in row["figures"] and (name != "left" or row["figures"][name] > _MIB)
+
+
 def _scaling(rows: Sequence[Row]) -> list[str]:
     lines = ["| | modules | input MB | wall s | CPU s | peak MiB |", "|---|---|---|---|---|---|"]
     points = []
@@ -164,6 +180,6 @@ def _goals(section: Section) -> list[str]:
 def _amount(goal: Goal, value: float) -> str:
     if goal.over:
         return f"1/{1 / value:.1f}" if goal.limit < 1 else f"{value:.2f}"
-    if goal.metric == "peak":
+    if goal.metric in ("peak", "left"):
         return f"{value / _MIB:.0f} MiB"
     return f"{value:.5f}" if goal.metric == "optimum" else f"{value:.2f} s"

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Failed, Sample, apart, free_memory, measure, warm
+from benchmarks.measure import SAID, Failed, Sample, apart, free_memory, measure, warm
 from benchmarks.work import Check, Contestant, Setting, Work
 
 __all__ = ["Row", "run_work"]
@@ -76,7 +76,9 @@ def _once(contestant: Contestant, row: Row, work: Work, setting: Setting, *, fir
     if base is not None:
         sample = _whole(sample, base, contestant.scale)
     if contestant.output and contestant.check and first:
-        row["figures"] = _figures(folder / contestant.output, contestant.check)
+        row["figures"] = _figures(folder / contestant.output, contestant.check) | {
+            "left": _left(folder, contestant)
+        }
     if not contestant.prepare:
         shutil.rmtree(folder)
     os.sync()
@@ -90,6 +92,17 @@ def _whole(sample: Sample, base: Sample, scale: float) -> Sample:
         for whole, base_value in ((sample.wall, base.wall), (sample.cpu, base.cpu))
     )
     return Sample(wall, cpu, sample.peak)
+
+
+def _left(folder: Path, contestant: Contestant) -> int:
+    """Bytes on disk that are neither the output nor what we put there: caches, merged copies, stores."""
+    ours = {contestant.output, SAID, *contestant.files}
+    paths = [path for entry in folder.iterdir() if entry.name not in ours for path in _all(entry)]
+    return sum(512 * path.lstat().st_blocks for path in paths)
+
+
+def _all(path: Path) -> list[Path]:
+    return [path, *path.rglob("*")] if path.is_dir() else [path]
 
 
 def _figures(output: Path, check: Check) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import asked
 from benchmarks.data import Checkpoint, Lora, make_checkpoint, make_headers, make_lora, make_map
+from benchmarks.folders import make_llama, make_peft, shard_size
 from benchmarks.layouts import Module
 from benchmarks.measure import apart
 from benchmarks.work import Check, Contestant, Goal, Setting, Work
@@ -63,6 +64,29 @@ def _merge(
         *asked.floors(base),
     )
     return Work(name, title, contestants, (base, *(path for path, _ in terms)), goals)
+
+
+def llama_merge(setting: Setting) -> Work:
+    """PEFT's adapter of a Llama into it, folder to folder."""
+    what = setting.lora("llama", 16, 1, kind="projections")
+    base = apart(make_llama, setting.data, setting.divide)
+    adapter = apart(make_peft, setting.data, what)
+    terms, most = [(adapter, 1.0)], shard_size(setting.divide)
+    check = Check("check_merge", (base, terms, _some(what, 12)))
+    recipe = asked.folder_merge(base, terms, most)
+    by_hand = ("plain_shards.py", asked.FOLDER, str(base), *asked.said(terms))
+    by_peft = ("peft_merge.py", asked.FOLDER, str(most), str(base), str(adapter))
+    contestants = (
+        asked.lorapipe(recipe, check=check, output=asked.FOLDER),
+        asked.plain("load_file, add, save_file", by_hand, check, output=asked.FOLDER),
+        asked.peer(setting, "peft", by_peft, check, note="`merge_and_unload`", output=asked.FOLDER),
+        asked.mergekit(setting, base, adapter, most, check),
+        *asked.folder_floors(base),
+    )
+    goals = (Goal("cpu", 8), Goal("peak", 600 * 2**20), Goal("left", 2**20))
+    title = "PEFT's rank-16 LoRA (280 modules) into a Llama of 1.1 GB in three shards, fp16 to fp16"
+    inputs = (*sorted(base.iterdir()), *sorted(adapter.iterdir()))
+    return Work("llama-merge", title, contestants, inputs, goals)
 
 
 def sdxl_resize(setting: Setting) -> Work:
@@ -188,6 +212,7 @@ def scale_resize(setting: Setting) -> Work:
 WORKS: Mapping[str, Callable[[Setting], Work]] = {
     "sdxl-merge": sdxl_merge,
     "sd15-merge": sd15_merge,
+    "llama-merge": llama_merge,
     "sdxl-resize": sdxl_resize,
     "sdxl-concat": sdxl_concat,
     "startup": startup,

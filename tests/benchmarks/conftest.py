@@ -33,9 +33,9 @@ _import_from_checkout()
 
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that one small run of the harness wrote: two works, one round, whatever peers there are."""
+    """What one small run of the harness wrote: three works, one round, whatever peers there are."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    works = ("--only", "sd15-merge", "--only", "sdxl-resize")
+    works = ("--only", "sd15-merge", "--only", "llama-merge", "--only", "sdxl-resize")
     where = ("--data", str(folder / "data"), "--out", str(folder / "out"), "--date", "2001-02-03")
     command = (sys.executable, "-m", "benchmarks", "--small", "--runs", "1", *works, *where)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

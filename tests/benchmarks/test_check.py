@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,65 @@ def test_a_merge_that_left_the_base_alone_is_seen(files: Any) -> None:
     folder, _, terms, _ = files
     found = check_merge(folder / "base.safetensors", folder / "base.safetensors", terms, MODULES)
     assert found["error"] > 0.1
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Any:
+    """A model in two shards, PEFT's adapter of one of its tensors, and the exact sums."""
+    generator = np.random.default_rng(7)
+    base = {
+        key: generator.standard_normal((12, 10)).astype(np.float16) for key in ("m.a.weight", "m.b.weight")
+    }
+    _sharded(tmp_path / "base", base)
+    up, down = (generator.standard_normal(shape).astype(np.float32) for shape in ((12, 4), (4, 10)))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 6}))
+    names = ("base_model.model.m.b.lora_B.weight", "base_model.model.m.b.lora_A.weight")
+    save_file(dict(zip(names, (up, down), strict=True)), adapter / "adapter_model.safetensors")
+    exact = base["m.b.weight"].astype(float) - 0.5 * 6 / 4 * (up.astype(float) @ down.astype(float))
+    return tmp_path, base, exact
+
+
+def _sharded(folder: Path, tensors: dict[str, Any]) -> None:
+    folder.mkdir()
+    places = {}
+    for number, (key, array) in enumerate(tensors.items()):
+        places[key] = f"part-{number}.safetensors"
+        save_file({key: array}, folder / places[key])
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+ADAPTED = [Module("m.b", (12, 10), "m.b.weight", None)]
+
+
+def _found(folder: Path, out: str) -> dict[str, float]:
+    return check_merge(folder / out, folder / "base", [(folder / "adapter", -0.5)], ADAPTED)
+
+
+def test_a_merge_of_folders_rounded_once_is_right_in_every_value(folders: Any) -> None:
+    folder, base, exact = folders
+    _sharded(folder / "out", base | {"m.b.weight": exact.astype(np.float16)})
+    found = _found(folder, "out")
+    assert found["exact"] == 1
+    assert 5e-5 < found["error"] < 5e-4
+
+
+def test_a_value_that_is_wrong_in_a_folder_is_seen(folders: Any) -> None:
+    folder, base, exact = folders
+    made = exact.astype(np.float16)
+    made[3, 4] += np.float16(1)
+    _sharded(folder / "out", base | {"m.b.weight": made})
+    found = _found(folder, "out")
+    assert found["exact"] == 1 - 1 / 120
+    assert found["error"] > 1e-2
+
+
+def test_a_folder_that_lacks_a_tensor_or_that_nobody_added_to_is_seen(folders: Any) -> None:
+    folder, base, _ = folders
+    _sharded(folder / "out", {"m.a.weight": base["m.a.weight"]})
+    assert np.isnan(_found(folder, "out")["error"])
+    assert _found(folder, "base")["error"] > 0.1
 
 
 def _factored(deltas: dict[str, Any], rank: int, factor: float = 1.0) -> dict[str, Any]:

@@ -21,8 +21,9 @@ def test_a_run_writes_a_page_a_picture_and_the_samples(harness: Path) -> None:
 
 def test_lorapipes_results_are_right_by_the_independent_check(harness: Path) -> None:
     works = json.loads((harness / "results.json").read_text())["works"]
-    merge, resize = (works[name]["rows"][0] for name in ("sd15-merge", "sdxl-resize"))
-    assert merge["figures"]["exact"] > 0.9999
+    merges = [works[name]["rows"][0] for name in ("sd15-merge", "llama-merge")]
+    resize = works["sdxl-resize"]["rows"][0]
+    assert all(merge["figures"]["exact"] > 0.9999 for merge in merges)
     assert resize["figures"]["optimum"] < 1.001
 
 
@@ -31,9 +32,16 @@ def test_every_contestant_has_a_sample_or_a_reason(harness: Path) -> None:
     rows = [row for section in works.values() for row in section["rows"]]
     assert all(bool(row["samples"]) != bool(row["missing"]) for row in rows)
     kept = {row["name"] for row in rows if row["role"] != "peer" and row["samples"]}
-    assert {"lorapipe", "cp + sync", "sha256sum", "hashlib sha256"} <= kept
+    assert {"lorapipe", "cp + sync", "cp -r + sync", "sha256sum", "hashlib sha256"} <= kept
     by_hand = [row for row in rows if row["name"].startswith(("load_file", "dense"))]
-    assert [row["missing"] for row in by_hand] == ["", ""]
+    assert [row["missing"] for row in by_hand] == ["", "", ""]
+
+
+def test_a_merge_of_folders_leaves_nothing_of_size_behind(harness: Path) -> None:
+    rows = json.loads((harness / "results.json").read_text())["works"]["llama-merge"]["rows"]
+    ours, by_hand = rows[:2]
+    assert 0 < ours["figures"]["left"] < 2**20  # a lock, a journal
+    assert by_hand["figures"]["left"] == 0
 
 
 def test_results_name_no_folder_of_the_machine(harness: Path) -> None:

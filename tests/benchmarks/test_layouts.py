@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,36 @@ def test_attention_modules_are_the_ones_that_kohya_trains_by_default(
     }
     found = {module.stem: (module.key, module.shape, module.rows) for module in modules(layout, "attention")}
     assert found == wanted
+
+
+def test_the_llama_has_the_tensors_and_bytes_that_its_table_claims() -> None:
+    known = tensors("llama")
+    total = sum(2 * math.prod(tensor.shape) for tensor in known.values())
+    assert (len(known), total) == (363, 1074956288)
+    assert {tensor.dtype for tensor in known.values()} == {"F16"}
+
+
+def test_the_llamas_first_layers_are_named_as_those_of_a_published_one(shared: Callable[[str], Path]) -> None:
+    reference = json.loads(shared("layouts/llama31-8b.json").read_text())["tensors"]
+    assert {key for key in tensors("llama") if _layer(key) < 32} == set(reference)
+
+
+def test_the_llamas_modules_are_the_ones_that_peft_names(shared: Callable[[str], Path]) -> None:
+    reference = json.loads(shared("layouts/llama31-8b.lora-map.json").read_text())["modules"]
+    wanted = {stem.removeprefix("base_model.model."): key for stem, (key, *_) in reference.items()}
+    found = modules("llama", "projections")
+    assert len(found) == 280
+    assert {module.stem: module.key for module in found if _layer(module.key) < 32} == wanted
+
+
+def test_the_llamas_modules_are_whole_tensors() -> None:
+    known = tensors("llama", divide=16)
+    for module in modules("llama", "projections", divide=16):
+        assert (module.shape, module.rows) == (known[module.key].shape, None)
+
+
+def _layer(key: str) -> int:
+    return int(key.split(".")[2]) if key.startswith("model.layers.") else 0
 
 
 @pytest.mark.parametrize("layout", COUNTS)

@@ -42,7 +42,7 @@ def test_a_peer_of_this_environment_is_found_with_its_version(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("name", ["startup", "sdxl-concat"])
+@pytest.mark.parametrize("name", ["startup", "sdxl-concat", "llama-merge"])
 def test_without_any_peer_a_work_still_stands(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,23 @@ def test_goals_say_what_was_reached(results: dict[str, Any]) -> None:
     assert "| peak memory: 200 MiB | 100 MiB | yes |" in page
 
 
+@pytest.mark.parametrize(("left", "told"), [(3 * MIB, "3.0"), (MIB // 2, None)])
+def test_what_is_left_on_disk_has_a_column_where_it_is_more_than_a_store(
+    results: dict[str, Any], left: int, told: str | None
+) -> None:
+    section = results["works"]["one"]
+    section["rows"][0]["figures"]["left"] = 0
+    section["rows"][1]["figures"] = {"left": left}
+    section["goals"].append({"metric": "left", "limit": MIB, "of": "lorapipe", "over": []})
+    page = markdown(results)
+    assert ("| left MiB |" in page) == (told is not None)
+    if told is not None:
+        assert "| 100 | 1 | 1 | 1 | 1.000e-04 | 0.0 |" in page
+        assert f"| 10.0 | 20.0 |  |  | {told} |" in page
+        assert "| 20 | 0.50 | 0.07 | 0.20 |  |  |" in page
+    assert "| left on disk beside the output: 1 MiB | 0 MiB | yes |" in page
+
+
 def test_small_runs_are_marked_and_judged_by_nothing(results: dict[str, Any]) -> None:
     page = markdown(results | {"small": True})
     assert "mean nothing else" in page

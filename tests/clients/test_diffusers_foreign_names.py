@@ -227,7 +227,7 @@ def test_black_forest_labs_control_lora_of_flux(client: Client, monkeypatch: pyt
     for name, out, width in control_modules():
         file.add(name, out, width)
         file.tensors[f"{name}.lora_B.bias"] = file.random(out)
-    # diffusers swaps the halves of this one's A with those of its B, which are its ranks: they are equal here.
+    # diffusers swaps the halves of this one's A with those of B, which are ranks: they are equal here.
     swapped = file.tensors["final_layer.adaLN_modulation.1.lora_A.weight"]
     swapped[2:] = swapped[:2]
     for block in range(2):

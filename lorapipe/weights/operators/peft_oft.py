@@ -86,8 +86,17 @@ class PeftOFT:
         return self
 
     def written(self, strength: float = 1.0) -> Mapping[str, Tensor]:
-        """The triangles, and OneTrainer's mark; strength 1 only."""
+        """The triangles, and OneTrainer's mark; strength 1 only, and PEFT's defaults, as a file is read.
+
+        Raises :class:`BuildError` ``settings-not-kept`` for others, which only PEFT's config says.
+        """
         kept("PEFT OFT", strength)
+        if replace(self.settings, kernels_turn_back=False) != PeftSettings():
+            raise BuildError(
+                "settings-not-kept",
+                "only PEFT's config says how this OFT turns, a file of its blocks would be another one",
+                hint="merge it into its checkpoint and extract a LoRA",
+            )
         return {ROLE: self.triangles, **({} if self.scaled is None else {SCALED: self.scaled})}
 
     def to(self, device: str | torch.device) -> PeftOFT:

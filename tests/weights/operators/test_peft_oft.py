@@ -160,3 +160,14 @@ def test_it_is_written_as_it_was_read() -> None:
 def test_the_upper_triangle_goes_row_by_row() -> None:
     s = skew_symmetric(torch.tensor([[1.0, 2.0, 3.0]]))
     assert s[0].tolist() == [[0.0, 1.0, 2.0], [-1.0, 0.0, 3.0], [-2.0, -3.0, 0.0]]
+
+
+@pytest.mark.parametrize("settings", [PeftSettings(terms=0), PeftSettings(terms=3), PeftSettings(limit=1e-4)])
+def test_what_only_a_config_says_is_not_written_without_one(settings: PeftSettings) -> None:
+    operator = PeftOFT(torch.zeros(2, 6), settings)
+    with pytest.raises(BuildError) as caught:
+        operator.written()
+    assert str(caught.value) == (
+        "error: only PEFT's config says how this OFT turns, a file of its blocks would be another one"
+        " - merge it into its checkpoint and extract a LoRA"
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lorapipe.api import (
         Weights,
         concat,
+        extract_lora,
         load,
         make_plan,
         merge_into_checkpoint,
@@ -37,6 +38,7 @@ __all__ = [
     "Weights",
     "__version__",
     "concat",
+    "extract_lora",
     "load",
     "make_plan",
     "merge_into_checkpoint",

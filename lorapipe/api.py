@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Weights",
     "concat",
+    "extract_lora",
     "load",
     "make_plan",
     "merge_into_checkpoint",
@@ -108,6 +109,41 @@ def scale(
 def concat(loras: Terms) -> Weights:
     """The exact weighted sum: ``concat([(a, 0.7), (b, -0.4)])``."""
     return _call({"concat": loras}, {})
+
+
+def extract_lora(  # noqa: PLR0913  # a parameter an option
+    tuned: Terms,
+    base: Terms,
+    *,
+    rank: int,
+    conv_rank: int | None = None,
+    conv1x1_rank: int | None = None,
+    dynamic: Mapping[str, float] | None = None,
+    components: Sequence[str] | None = None,
+    min_diff: float | None = None,
+    bias: str | None = None,
+    full: bool | None = None,
+    method: str | None = None,
+    unmatched: str | None = None,
+) -> Weights:
+    """The difference of two checkpoints as the best LoRA of at most the given ranks.
+
+    Either may have a weight: ``extract_lora([(tuned, 0.8)], [(base, 0.5)], rank=64)``. A merge is
+    taken as it is before any rounding. ``components`` are the parts of the model to look at.
+    """
+    options = {
+        "rank": rank,
+        "conv-rank": conv_rank,
+        "conv1x1-rank": conv1x1_rank,
+        "dynamic": dynamic,
+        "components": components,
+        "min-diff": min_diff,
+        "bias": bias,
+        "full": full,
+        "method": method,
+        "unmatched": unmatched,
+    }
+    return _call({"extract-lora": tuned, "base": base}, options)
 
 
 def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) -> Weights:

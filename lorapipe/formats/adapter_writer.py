@@ -8,6 +8,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from lorapipe.architectures import family
+from lorapipe.errors import BuildError
 from lorapipe.formats.layouts import KEEP, PEFT_BIAS
 from lorapipe.formats.model_hashes import model_hashes
 from lorapipe.formats.modelspec import modelspec_metadata
@@ -88,12 +89,16 @@ def _spec(
 def adapter_file(adapter: Adapter, wanted: Wanted, each: Each) -> AdapterFile:
     """The adapter with its data looked at as far as the header depends on them.
 
-    Raises what :func:`~.relayout.file_modules` and :func:`~lorapipe.weights.settled.settle` do.
+    Raises :class:`BuildError` ``nothing-left`` where all modules turned out empty, and what
+    :func:`~.relayout.file_modules` and :func:`~lorapipe.weights.settled.settle` do.
     """
     from lorapipe.weights.saving import saved_tensors  # it needs torch
 
     known = adapter.spec
-    settled = _settled(adapter, file_modules(known, wanted.layout, dense=wanted.dense), wanted.dtype, each)
+    modules = file_modules(known, wanted.layout, dense=wanted.dense)
+    if not modules and not known.extras:
+        raise BuildError("nothing-left", "nothing is left of it: no module changes its weight")
+    settled = _settled(adapter, modules, wanted.dtype, each)
     found = [(one.module, one.alpha) for one in settled]
     specs = library_order(saved_specs(known, wanted.dtype, [module for module, _ in found]))
     tensors = {tensor.name: tensor for tensor in saved_tensors(adapter, wanted.dtype, settled)}

@@ -21,6 +21,7 @@ __all__ = ["KINDS", "find_kind"]
 
 KINDS: Mapping[str, str] = {
     "concat": "lorapipe.steps.concat",
+    "extract-lora": "lorapipe.steps.extract_lora",
     "load": "lorapipe.steps.load",
     "merge-into-checkpoint": "lorapipe.steps.merge_into_checkpoint",
     "save": "lorapipe.steps.save",

@@ -80,13 +80,20 @@ class _Bar:
 
 
 def note_lines(note: events.Note) -> list[str]:
-    """A fact in words: retained energy as the mean and the worst module, numbers as they are."""
+    """A fact in words: shares as the mean and the worst module, counts by what is counted."""
     if note.fact == "energy" and isinstance(note.value, dict) and note.value:
         worst = min(note.value, key=note.value.__getitem__)
         mean = sum(note.value.values()) / len(note.value)
         return [f"{note.step}: keeps {mean:.2%} of the energy, at worst {note.value[worst]:.2%} ({worst})"]
     if note.fact == "ranks" and isinstance(note.value, dict) and note.value:
         return [f"{note.step}: ranks from {min(note.value.values())} to {max(note.value.values())}"]
+    if note.fact == "error" and isinstance(note.value, dict) and note.value:
+        worst = max(note.value, key=note.value.__getitem__)
+        mean = sum(note.value.values()) / len(note.value)
+        return [f"{note.step}: misses {mean:.2%} of the norm, at worst {note.value[worst]:.2%} ({worst})"]
+    counts = note.value if isinstance(note.value, dict) else {}
+    if counts and all(isinstance(count, int) for count in counts.values()):
+        return [f"{note.step}: {note.fact}: {', '.join(f'{n} {what}' for what, n in counts.items())}"]
     if note.fact == "underflow":
         values = "value" if note.value == 1 else "values"
         return [f"{note.step}: {note.value} {values} became zero in the output's dtype"] if note.value else []

@@ -16,7 +16,7 @@ from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.binding import Binding, Bound
 from lorapipe.weights.cuts import NOWHERE
 from lorapipe.weights.delta import Delta
-from lorapipe.weights.edits import Edit, slabs
+from lorapipe.weights.edits import Edit, operated, slabs
 from lorapipe.weights.inference import merge_spec
 from lorapipe.weights.making import Maker
 from lorapipe.weights.operating import cuts_of
@@ -89,6 +89,23 @@ class Checkpoint:
             for rounded in maker.rounded(key, start, stop, target, scales):
                 underflow(rounded.underflowed)
                 yield to_bytes(rounded.tensor)
+
+    def values(
+        self, key: str, start: int, stop: int, *, compute: str = "float64", device: str = "cpu"
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Rows ``[start, stop)`` of a tensor in ``compute``, edits and all, and never rounded.
+
+        Block by block, each with its first row: ``[n, I*k]``, which the caller may write to.
+        """
+        maker, whole = self._maker(compute, device), operated(self.edits.get(key, ()))
+        for low, high in self.slabs(key):
+            first, last = max(start, low), min(stop, high)
+            if first >= last:
+                continue
+            # An operator works on its slab or not at all.
+            for row, rows in maker.values(key, *((low, high) if whole else (first, last))):
+                begin, end = max(row, first), min(row + len(rows), last)
+                yield begin, rows[begin - row : end - row]
 
     def rescaled(self, key: str, *, compute: str = "float64", device: str = "cpu") -> Tensor:
         """The new scales of a scaled fp8 weight that has edits, as its scale tensor is shaped."""

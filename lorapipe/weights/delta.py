@@ -96,8 +96,8 @@ class Delta:
     def joined(self, *others: Delta) -> Delta:
         """The sum of this delta and ``others``, of this one's shape: term lists end to end.
 
-        Raises :class:`RecipeError` ``shapes-disagree`` unless all shapes are equal up to
-        a 1x1 kernel, or a kernel that a structure does not tell: see
+        Terms of rank 0 are left out. Raises :class:`RecipeError` ``shapes-disagree`` unless all
+        shapes are equal up to a 1x1 kernel, or a kernel that a structure does not tell: see
         :func:`~.forms.common_shape`.
         """
         total = self
@@ -109,7 +109,8 @@ class Delta:
                     f"deltas of shape {list(self.shape)} and {list(other.shape)} cannot be added",
                     hint="the LoRAs were trained on different models",
                 )
-            total = Delta(shape, (*total.terms, *other.terms))
+            terms = (*total.terms, *other.terms)
+            total = Delta(shape, tuple(term for term in terms if term.structure.rank) or terms[:1])
         return total
 
     def rows(self, start: int, stop: int) -> Delta:

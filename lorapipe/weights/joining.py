@@ -49,7 +49,7 @@ def join(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> 
     agree on; extras are united. ``titles`` maps a family to its name for people.
 
     Raises :class:`RecipeError`: ``nothing-left``, ``family-mismatch``, ``family-unknown``,
-    ``shapes-disagree``, ``extras-disagree``, ``not-a-number``, ``not-additive``.
+    ``shapes-disagree``, ``extras-disagree``, ``not-a-number``, ``not-additive``, ``undecided``.
     """
     for name, weight, _ in terms:
         if not isfinite(weight):
@@ -118,6 +118,8 @@ def _modules(
                 modules[module], pieces[module] = known, (Piece(index, module, 0, known.shape[0]),)
                 continue
             for target, piece in _cut(index, module, known, ends[module.component, module.key]):
+                if target != module and known.form is not None and known.form.undecided:
+                    raise _undecided(module)
                 part = cut(known, piece.stop - piece.start)
                 modules[target] = _added(modules.get(target), part, target, name)
                 pieces[target] = (*pieces.get(target, ()), piece)
@@ -158,10 +160,22 @@ def _not_additive(
 def _added(before: ModuleSpec | None, new: ModuleSpec, module: ModuleId, name: str) -> ModuleSpec:
     if before is None:
         return new
+    if any(known.form is not None and known.form.undecided for known in (before, new)):
+        raise _undecided(module)
     joined = summed(before, new)
     if joined is None:
         raise _disagree(module, before.shape, new.shape, name)
     return joined
+
+
+def _undecided(module: ModuleId) -> RecipeError:
+    return RecipeError(
+        "undecided",
+        "it is only known when it is made whether this is a LoRA or a full difference",
+        module=str(module),
+        hint="svd-resize it first, which makes a LoRA of either",
+        option="concat",
+    )
 
 
 def _disagree(module: ModuleId, before: tuple[int, ...], new: tuple[int, ...], name: str) -> RecipeError:

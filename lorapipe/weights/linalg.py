@@ -14,7 +14,7 @@ from lorapipe.weights.delta import Delta, Term
 from lorapipe.weights.products import Kronecker
 from lorapipe.weights.structures import LowRank
 
-__all__ = ["Svd", "Vectors", "compact_svd", "core"]
+__all__ = ["Svd", "Vectors", "column_signs", "compact_svd", "core"]
 
 
 class Vectors(Protocol):
@@ -61,7 +61,7 @@ class Svd:
         """``u * by`` and ``by * vt``, as many vectors as ``by`` has values."""
         u = self.left.columns(self.inner_u[:, : len(by)])
         vt = self.right.rows(self.inner_vt[: len(by)].T)
-        signed = _column_signs(u) * by
+        signed = column_signs(u) * by
         return u * signed, signed[:, None] * vt
 
 
@@ -146,7 +146,7 @@ def core(delta: Delta, dtype: torch.dtype = torch.float64) -> Tensor:
     return (triangle(factors.up) * coefficients) @ triangle(factors.down.T).T
 
 
-def _column_signs(u: Tensor) -> Tensor:
+def column_signs(u: Tensor) -> Tensor:
     """The sign of each column's entry of largest magnitude, the first of equal ones."""
     highest, lowest = u.amax(dim=0), u.amin(dim=0)
     tied = highest == -lowest

@@ -54,6 +54,11 @@ class Maker:
             module = touching(edits or (), first, first + len(values))
             yield _rounded(self._shaped(key, block), base, target, key, module)
 
+    def values(self, key: str, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
+        """Rows ``[start, stop)`` as they are before any rounding: the first of a block, and ``[n, I*k]``."""
+        for first, _, values in self._values(key, start, stop):
+            yield first, values
+
     def largest(self, key: str) -> Tensor:
         """The greatest magnitude of each block of a scaled weight, edits and all: ``[a, b]``."""
         block, shape = self.spec.scales[key].block, self.spec.tensors[key].shape

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["permutation", "raw_bits", "rotation"]
+__all__ = ["near_normal", "permutation", "raw_bits", "rotation"]
 
 
 def raw_bits(seed: int, name: str, count: int) -> npt.NDArray[np.uint64]:
@@ -31,18 +31,25 @@ def permutation(seed: int, name: str, size: int) -> Tensor:
     return torch.from_numpy(np.argsort(raw_bits(seed, name, size), kind="stable"))
 
 
+def near_normal(seed: int, name: str, rows: int, columns: int) -> Tensor:
+    """Independent random numbers ``[rows, columns]`` of mean 0 and one variance, in float64.
+
+    Sums of four uniform 16-bit numbers: near enough to normal, and exact.
+    """
+    words = raw_bits(seed, name, rows * columns)
+    fields = words[:, None] >> np.array([0, 16, 32, 48], dtype=np.uint64)
+    sums = (fields & np.uint64(0xFFFF)).sum(axis=1, dtype=np.int64) - 2 * 0xFFFF
+    return torch.from_numpy(sums.astype(np.float64).reshape(rows, columns))
+
+
 def rotation(seed: int, name: str, size: int) -> Tensor:
     """A random orthogonal matrix ``[size, size]`` in float64.
 
-    The Q of a matrix of sums of four uniform 16-bit numbers (near enough to normal, and
-    exact in float64), its signs fixed so that R has a positive diagonal.
+    The Q of a matrix of random numbers, its signs fixed so that R has a positive diagonal.
 
     *Source*: Mezzadri, "How to generate random matrices from the classical compact
     groups", Notices of the AMS 54(5), 2007.
     """
-    words = raw_bits(seed, name, size * size)
-    fields = words[:, None] >> np.array([0, 16, 32, 48], dtype=np.uint64)
-    sums = (fields & np.uint64(0xFFFF)).sum(axis=1, dtype=np.int64) - 2 * 0xFFFF
-    q, r = torch.linalg.qr(torch.from_numpy(sums.astype(np.float64).reshape(size, size)))
+    q, r = torch.linalg.qr(near_normal(seed, name, size, size))
     signed: Tensor = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0).to(torch.float64)
     return signed

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
-from math import isfinite, prod
+from math import inf, isfinite, prod
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.forms import passes
@@ -16,7 +16,10 @@ from lorapipe.weights.specs import DTYPES, AdapterSpec, ModuleId, ModuleSpec
 
 __all__ = ["RULES", "Dynamic", "Ranks", "fitted", "least_size", "size_in_bytes"]
 
-RULES = ("sv-ratio", "sv-cumulative", "sv-fro")
+RULES = ("sv-ratio", "sv-cumulative", "sv-fro", "threshold", "quantile")
+
+_RANGES: Mapping[str, tuple[float, float]] = {"sv-ratio": (1.0, inf), "threshold": (0.0, inf)}
+"""What a rule's value may be; of the others it is a share, at most 1 and above 0."""
 
 _UNITS = {"B": 1, **{f"{p}B": 1000**n for n, p in enumerate("kMGT", 1)}, "KB": 1000}
 _UNITS |= {f"{p}iB": 1024**n for n, p in enumerate("KMGT", 1)}
@@ -34,16 +37,20 @@ class Dynamic:
     ``sv-ratio``: the values above ``s_0 / value``. ``sv-cumulative``: the fewest whose sum
     is at least ``value`` of the sum of all. ``sv-fro``: the fewest whose squares sum to at
     least ``value^2`` of all squares, so that ``value`` of the Frobenius norm is left.
+    ``threshold``: the values above ``value``. ``quantile``: the values up to which the running
+    sum is below ``value`` of the sum of all, one less than ``sv-cumulative`` keeps.
 
-    Deviation: the methods of these names in kohya-ss/sd-scripts 48d368f keep one value
-    more. Raises :class:`RecipeError` ``bad-rule``.
+    *Source*: the first three are those of kohya-ss/sd-scripts 48d368f ``resize_lora.py``, which
+    keeps one value more; the others of KohakuBlueleaf/LyCORIS f49d30d ``lycoris/utils``. Raises
+    :class:`RecipeError` ``bad-rule``.
     """
 
     rule: str
     value: float
 
     def __post_init__(self) -> None:
-        fits = self.value >= 1 if self.rule == "sv-ratio" else 0 < self.value <= 1
+        least, most = _RANGES.get(self.rule, (0.0, 1.0))
+        fits = least <= self.value <= most and (self.value > 0 or self.rule == "threshold")
         if self.rule not in RULES or not (fits and isfinite(self.value)):
             raise RecipeError("bad-rule", f"no rank follows from {self.rule}: {self.value}", option="dynamic")
 
@@ -59,10 +66,13 @@ class Dynamic:
         """
         if self.rule == "sv-ratio":
             return max(1, sum(value * self.value > s[0] for value in s))
-        cumulative = self.rule == "sv-cumulative"
-        sums = list(accumulate(s if cumulative else [value * value for value in s]))
-        due = sums[-1] * (self.value if cumulative else self.value**2)
-        return next(n for n, total in enumerate(sums, 1) if total >= due)
+        if self.rule == "threshold":
+            return max(1, sum(value > self.value for value in s))
+        squared = self.rule == "sv-fro"
+        sums = list(accumulate([value * value for value in s] if squared else s))
+        due = sums[-1] * (self.value**2 if squared else self.value)
+        reached = next(n for n, total in enumerate(sums, 1) if total >= due)
+        return max(1, reached - 1) if self.rule == "quantile" else reached
 
 
 @dataclass(frozen=True, slots=True)

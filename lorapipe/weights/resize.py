@@ -67,9 +67,9 @@ def resize(
         for module, cut in zip(bounds.modules, each(one, bounds.modules), strict=True)
     }
     if ranks.max_size is not None:
-        room = {module: (cut.values or ())[: cut.rank] for module, cut in cuts.items()}
+        room = {module: (cut.values or ())[: cut.rank] for module, cut in cuts.items() if cut.rank}
         kept = fitted(adapter.spec, ranks.max_size, room)
-        cuts = {module: replace(cut, rank=kept[module]) for module, cut in cuts.items()}
+        cuts = {module: replace(cut, rank=kept.get(module, 0)) for module, cut in cuts.items()}
     specs = {module: replace(known, rank=cuts[module].rank) for module, known in bounds.modules.items()}
     spec = replace(bounds, modules=specs, bounded=False)
     energy = {module: _energy(cut) for module, cut in cuts.items()}
@@ -78,7 +78,7 @@ def resize(
 
 
 def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
-    if len(delta.shape) == 1 or (delta.plain and bound == delta.rank and not ranks.bounded):
+    if not bound or len(delta.shape) == 1 or (delta.plain and bound == delta.rank and not ranks.bounded):
         return _Cut(bound)
     svd = compact_svd(delta, torch_dtype(compute))
     values = tuple(svd.s.tolist())

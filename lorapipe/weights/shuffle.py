@@ -42,6 +42,8 @@ def shuffle(
     def one(module: ModuleId) -> Delta:
         with inside(module):
             delta = adapter.delta(module)
+            if spec.modules[module].empty:
+                return delta
             return _summed(delta) if passes(spec.modules[module]) else change(delta, seed, str(module), dtype)
 
     made = zip(spec.modules, each(one, spec.modules), strict=True)

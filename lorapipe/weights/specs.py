@@ -101,7 +101,9 @@ class Form:
     others (DoRA, OFT) are a function of the weight. Of those, ``cuts`` say where the weight's
     rows may be parted without another result (see :mod:`~lorapipe.weights.cuts`), ``grows``
     that the weight may be smaller than the module's shape, and is padded to it, and ``biased``
-    that the bias beside the weight, if there is one, is changed in the same way.
+    that the bias beside the weight, if there is one, is changed in the same way. ``undecided``
+    says that only the data tell whether a module is of this format or plain factors; ``tensors``
+    are then those of both.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Form:
     cuts: tuple[tuple[int, int], ...] = ()
     grows: bool = False
     biased: bool = False
+    undecided: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -154,6 +157,19 @@ class ModuleSpec:
         """Whether the module is a delta, whatever the weight it is added to."""
         return self.form is None or self.form.additive
 
+    @property
+    def empty(self) -> bool:
+        """Whether the module turned out to be no delta at all: no file holds it."""
+        return self.additive and not self.rank
+
+    def admits(self, found: ModuleSpec) -> bool:
+        """Whether the data may have made ``found`` of what this bounds."""
+        if (found.shape, found.spelling) != (self.shape, self.spelling) or found.rank > self.rank:
+            return False
+        if self.form is None or not self.form.undecided:
+            return found.form == self.form
+        return found.form is None or set(found.form.tensors) <= set(self.form.tensors)
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
@@ -164,7 +180,8 @@ class AdapterSpec:
     writes. ``metadata`` is the file's own; ``extras`` are tensors which are not
     weights (``bundle_emb.*``) and pass through. ``hidden`` is set by ``shuffle``:
     nothing of the sources may be written with what follows. ``bounded`` says that ranks
-    are upper bounds, since only the data tell them; the spec of a value never is.
+    are upper bounds, since only the data tell them, and down to 0, which is no module to a
+    file; the spec of a value never is.
     """
 
     family: str | None
@@ -184,9 +201,8 @@ class AdapterSpec:
         """Whether a value of the spec ``found`` is what this one foretold."""
         if not self.bounded or found.modules.keys() != self.modules.keys():
             return found == self
-        lower = all(found.modules[m].rank <= known.rank for m, known in self.modules.items())
-        raised = {m: replace(found.modules[m], rank=known.rank) for m, known in self.modules.items()}
-        return lower and replace(found, modules=raised, bounded=True) == self
+        within = all(known.admits(found.modules[m]) for m, known in self.modules.items())
+        return within and replace(found, modules=self.modules, bounded=True) == self
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +283,8 @@ class CheckpointSpec:
 class FileSpec:
     """What ``save`` will write: the tensors in file order.
 
-    ``bounded`` says that sizes are upper bounds: see :class:`AdapterSpec`. Of a folder,
+    ``bounded`` says that sizes are upper bounds, and tensors may be missing: see
+    :class:`AdapterSpec`. Of a folder,
     ``files`` maps each file of weights, by relative name, to the tensors in it, one after the
     other in the order of ``tensors``; ``others`` the further files to their bytes, 0 where these
     are not known before. Without ``files`` it is a single file.
@@ -285,11 +302,12 @@ class FileSpec:
 
     def admits(self, found: Mapping[str, TensorSpec]) -> bool:
         """Whether a file of the tensors ``found`` is what this spec foretold."""
-        if list(found) != list(self.tensors):
+        expected = [name for name in self.tensors if name in found] if self.bounded else list(self.tensors)
+        if list(found) != expected:
             return False
         return all(
-            found[name] == tensor or (self.bounded and _within(found[name], tensor))
-            for name, tensor in self.tensors.items()
+            tensor == self.tensors[name] or (self.bounded and _within(tensor, self.tensors[name]))
+            for name, tensor in found.items()
         )
 
 

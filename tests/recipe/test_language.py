@@ -40,6 +40,16 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
             {"unmatched": "error", "strength-rule": "exact"},
             ("merge-into-checkpoint", "loras"),
         ),
+        "extract-lora": (
+            {"extract-lora": terms, "base": terms},
+            {},
+            (
+                *("rank", "conv-rank", "conv1x1-rank", "dynamic", "components"),
+                *("min-diff", "bias", "full", "method", "unmatched"),
+            ),
+            {"bias": "none", "full": False, "method": "exact", "unmatched": "error"},
+            ("extract-lora", "base", "rank"),
+        ),
         "save": (
             {"save": step},
             {"to": FileUse.OUTPUT},
@@ -65,7 +75,7 @@ def test_the_main_option_has_the_name_of_the_kind_and_comes_first() -> None:
 
 
 def test_having_finds_the_kinds_with_an_option() -> None:
-    assert [kind.name for kind in LANGUAGE.having("rank")] == ["svd-resize"]
+    assert [kind.name for kind in LANGUAGE.having("rank")] == ["svd-resize", "extract-lora"]
     assert list(LANGUAGE.having("none")) == []
 
 

@@ -129,7 +129,7 @@ steps:
 def test_the_errors_of_the_design_read_as_they_should() -> None:
     """All in one pass; the kinds that come later have been given to the language."""
     rank = {"properties": {"rank": {}}}
-    later = LANGUAGE.extended({"extract-lora": rank, "dylora-slice": rank})
+    later = LANGUAGE.extended({"dylora-slice": rank})
     assert errors_of(lambda: instantiate(read(DESIGN, "char.yaml"), {}, later)) == [
         "char.yaml:8:15: error: no step kind 'svd-resise' - did you mean 'svd-resize'?",
         "char.yaml:9:29: error: svd-resize has no option 'rnak' - did you mean 'rank'?",

@@ -150,7 +150,9 @@ def test_the_words_of_a_pattern_are_its_examples() -> None:
             if option.choices:
                 assert pattern == f"^(?:{'|'.join(option.choices)}|{HOLE})$"
                 checked.add(option.name)
-    assert checked == {"as", "mode", "unmatched", "strength-rule", "dtype", "provenance", "layout"}
+    assert checked == {
+        "as", "mode", "unmatched", "strength-rule", "dtype", "provenance", "layout", "bias", "method"
+    }  # fmt: skip
 
 
 def test_other_names_mean_something() -> None:

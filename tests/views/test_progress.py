@@ -119,6 +119,8 @@ def test_a_hostile_name_is_shown_and_not_obeyed(name: str) -> None:
     [
         ("energy", {"a": 1.0}, ["s: keeps 100.00% of the energy, at worst 100.00% (a)"]),
         ("energy", {}, ["s: energy: {}"]),
+        ("error", {"a": 0.02, "b": 0.04}, ["s: misses 3.00% of the norm, at worst 4.00% (b)"]),
+        ("left out", {"that rest": 2, "that move": 1}, ["s: left out: 2 that rest, 1 that move"]),
         ("underflow", 0, []),
         ("underflow", 3, ["s: 3 values became zero in the output's dtype"]),
         ("underflow", 1, ["s: 1 value became zero in the output's dtype"]),

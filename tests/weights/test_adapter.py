@@ -90,7 +90,8 @@ def test_a_bound_admits_lower_ranks_and_nothing_else() -> None:
         ({"a": ("F16", (3,)), "b": ("F32", ())}, False, False),
         ({"a": ("F32", (3, 2)), "b": ("F32", ())}, False, False),
         ({"b": ("F32", ()), "a": ("F16", (3, 2))}, False, False),
-        ({"a": ("F16", (3, 2))}, False, False),
+        ({"a": ("F16", (3, 2))}, False, True),
+        ({"a": ("F16", (3, 2)), "c": ("F32", ())}, False, False),
     ],
 )
 def test_a_file_is_within_its_bounds(

@@ -18,13 +18,14 @@ from lorapipe.formats.layouts import (
     KEEP,
     LAYOUTS,
     PEFT_PREFIX,
+    SET,
     Layout,
     kept_words,
 )
 from lorapipe.formats.naming import Group, Name, groups, names_on, naming_of, own_names
 from lorapipe.formats.refusals import Refusals
 from lorapipe.weights.filed import DOWN, UP, FileModule, Part, Words
-from lorapipe.weights.specs import AdapterSpec, ModuleId, Spelling
+from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
 
 __all__ = ["file_modules"]
 
@@ -126,14 +127,13 @@ def _names(task: _Task, group: Group) -> tuple[Name, ...]:
 def _verbatim(layout: Layout, group: Group) -> tuple[Name, ...]:
     """The names of a module of unknown family: its path to PEFT, to others its own if it is of their sort."""
     own = own_names(None, group)
-    key = next(iter(group)).key
-    if layout is LAYOUTS["peft"]:
-        path = key.removesuffix(".weight")
-        fits = own is not None and "." in path and path != key
-        return (replace(own[0], stem=PEFT_PREFIX + path),) if own and fits else ()
-    if own is None or not all(layout.takes(name.stem) for name in own):
+    if own is None:
         return ()
-    return own
+    if layout is not LAYOUTS["peft"]:
+        return own if all(layout.takes(name.stem) for name in own) else ()
+    key = next(iter(group)).key
+    path = key.removesuffix(".weight").removesuffix(".bias")
+    return (replace(own[0], stem=PEFT_PREFIX + path),) if path != key else ()
 
 
 def _rows(group: Group) -> dict[ModuleId, tuple[int, int]]:
@@ -156,7 +156,8 @@ def _covered(rows: tuple[int, int], names: Sequence[Name]) -> bool:
 def _parts(group: Group, name: Name) -> tuple[Part, ...]:
     """The rows of the group's modules that a name means, in its order, and zeros between them."""
     parts: list[Part] = []
-    placed = sorted(_rows(group).items(), key=lambda item: item[1])
+    held = {module: rows for module, rows in _rows(group).items() if not group[module].empty}
+    placed = sorted(held.items(), key=lambda item: item[1])
     for first, last in name.ranges:
         reached = first
         for module, (start, stop) in placed:
@@ -189,7 +190,7 @@ def _module(task: _Task, group: Group, name: Name) -> FileModule | None:
         parts=parts,
         shape=(shape[1], shape[0], *shape[2:]) if transposed else shape,
         rank=sum(group[module].rank for module in sources),
-        words=_words(task, first.spelling.up, name.stem),
+        words=_words(task, first, sources[0], name.stem),
         transposed=transposed,
         bounded=len(sources) > 1,
     )
@@ -201,9 +202,15 @@ def _module(task: _Task, group: Group, name: Name) -> FileModule | None:
     return formed(made, group, task.layout, task.refused, dense=task.spec.dtype if task.dense else None)
 
 
-def _words(task: _Task, up: str, stem: str) -> Words:
+def _words(task: _Task, first: ModuleSpec, module: ModuleId, stem: str) -> Words:
     if task.layout is None:
-        return kept_words(Spelling(stem, up=up))
-    if up == EMBEDDED_UP:
-        return replace(task.layout.words, suffixes={UP: EMBEDDED_UP, DOWN: EMBEDDED_DOWN})
-    return task.layout.words
+        return kept_words(replace(first.spelling, stem=stem))
+    words = task.layout.words
+    if first.spelling.up == EMBEDDED_UP:
+        return replace(words, suffixes={UP: EMBEDDED_UP, DOWN: EMBEDDED_DOWN})
+    if task.peft:
+        # A whole parameter has the name that it has in the model.
+        return replace(
+            words, suffixes={**words.suffixes, SET: ".bias" if module.key.endswith(".bias") else ".weight"}
+        )
+    return words

@@ -165,7 +165,7 @@ def cut_form(form: Form, start: int, stop: int, height: int) -> Form | None:
     """The format of rows ``[start, stop)`` of a module of ``height``; ``None`` where it has no such part."""
     if (start, stop) == (0, height):
         return form
-    if not form.tensors or any(role.startswith(_WHOLE) for role, _ in form.tensors):
+    if not form.tensors or _whole(form):
         return None
     if not form.additive and not (can_cut(form.cuts, start) and (stop == height or can_cut(form.cuts, stop))):
         return None
@@ -178,9 +178,16 @@ def below(forms: Sequence[Form], height: int) -> Form | None:
     Tensors that serve all rows have to be the same numbers, which only the data tell.
     """
     first = forms[0]
-    if any(form.name != first.name or _resized(form, 0) != _resized(first, 0) for form in forms):
+    if any(
+        _whole(form) or form.name != first.name or _resized(form, 0) != _resized(first, 0) for form in forms
+    ):
         return None
     return _resized(first, height)
+
+
+def _whole(form: Form) -> bool:
+    """Whether rows of the format are not the same format again, or not yet known to be."""
+    return form.undecided or any(role.startswith(_WHOLE) for role, _ in form.tensors)
 
 
 def _resized(form: Form, height: int) -> Form:

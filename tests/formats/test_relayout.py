@@ -226,3 +226,35 @@ def test_every_module_of_every_family_is_spelt_read_and_spelt_again(name: str) -
         rows_there = sum(part.height for module in there for part in module.parts if part.module)
         assert rows_there == 420 * len(modules)
         assert not any(module.bounded for module in there)
+
+
+def test_biases_and_whole_parameters_of_an_unknown_model_go_by_their_paths_to_peft() -> None:
+    layer, head = ModuleId("", "model.q_proj.weight"), ModuleId("", "lm_head.weight")
+    beside, norm = ModuleId("", "model.q_proj.bias"), ModuleId("", "norm.bias")
+    bias = Form("full difference", ((".diff_b", TensorSpec("F16", (8,))),))
+    saved = Form("full weight", ((".set_weight", TensorSpec("F16", (20, 8))),), additive=False)
+    own = Form("full weight", ((".set_weight", TensorSpec("F16", (8,))),), additive=False)
+    held = spec({
+        layer: plain((8, 8), "model.q_proj"),
+        beside: replace(plain((8,), "model.q_proj", 1), form=bias),
+        head: replace(plain((20, 8), "lm_head", 0), form=saved),
+        norm: replace(plain((8,), "norm", 0), form=own),
+    }, None)  # fmt: skip
+    found = file_modules(held, "peft")
+    names = {module.stem + module.words.suffix(role) for module in found for role in module.tensors("F16")}
+    factors = {f"model.q_proj.lora_{which}" for which in ("A.weight", "B.weight", "B.bias")}
+    assert names == {f"base_model.model.{name}" for name in (*factors, "lm_head.weight", "norm.bias")}
+
+
+def test_a_lora_on_a_weight_that_it_brings_stays_so_in_pefts_layout() -> None:
+    tensors = ((".lora_up.weight", (8, 4)), (".lora_down.weight", (4, 8)), (".base_layer.weight", (8, 8)))
+    form = Form(
+        "LoRA on a saved weight", tuple((r, TensorSpec("F16", s)) for r, s in tensors), additive=False
+    )
+    head = replace(plain((8, 8), "base_model.model.lm_head", 0, up=".lora_B.weight"), form=form)
+    layer = plain((8, 8), "base_model.model.a.q")
+    held = spec({ModuleId("", "lm_head.weight"): head, ModuleId("", "a.q.weight"): layer}, None)
+    (found, _) = file_modules(held, "peft")
+    assert {found.words.suffix(role) for role, _ in tensors} == {
+        ".lora_B.weight", ".lora_A.weight", ".base_layer.weight"
+    }  # fmt: skip

@@ -103,6 +103,7 @@ def test_rows_of_a_loha_of_a_difference_and_of_a_dora_are_the_same_again() -> No
 def test_what_is_whole_is_not_cut_and_what_has_no_rows_cannot_be() -> None:
     assert cut_form(LOKR, 0, 8, 8) is LOKR
     assert cut_form(LOKR, 0, 4, 8) is None
+    assert cut_form(replace(FULL, undecided=True), 0, 4, 8) is None
     assert cut_form(Form("a sum"), 0, 4, 8) is None
     assert cut_form(replace(DORA, cuts=()), 4, 8, 8) is None
     assert cut_form(replace(DORA, cuts=((8, 3),)), 0, 4, 8) is None
@@ -116,6 +117,7 @@ def test_forms_of_one_sort_stand_one_below_the_other() -> None:
     assert below([top, FULL], 9) is None
     other = form("LoHa", hada_w1_a=(3, 4), hada_w1_b=(4, 6), hada_w2_a=(3, 3), hada_w2_b=(3, 6))
     assert below([top, other], 6) is None
+    assert below([LOKR, LOKR], 16) is None
 
 
 def test_rows_of_a_weight_are_named_in_an_error() -> None:

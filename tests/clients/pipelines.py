@@ -185,6 +185,27 @@ def flux() -> Any:
     )
 
 
+def flux2() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline, Flux2Transformer2DModel
+
+    transformer = Flux2Transformer2DModel(
+        in_channels=4,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=24,
+        num_attention_heads=8,
+        joint_attention_dim=480,
+        axes_dims_rope=(6, 6, 6, 6),
+    )
+    return Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=None,
+        text_encoder=None,
+        tokenizer=None,
+        transformer=transformer,
+    )
+
+
 def chroma() -> Any:
     from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
 
@@ -336,6 +357,7 @@ KINDS: Mapping[str, Kind] = {
     "sdxl": Kind(sdxl, "unet", ("text_encoder", "text_encoder_2")),
     "sd3": Kind(sd3, text_encoders=("text_encoder", "text_encoder_2")),
     "flux": Kind(flux, text_encoders=("text_encoder",)),
+    "flux2": Kind(flux2),
     "chroma": Kind(chroma),
     "qwen-image": Kind(qwen_image),
     "wan": Kind(wan),

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ALL = list(KINDS)
 UNETS = ["sd15", "sd21", "sdxl"]
-# Two blocks of sixty do not tell it from Flux, whose attention has the same names.
-TOLD = {"qwen-image": "qwen-image"}
+# Two blocks of sixty, or of forty-eight, do not tell them from Flux, whose attention has the same names.
+TOLD = {"qwen-image": "qwen-image", "flux2": "flux2-dev"}
 
 MIXED = {"rank_pattern": {"to_q": 2}, "alpha_pattern": {"to_k": 3, "to_q": 1}, "lora_alpha": 6}
 
@@ -221,6 +221,7 @@ KOHYA: Mapping[str, Any] = {
     "sdxl": convolutions,
     # What is outside of the blocks loses its prefix in diffusers 0.42, and is not loaded.
     "flux": in_blocks,
+    "flux2": in_blocks,
     # Names outside of the blocks are an IndexError there.
     "wan": in_blocks,
     "qwen-image": linear,

@@ -186,7 +186,7 @@ def merge_into_checkpoint(
     return _call(ports, {"unmatched": unmatched, "strength-rule": strength_rule})
 
 
-def save(
+def save(  # noqa: PLR0913  # a parameter an option
     weights: Weights,
     to: str | os.PathLike[str],
     *,

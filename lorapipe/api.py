@@ -200,7 +200,9 @@ def save(  # noqa: PLR0913  # a parameter an option
     """Write a file, or with a slash at the end of ``to`` a folder; returns its absolute path.
 
     ``layout`` (keep, kohya, diffusers, peft, comfy) says for which program a LoRA is spelt;
-    ``dense`` writes as a full difference what adds and has no format of its own. The bytes are those that a recipe of the same steps would write. A file that is there
+    ``dense`` writes as a full difference what adds and has no format of its own.
+
+    The bytes are those that a recipe of the same steps would write. A file that is there
     and that lorapipe did not write is not replaced: that is
     :class:`~lorapipe.errors.BuildError` ``foreign-file``.
     """

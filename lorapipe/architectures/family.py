@@ -35,6 +35,11 @@ class Family:
         return f"<Family {self.name}: {', '.join(self.components)}>"
 
     @property
+    def variant_of(self) -> str | None:
+        """The family that this one is a variant of, with the names of which its own may be confused."""
+        return self._table.head.variant_of
+
+    @property
     def namings(self) -> tuple[str, ...]:
         """The namings that :meth:`spell` knows, the usual one first."""
         found = (naming for component in self._table.components.values() for naming in component.namings)

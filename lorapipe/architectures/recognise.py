@@ -38,11 +38,13 @@ _Pairs = list[tuple[Features, tuple[int, ...]]]
 class Recognised:
     """The family, or ``None`` with the ``candidates`` that cannot be told apart, if any.
 
-    Both empty: no known family, so that names are taken verbatim.
+    Both empty: no known family, so that names are taken verbatim. ``also`` are variants of the
+    family that what was seen fits just as well.
     """
 
     family: str | None
     candidates: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
 
 def recognise_adapter(
@@ -96,7 +98,10 @@ def recognise_checkpoint(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
     def sizes(known: Family) -> _Pairs:
         return [(tensor.features, shapes[key]) for key, tensor in found[known].items()]
 
-    return _settle({known: [t.module for t in placed.values()] for known, placed in found.items()}, sizes, {})
+    modules = {known: [tensor.module for tensor in placed.values()] for known, placed in found.items()}
+    settled = _settle(modules, sizes, {})
+    # Of a LoRA either will do, of a part of a checkpoint not: what else it holds is not known.
+    return Recognised(None, settled.candidates) if settled.also else settled
 
 
 def _likely(names: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -176,8 +181,13 @@ def _settle(
         left = _by_metadata(left, metadata)
     if len(left) > 1:
         left = [known for known in left if _is_complete(known, found[known])] or left
-    names = tuple(sorted(known.name for known in left))
-    return Recognised(names[0] if len(names) == 1 else None, names)
+    names = {known.name for known in left}
+    variants = tuple(sorted(known.name for known in left if known.variant_of in names))
+    candidates = tuple(sorted(names))
+    if len(candidates) - len(variants) != 1:
+        return Recognised(None, candidates)
+    (one,) = names - set(variants)
+    return Recognised(one, candidates, variants)
 
 
 def _by_size(left: list[Family], sizes: Callable[[Family], _Pairs]) -> list[Family]:

@@ -34,6 +34,7 @@ class Head:
 
     Every name that the family knows has one of the ``signs`` in its beginning (the part
     before the first number between dots or underscores), those with a ``^`` at the very start.
+    ``variant_of`` is another family, for which a file that fits both alike is taken.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Head:
     aliases: tuple[str, ...]
     signs: tuple[str, ...]
     starts: tuple[str, ...]
+    variant_of: str | None = None
 
     def may_know(self, beginning: str) -> bool:
         """Whether names that begin so may be the family's."""
@@ -173,6 +175,7 @@ def _head(name: str, raw: Mapping[str, Any]) -> Head:
         title=raw["title"],
         source=raw["source"],
         aliases=tuple(raw.get("aliases", ())),
+        variant_of=raw.get("variant-of"),
         signs=tuple(sign for sign in signs if not sign.startswith("^")),
         starts=tuple(sign[1:] for sign in signs if sign.startswith("^")),
     )

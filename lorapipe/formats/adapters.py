@@ -8,7 +8,7 @@ it, and one message for all that is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -96,32 +96,39 @@ def bind_adapter(source: TensorSource, family: str | None = None, alpha: float |
         _parameters(source, contents, None, problems)
         problems.check()
         raise InputError("empty-adapter", "it holds no LoRA module", hint=_CHECK, where=file_name(source))
-    known = _family(source, contents, family)
+    known, also = _family(source, contents, family)
     modules = (*contents.modules, *_parameters(source, contents, known, problems))
     placed = _placed(source, modules, known, problems)
     problems.check()
-    return BoundAdapter(_spec(source, contents, known, placed), MappingProxyType(placed), contents)
+    return BoundAdapter(
+        replace(_spec(source, contents, known, placed), also=also), MappingProxyType(placed), contents
+    )
 
 
-def _family(source: TensorSource, contents: Contents, wanted: str | None) -> Family | None:
-    """The family that the recipe says or the file shows; ``None`` of an unknown one."""
+def _family(
+    source: TensorSource, contents: Contents, wanted: str | None
+) -> tuple[Family | None, tuple[str, ...]]:
+    """The family that the recipe says or the file shows, and the variants that it fits just as well.
+
+    ``None`` of an unknown family.
+    """
     given = None if wanted is None else family_named(wanted)
     if contents.family is not None:
         if given is not None and given.name != contents.family:
             raise contradicted(source, given, family_named(contents.family), "its numbered modules")
-        return family_named(contents.family)
+        return family_named(contents.family), ()
     sizes = {m.path: m.measured.shape for m in contents.modules if not m.parameter and not m.bias}
     if given is not None and all(given.lookup(path) is not None for path in sizes):
-        return given
+        return given, ()
     widths = {path: (shape[0], shape[1]) for path, shape in sizes.items() if len(shape) > 1 and all(shape)}
     found = recognise_adapter(sizes, widths, source.metadata)
     if given is not None:
         if found.candidates and given.name not in found.candidates:
             raise contradicted(source, given, family_named(found.candidates[0]), "its module names")
-        return given
+        return given, ()
     if found.family is None and found.candidates:
         raise ambiguous(source, found, "its modules")
-    return None if found.family is None else family_named(found.family)
+    return (None, ()) if found.family is None else (family_named(found.family), found.also)
 
 
 def _parameters(

@@ -93,6 +93,7 @@ def _described(adapter: Adapter) -> dict[str, Any]:
     return {
         "version": _VERSION,
         "family": spec.family,
+        "also": spec.also,
         "dtype": spec.dtype,
         "hidden": spec.hidden,
         "metadata": dict(sorted(spec.metadata.items())),
@@ -142,7 +143,7 @@ def _spec(known: Mapping[str, Any]) -> AdapterSpec:
         for m in known["modules"]
     }
     extras = {name: TensorSpec(dtype, tuple(shape)) for name, dtype, shape in known["extras"]}
-    return AdapterSpec(known["family"], modules, known["dtype"], known["metadata"], extras, known["hidden"])
+    return AdapterSpec(known["family"], modules, known["dtype"], known["metadata"], extras, known["hidden"], also=tuple(known["also"]))
 
 
 def _delta(

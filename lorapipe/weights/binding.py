@@ -102,7 +102,8 @@ def bind(
 
     Raises :class:`RecipeError` ``family-mismatch`` or ``family-unknown``.
     """
-    _same_family(adapter.family, checkpoint.family, titles or {}, name)
+    if checkpoint.family not in adapter.families:
+        _same_family(adapter.family, checkpoint.family, titles or {}, name)
     bound: list[Bound] = []
     problems: list[Unmatched] = []
     aliases = None if adapter.family is not None else Aliases({**checkpoint.keys, **checkpoint.frozen})

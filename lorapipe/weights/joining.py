@@ -57,11 +57,13 @@ def join(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> 
     live = [(index, name, spec) for index, (name, weight, spec) in enumerate(terms) if weight != 0.0]
     if not live:
         raise RecipeError("nothing-left", "every term has weight 0: nothing is left")
-    _same_family([(name, spec) for _, name, spec in live], titles or {})
+    family, also = _one_family([(name, spec) for _, name, spec in live], titles or {})
     modules, pieces = _modules(live)
     specs = [spec for _, _, spec in live]
     joined = replace(
         specs[0],
+        family=family,
+        also=also,
         modules=modules,
         dtype=specs[0].dtype if len({spec.dtype for spec in specs}) == 1 else "F32",
         metadata=common_metadata([spec.metadata for spec in specs]),
@@ -69,6 +71,21 @@ def join(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> 
         bounded=any(spec.bounded for spec in specs),
     )
     return Joint(hidden_spec(joined) if any(spec.hidden for spec in specs) else joined, pieces)
+
+
+def _one_family(
+    specs: Sequence[tuple[str, AdapterSpec]], titles: Mapping[str, str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """The family of all, and the others that all may belong to just as well.
+
+    Where one may be of a family or of its variant, the others decide.
+    """
+    common = frozenset.intersection(*(spec.families for _, spec in specs))
+    if common:
+        family = next(spec.family for _, spec in specs if spec.family in common)
+        return family, tuple(sorted(common - {family}))
+    _same_family(specs, titles)
+    return None, ()
 
 
 def _same_family(specs: Sequence[tuple[str, AdapterSpec]], titles: Mapping[str, str]) -> None:

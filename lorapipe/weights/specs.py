@@ -181,7 +181,8 @@ class AdapterSpec:
     weights (``bundle_emb.*``) and pass through. ``hidden`` is set by ``shuffle``:
     nothing of the sources may be written with what follows. ``bounded`` says that ranks
     are upper bounds, since only the data tell them, and down to 0, which is no module to a
-    file; the spec of a value never is.
+    file; the spec of a value never is. ``also`` are
+    further families, variants of the first, to which it may belong just as well.
     """
 
     family: str | None
@@ -191,6 +192,12 @@ class AdapterSpec:
     extras: Mapping[str, TensorSpec] = field(default_factory=dict)
     hidden: bool = False
     bounded: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def families(self) -> frozenset[str]:
+        """All that it may belong to; none of an unknown family."""
+        return frozenset(() if self.family is None else (self.family, *self.also))
 
     @property
     def elements(self) -> int:

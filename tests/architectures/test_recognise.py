@@ -198,7 +198,7 @@ def test_the_model_beside_a_shared_text_encoder_tells() -> None:
 
 def test_chroma_and_flux_are_told_apart_by_what_only_one_of_them_has() -> None:
     shared = [f"lora_unet_double_blocks_{n}_img_mlp_0" for n in range(18)]
-    assert by_name(shared) == Recognised(None, ("chroma", "flux1"))
+    assert by_name(shared) == Recognised("flux1", ("chroma", "flux1"), ("chroma",))
     assert by_name([*shared, "lora_unet_double_blocks_0_img_mod_lin"]) == only("flux1")
     guided = "lora_unet_distilled_guidance_layer_layers_0_in_layer"
     assert by_name([*shared, guided]) == only("chroma")
@@ -228,7 +228,7 @@ def test_all_blocks_of_the_shallower_model_are_that_models() -> None:
     """HunyuanVideo calls its attention as FLUX.1 does, is as wide, and a block deeper."""
     blocks = [f"lora_unet_double_blocks_{n}_img_attn_qkv" for n in range(20)]
     assert by_name(blocks) == only("hunyuan-video")
-    assert by_name(blocks[:19]) == Recognised(None, ("chroma", "flux1"))
+    assert by_name(blocks[:19]) == Recognised("flux1", ("chroma", "flux1"), ("chroma",))
     assert by_name(blocks[:18]) == Recognised(None, ("chroma", "flux1", "hunyuan-video"))
     named = {"ss_base_model_version": "hunyuan_video"}
     assert recognise_adapter(blocks[:19], {}, named) == only("hunyuan-video")
@@ -362,3 +362,11 @@ def test_one_bare_name_among_strangers_makes_no_family() -> None:
     strangers = {f"blocks.{i}.to_q.weight": (8, 8) for i in range(9)}
     for name in ("conv_in.weight", "proj_out.weight", "img_in.weight"):
         assert recognise_checkpoint({name: (8, 8), **strangers}) == Recognised(None, ())
+
+
+def test_a_part_of_a_checkpoint_is_not_taken_for_a_variants() -> None:
+    """What a LoRA leaves open either model settles; a shard's other tensors are not known."""
+    keys = layout(family("flux1"))
+    part = {key: keys[key] for key in keys if key.startswith("double_blocks.3.") and "attn" in key}
+    assert recognise_checkpoint(part).family is None
+    assert {"chroma", "flux1"} <= set(recognise_checkpoint(part).candidates)

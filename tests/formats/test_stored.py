@@ -64,6 +64,7 @@ def adapters(draw: st.DrawFn) -> Adapter:
         metadata=draw(st.dictionaries(texts, texts, max_size=3)),
         extras={name: TensorSpec(NAMES[t.dtype], tuple(t.shape)) for name, t in extras.items()},
         hidden=draw(st.booleans()),
+        also=draw(st.sampled_from([(), ("sd1", "sd2")])),
     )
     return Adapter(spec, modules, extras)
 

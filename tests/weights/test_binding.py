@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lorapipe.errors import RecipeError
@@ -185,3 +187,12 @@ def test_names_of_a_known_family_are_never_read_another_way() -> None:
     module = ModuleId("unet", "blocks.0.q.weight")
     binding = bind(lora((module, (8, 6))), model({"net.blocks.0.q.weight": (8, 6)}))
     assert binding.bound == ()
+
+
+def test_a_lora_that_fits_a_family_and_its_variant_binds_to_either_and_to_no_third() -> None:
+    open_one = replace(lora((Q, (8, 6)), family="flux1"), also=("chroma",))
+    for family in ("flux1", "chroma"):
+        assert bind(open_one, model({Q.key: (8, 6)}, family=family)).bound == (Bound(Q, Q.key),)
+    with pytest.raises(RecipeError) as caught:
+        bind(open_one, model({Q.key: (8, 6)}, family="sd1"))
+    assert caught.value.code == "family-mismatch"

@@ -276,3 +276,22 @@ def test_biases_join_and_are_cut_like_weights() -> None:
     assert [(m.rows, known.shape, known.rank) for m, known in joined.modules.items()] == [
         ((0, 4), (4,), 1), ((4, 12), (8,), 1),
     ]  # fmt: skip
+
+
+def test_a_family_and_its_variant_join_where_the_names_fit_both() -> None:
+    open_one = replace(adapter().spec, family="flux1", also=("chroma",))
+    chroma, flux = (replace(open_one, family=name, also=()) for name in ("chroma", "flux1"))
+
+    def joined(*specs: AdapterSpec) -> tuple[str | None, tuple[str, ...]]:
+        spec = join([(str(i), 1.0, spec) for i, spec in enumerate(specs)]).spec
+        return spec.family, spec.also
+
+    assert joined(open_one) == joined(open_one, open_one) == ("flux1", ("chroma",))
+    assert joined(open_one, chroma) == joined(chroma, open_one) == ("chroma", ())
+    assert joined(open_one, flux) == ("flux1", ())
+    with pytest.raises(RecipeError) as caught:
+        joined(flux, chroma)
+    assert caught.value.code == "family-mismatch"
+    with pytest.raises(RecipeError) as caught:
+        joined(chroma, open_one, flux)
+    assert caught.value.code == "family-mismatch"

@@ -240,7 +240,7 @@ def test_our_kohya_layout_loads_through_diffusers_reader_of_it(
     reader = shrunk(lora_pipeline._convert_kohya_flux_lora_to_diffusers, {3072: 96, 12288: 384})
     monkeypatch.setattr(lora_pipeline, "_convert_kohya_flux_lora_to_diffusers", reader)
     theirs = train(kind, KOHYA[kind])
-    ours = client.saved(theirs.file, "ours.safetensors", layout="kohya")
+    ours = client.saved(theirs.file, "ours.safetensors", {"family": TOLD.get(kind)}, layout="kohya")
     assert all(name.startswith(("lora_unet_", "lora_te")) for name in read(ours))
     assert_same(fused(kind, ours), theirs.fused, theirs.base, 1e-6)
 

@@ -103,7 +103,7 @@ def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
             "safetensors-not-utf8", f"has a header that is not UTF-8 (byte {8 + error.start})", _AGAIN
         ) from None
     # Numbers are looked at one by one only where a -0 may be among them: that is slow.
-    parse_int = _whole if _MINUS_ZERO.search(raw) else None
+    parse_int = _whole if b"-0" in raw and _MINUS_ZERO.search(raw) else None
     decode = partial(json.loads, parse_int=parse_int, parse_constant=_no_constant)
     try:
         header = decode(text)

@@ -38,11 +38,10 @@ def _measure(tensors: Specs) -> Measured:
     ``bad-factor-shape`` or ``ranks-disagree``.
     """
     up, down = tensors[UP].shape, tensors[DOWN].shape
-    shown = f"up {list(up)}, down {list(down)}"
     if len(up) < 2 or len(down) < 2 or prod(up[2:]) != 1 or not (prod(up) and prod(down)):
-        raise Misshapen("bad-factor-shape", shown)
+        raise Misshapen("bad-factor-shape", f"up {list(up)}, down {list(down)}")
     if up[1] != down[0]:
-        raise Misshapen("ranks-disagree", shown)
+        raise Misshapen("ranks-disagree", f"up {list(up)}, down {list(down)}")
     kernel = down[2:] or up[2:]
     return Measured((up[0], down[1], *kernel), up[1], up[1])
 

@@ -257,3 +257,21 @@ def test_strengths_weighs_the_text_encoder_apart(build: Build) -> None:
     for stem, delta in source.items():
         factor = 0.8 * 0.5 if stem.startswith("lora_te_") else 0.8
         assert error(found[stem], factor * delta) < 1e-7
+
+
+def test_extract_finds_what_was_merged_where_the_two_differ(build: Build) -> None:
+    tensors = tensors_of(build("extract.yaml", {"rank": 64})["lora"])
+    found = deltas_of(tensors)
+    sums = weighted((0.8, char()), (0.5, style()))
+    assert 3 <= len(found) < len(sums)  # the excerpt has places for some
+    assert max(error(found[stem], sums[stem]) for stem in found) < 2e-3  # fp16 has 11 bits
+    ranks = {stem: tensors[f"{stem}.lora_down.weight"].shape[0] for stem in found}
+    assert max(ranks.values()) <= 12 + 8  # no more than both have
+
+
+def test_extract_keeps_the_nearest_of_the_rank_asked_for(build: Build) -> None:
+    found = deltas_of(tensors_of(build("extract.yaml", {"rank": 4})["lora"]))
+    sums = weighted((0.8, char()), (0.5, style()))
+    for stem, delta in found.items():
+        s = np.linalg.svd(sums[stem], compute_uv=False)
+        assert error(delta, sums[stem]) < 1.0001 * np.linalg.norm(s[4:]) / np.linalg.norm(s) + 1e-3

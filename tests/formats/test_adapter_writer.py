@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 
-from lorapipe.errors import RecipeError
+from lorapipe.errors import BuildError, RecipeError
 from lorapipe.formats.adapter_writer import AdapterFile, Wanted, adapter_file, adapter_file_spec
 from lorapipe.formats.adapters import read_adapter, read_adapter_spec
 from lorapipe.formats.files import open_tensors
@@ -297,3 +298,12 @@ def test_an_alpha_that_counts_for_nothing_is_kept_for_the_loader_that_wants_one(
     before = {f"{stem}.lokr_w1": torch.eye(2), f"{stem}.lokr_w2": torch.ones(H // 2, H // 2)}
     before[f"{stem}.alpha"] = torch.tensor(alpha)
     assert same(tensors_of(read_of(before, tmp_path), "keep"), before)
+
+
+def test_a_file_of_nothing_is_refused(tmp_path: Path) -> None:
+    save_file(lora(KOHYA, 4, 2.0, 0), tmp_path / "x.safetensors")
+    value = read(tmp_path / "x.safetensors")
+    none = {module: replace(known, rank=0) for module, known in value.spec.modules.items()}
+    with pytest.raises(BuildError) as caught:
+        adapter_file(Adapter(replace(value.spec, modules=none), value.modules), Wanted(), serial)
+    assert caught.value.code == "nothing-left"

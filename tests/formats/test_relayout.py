@@ -258,3 +258,15 @@ def test_a_lora_on_a_weight_that_it_brings_stays_so_in_pefts_layout() -> None:
     assert {found.words.suffix(role) for role, _ in tensors} == {
         ".lora_B.weight", ".lora_A.weight", ".base_layer.weight"
     }  # fmt: skip
+
+
+def test_what_turned_out_to_be_nothing_is_in_no_file() -> None:
+    empty = replace(FUSED, modules={**FUSED.modules, dit(HEAD): plain((16, 8), KOHYA_HEAD, 0)})
+    assert outline(file_modules(empty)) == {KOHYA_QKV: ((24, 8), 4, False)}
+    assert set(outline(file_modules(empty, "diffusers"))) == {Q, K, V}
+    one = replace(SPLIT, modules={**SPLIT.modules, dit(QKV, 8, 16): plain((8, 8), K, 0, up=".lora_B.weight")})
+    assert outline(file_modules(one))[Q] == ((8, 8), 4, False)
+    assert K not in outline(file_modules(one))
+    # Where a file has q, k and v as one, there are zeros in the place of k.
+    (joined,) = (m for m in file_modules(one, "kohya") if m.stem == KOHYA_QKV)
+    assert [part.module for part in joined.parts] == [dit(QKV, 0, 8), None, dit(QKV, 16, 24)]

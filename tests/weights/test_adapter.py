@@ -9,7 +9,7 @@ import torch
 
 from lorapipe.errors import LorapipeError
 from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.specs import FileSpec, TensorSpec
+from lorapipe.weights.specs import FileSpec, Form, TensorSpec
 
 from .samples import CONV, LINEAR, adapter, delta
 
@@ -101,3 +101,17 @@ def test_a_file_is_within_its_bounds(
     there = {name: TensorSpec(*known) for name, known in found.items()}
     assert FileSpec(tensors).admits(there) is exact
     assert FileSpec(tensors, bounded=True).admits(there) is bound
+
+
+def test_a_module_that_turned_out_to_be_nothing_is_within_its_bound() -> None:
+    foretold = replace(adapter(rank=4).spec, bounded=True)
+    value = adapter(rank=3)
+    empty = {**value.modules, LINEAR: delta((12, 10), (1.0, 0))}
+    spec = replace(
+        value.spec, modules={**value.spec.modules, LINEAR: replace(value.spec.modules[LINEAR], rank=0)}
+    )
+    Adapter(spec, empty).check(foretold)
+    assert spec.modules[LINEAR].empty
+    assert not spec.modules[CONV].empty
+    operator = replace(spec.modules[LINEAR], form=Form("DoRA", additive=False))
+    assert not operator.empty

@@ -296,3 +296,25 @@ def test_values_that_become_zero_are_reported() -> None:
     value = Checkpoint(checkpoint_spec(source), source)
     list(value.chunks("w", "F16", underflow=counts.append))
     assert counts == [1]
+
+
+@pytest.mark.parametrize("rows", [(0, 9), (2, 7), (8, 9)])
+def test_values_are_the_sum_before_it_is_rounded(
+    loras: tuple[Adapter, Adapter], rows: tuple[int, int]
+) -> None:
+    base = model(torch.float16)
+    value = merged(base, (0.7, loras[0]), (-0.3, loras[1]))
+    start, stop = rows
+    found = np.zeros((stop - start, 45))
+    for row, block in value.values(CONV.key, start, stop):
+        found[row - start : row - start + len(block)] = to_numpy(block)
+    terms = [(0.7, dense(loras[0].modules[CONV])), (-0.3, dense(loras[1].modules[CONV]))]
+    np.testing.assert_allclose(found, reference(base, CONV.key, *terms)[start:stop], rtol=1e-13, atol=1e-14)
+
+
+def test_values_may_be_written_to() -> None:
+    base = model(torch.float64)
+    for _ in range(2):
+        ((_, block),) = base.values(LINEAR.key, 0, 12)
+        np.testing.assert_array_equal(to_numpy(block), reference(base, LINEAR.key))
+        block.zero_()

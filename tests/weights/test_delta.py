@@ -54,6 +54,15 @@ def test_joining_keeps_every_term_in_order_and_copies_nothing() -> None:
     assert joined.terms == (*a.terms, *b.terms, *c.terms)
 
 
+def test_joining_leaves_out_what_is_nothing_so_that_the_others_coefficient_stays_alone() -> None:
+    nothing, a = delta((4, 6), (1.0, 0)), delta((4, 6), (0.5, 3))
+    for joined in (nothing.joined(a), a.joined(nothing), nothing.joined(a, nothing)):
+        assert joined.terms == a.terms
+        assert joined.magnitude == 0.5
+    assert nothing.joined(nothing).rank == 0
+    np.testing.assert_array_equal(to_numpy(nothing.joined(nothing).dense(torch.float64)), np.zeros((4, 6)))
+
+
 @pytest.mark.parametrize(("first", "second"), [((8, 6), (8, 6, 1, 1)), ((8, 6, 1, 1), (8, 6))])
 def test_a_1x1_kernel_joins_a_linear_weight_and_the_first_shape_stays(
     first: tuple[int, ...], second: tuple[int, ...]

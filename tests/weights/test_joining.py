@@ -295,3 +295,19 @@ def test_a_family_and_its_variant_join_where_the_names_fit_both() -> None:
     with pytest.raises(RecipeError) as caught:
         joined(chroma, open_one, flux)
     assert caught.value.code == "family-mismatch"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("place", [FUSED, rows(0, 4)], ids=["whole", "rows"])
+def test_what_may_be_a_lora_or_a_full_difference_is_not_joined(
+    place: ModuleId, order: tuple[int, int]
+) -> None:
+    either = held(
+        (FUSED, ModuleSpec((12, 6), 6, Spelling("e"), Form("LoRA or full difference", undecided=True)))
+    )
+    lora = spec((place, (12 if place == FUSED else 4, 6), "lora"))
+    terms = [("either", 1.0, either), ("lora", 1.0, lora)]
+    error = refused(*(terms[i] for i in order))
+    assert (error.code, error.module, error.option) == ("undecided", str(FUSED), "concat")
+    alone = concat_spec([("either", 1.0, either), ("other", 1.0, spec((TEXT, (4, 4), "t")))])
+    assert alone.modules[FUSED] == either.modules[FUSED]

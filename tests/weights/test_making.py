@@ -385,3 +385,14 @@ def test_a_result_that_is_not_finite_names_the_module() -> None:
     with pytest.raises(BuildError) as caught:
         made(merged(model({KEY: weight(dtype=torch.float16)}), (1.0, lora(huge, form("IA3")))))
     assert (caught.value.code, caught.value.module) == ("overflow", KEY)
+
+
+@pytest.mark.parametrize("rows", [(0, 24), (5, 19), (23, 24)])
+def test_values_of_some_rows_are_those_of_the_whole(rows: tuple[int, int]) -> None:
+    """An operator that cannot be parted sees all of the weight, whatever rows are asked for."""
+    base = model({KEY: weight()})
+    value = merged(base, (0.7, lora(oft(size=12), form("OFT", cuts=((24, 12),)))))
+    whole = to_numpy(made(value))
+    found = [(row, to_numpy(block)) for row, block in value.values(KEY, *rows)]
+    np.testing.assert_array_equal(np.concatenate([block for _, block in found]), whole[rows[0] : rows[1]])
+    assert found[0][0] == rows[0]

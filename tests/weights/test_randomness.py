@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lorapipe.weights.randomness import permutation, raw_bits, rotation
+from lorapipe.weights.randomness import near_normal, permutation, raw_bits, rotation
 
 from .samples import to_numpy
 
@@ -44,6 +44,16 @@ def test_seed_and_name_both_matter() -> None:
 def test_a_rotation_is_orthogonal(size: int) -> None:
     q = to_numpy(rotation(3, "m", size))
     np.testing.assert_allclose(q @ q.T, np.eye(size), atol=1e-14)
+
+
+def test_near_normal_numbers_are_sums_of_the_words_parts() -> None:
+    words = philox(int.from_bytes(sha256(b"3 m").digest()[:16], "little"), 6)
+    sums = [sum((w >> shift) & 0xFFFF for shift in (0, 16, 32, 48)) - 2 * 0xFFFF for w in words]
+    np.testing.assert_array_equal(to_numpy(near_normal(3, "m", 2, 3)), np.array(sums, float).reshape(2, 3))
+    many = to_numpy(near_normal(0, "m", 200, 200)) / (0xFFFF / np.sqrt(3))
+    assert abs(many.mean()) < 0.02
+    assert many.std() == pytest.approx(1.0, abs=0.02)
+    assert np.abs(np.corrcoef(many[:5])[np.triu_indices(5, 1)]).max() < 0.3
 
 
 def test_a_rotation_follows_from_integers() -> None:

@@ -50,6 +50,8 @@ def test_a_share_is_reached_by_the_rank_and_by_none_below(s: list[float], value:
         ("sv-cumulative", 1e-9, 1), ("sv-cumulative", 0.5, 1), ("sv-cumulative", 0.75, 2),
         ("sv-cumulative", 0.751, 3), ("sv-cumulative", 1, 4),
         ("sv-fro", 0.5, 1), ("sv-fro", 0.9, 2), ("sv-fro", 1, 4),
+        ("threshold", 0, 4), ("threshold", 1, 3), ("threshold", 8, 1), ("threshold", 1e9, 1),
+        ("quantile", 1e-9, 1), ("quantile", 0.5, 1), ("quantile", 0.751, 2), ("quantile", 1, 3),
     ],
 )  # fmt: skip
 def test_a_rule_at_its_edges(rule: str, value: float, rank: int) -> None:
@@ -57,7 +59,19 @@ def test_a_rule_at_its_edges(rule: str, value: float, rank: int) -> None:
     assert Dynamic(rule, value).rank([8.0, 4.0, 3.0, 1.0, 0.0, 0.0]) == rank
 
 
-@pytest.mark.parametrize("rule", ["sv-ratio", "sv-cumulative", "sv-fro"])
+@settings(max_examples=100, deadline=None)
+@given(VALUES, st.floats(0.001, 1))
+def test_a_quantile_is_what_lycoris_makes_of_it(s: list[float], value: float) -> None:
+    """``sum(cumsum(S) < q * sum(S))``, at least 1."""
+    below, total, due = 0, 0.0, value * sum(s)
+    for one in s:
+        total += one
+        below += total < due - 1e-9 * due
+    assert Dynamic("quantile", value).rank(s) in (max(1, below), max(1, below + 1))
+    assert Dynamic("quantile", value).rank(s) <= Dynamic("sv-cumulative", value).rank(s)
+
+
+@pytest.mark.parametrize("rule", ["sv-ratio", "sv-cumulative", "sv-fro", "threshold", "quantile"])
 def test_of_nothing_one_is_kept(rule: str) -> None:
     assert Dynamic(rule, 1).rank([0.0, 0.0, 0.0]) == 1
 
@@ -65,7 +79,8 @@ def test_of_nothing_one_is_kept(rule: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "value"),
     [("sv-ratio", 0.9), ("sv-ratio", float("inf")), ("sv-fro", 0), ("sv-fro", 1.01), ("sv-cumulative", -1),
-     ("sv-cumulative", float("nan")), ("sv_fro", 0.5)],
+     ("sv-cumulative", float("nan")), ("sv_fro", 0.5), ("threshold", -0.1), ("threshold", float("inf")),
+     ("quantile", 0), ("quantile", 1.1)],
 )  # fmt: skip
 def test_a_rule_that_says_nothing_is_refused(rule: str, value: float) -> None:
     with pytest.raises(RecipeError) as caught:

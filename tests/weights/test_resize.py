@@ -312,3 +312,16 @@ def test_each_module_is_read_once() -> None:
     lazily = Delta((12, 10), (Term(1.0, Lazy((12, 10), sample.structure.rank, read, plain=False)),))
     resize(of(lazily), Ranks(3))
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize(
+    "ranks", [Ranks(2), Ranks(3, dynamic=Dynamic("sv-fro", 0.8)), Ranks(4, max_size=4000)], ids=str
+)
+def test_what_is_nothing_stays_nothing_beside_what_is_resized(ranks: Ranks) -> None:
+    nothing = delta((12, 10), (1.0, 0))
+    value = adapter_of({LINEAR: nothing, TEXT: delta((7, 11), (1.0, 6))})
+    small = resize(value, ranks)
+    assert small.adapter.modules[LINEAR] is nothing
+    assert small.adapter.spec.modules[LINEAR].rank == 0
+    assert 0 < small.adapter.spec.modules[TEXT].rank < 6
+    small.adapter.check(small.adapter.spec)

@@ -244,3 +244,12 @@ def test_a_bias_stays_and_does_not_show_of_how_many_it_is_the_sum() -> None:
         rtol=1e-15,
     )
     shuffled.check(shuffle_spec(of(alone, both).spec))
+
+
+@pytest.mark.parametrize("mode", ["rotate", "permute"])
+def test_what_is_nothing_stays_nothing(mode: str) -> None:
+    nothing, some = delta((6, 5), (1.0, 0)), delta((6, 5), (1.0, 2))
+    for value in shuffle(of(nothing, some), 1, mode).modules.values():
+        assert isinstance(value, Delta)
+    kept, changed = shuffle(of(nothing, some), 1, mode).spec.modules.values()
+    assert (kept.rank, kept.empty, changed.rank) == (0, True, 2)

@@ -162,11 +162,5 @@ def test_the_file_alone_is_taken_at_scale_one_or_at_the_alpha_that_is_given(clie
     alone.write_bytes((theirs.folder / "adapter_model.safetensors").read_bytes())
     base = client.checkpoint(theirs.base)
     at_one = {k: theirs.base[k] + (v - theirs.base[k]) * 4 / 6 for k, v in theirs.merged.items()}
-    with pytest.warns(UserWarning, match="alpha") if False else _quiet():
-        assert_same(client.merged(base, alone), at_one, theirs.base)
-
-
-def _quiet() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
+    assert_same(client.merged(base, alone), at_one, theirs.base)
+    assert_same(client.merged(base, alone, load={"alpha": 6}), theirs.merged, theirs.base)

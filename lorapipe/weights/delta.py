@@ -46,6 +46,11 @@ class Addend:
     product: LowRank | None
     others: tuple[tuple[float, Loaded], ...]
 
+    @property
+    def columns(self) -> int:
+        """``I*k``: how wide the rows are."""
+        return self.others[0][1].shape[1] if self.product is None else self.product.shape[1]
+
     def add_to(self, rows: Tensor, start: int, stop: int) -> None:
         """Add rows ``[start, stop)`` of the delta, in place, to ``rows: [stop - start, I*k]``."""
         if self.product is not None:

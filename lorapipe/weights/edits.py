@@ -76,14 +76,14 @@ def block_rows(spec: TensorSpec) -> int:
 
 
 def added(edits: Sequence[Edit], start: int, stop: int) -> Iterator[tuple[int, Delta]]:
-    """What falls on rows ``[start, stop)``: first row and delta, of equal rows one sum."""
-    by_rows: dict[tuple[int, int], list[Delta]] = {}
+    """What falls on rows ``[start, stop)``: first row and delta, of equal rows and inputs one sum."""
+    by_rows: dict[tuple[int, int, int], list[Delta]] = {}
     for edit in edits:
         first, last = max(edit.start, start), min(edit.stop, stop)
         if first < last and isinstance(edit.value, Delta):
             part = edit.value.rows(first - edit.start, last - edit.start)
-            by_rows.setdefault((first, last), []).append(part)
-    for (first, _), deltas in by_rows.items():
+            by_rows.setdefault((first, last, part.columns), []).append(part)
+    for (first, *_), deltas in by_rows.items():
         yield first, deltas[0].joined(*deltas[1:])
 
 

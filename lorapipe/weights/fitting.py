@@ -25,7 +25,9 @@ def misfit(spec: ModuleSpec, whole: tuple[int, ...], what: str = "weight") -> st
 def fits(spec: ModuleSpec, whole: tuple[int, ...]) -> bool:
     """Whether shapes agree: but for a 1x1 kernel, for axes that a format leaves open, and for padding.
 
-    Two axes may stand for ``[O, I*k]`` where a format does not tell the kernel.
+    Two axes may stand for ``[O, I*k]`` where a format does not tell the kernel. A delta of a
+    kernel on a model's latents alone fits one that has further inputs (a mask, an image),
+    which it leaves as they are: an inpainting model's.
 
     >>> from lorapipe.weights.specs import Spelling
     >>> oft = ModuleSpec((320, 0), 0, Spelling("x"), Form("OFT", additive=False))
@@ -33,8 +35,10 @@ def fits(spec: ModuleSpec, whole: tuple[int, ...]) -> bool:
     (True, False)
     """
     ours, theirs = canonical_shape(spec.shape), canonical_shape(whole)
-    if ours == theirs or spec.form is None:
-        return ours == theirs
+    if ours == theirs or (spec.additive and _on_latents(ours, theirs)):
+        return True
+    if spec.form is None:
+        return False
     if spec.form.grows:
         return len(ours) == len(theirs) and ours[2:] == theirs[2:] and _no_larger(theirs, ours)
     if len(ours) == 2 < len(theirs):
@@ -42,6 +46,15 @@ def fits(spec: ModuleSpec, whole: tuple[int, ...]) -> bool:
     elif len(theirs) == 2 < len(ours):
         theirs = (*theirs, *(1 for _ in ours[2:]))
     return len(ours) == len(theirs) and all(a in {0, b} for a, b in zip(ours, theirs, strict=True))
+
+
+_LATENTS = (4, 16)
+"""Channels of the latents of Stable Diffusion, and of later models."""
+
+
+def _on_latents(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    kernels = len(ours) == len(theirs) > 2 and ours[0] == theirs[0] and ours[2:] == theirs[2:]
+    return kernels and ours[1] in _LATENTS and ours[1] < theirs[1]
 
 
 def _no_larger(one: tuple[int, ...], two: tuple[int, ...]) -> bool:

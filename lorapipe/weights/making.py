@@ -141,10 +141,13 @@ class Maker:
 
 
 def _add(rows: Tensor, first: int, row: int, height: int, addend: Addend) -> None:
-    """Add in place what of a delta on rows ``[row, row + height)`` falls on ``rows``, from ``first`` on."""
+    """Add in place what of a delta on rows ``[row, row + height)`` falls on ``rows``, from ``first`` on.
+
+    A delta of fewer inputs is for the first ones.
+    """
     start, stop = max(first, row), min(first + rows.shape[0], row + height)
     if start < stop:
-        addend.add_to(rows[start - first : stop - first], start - row, stop - row)
+        addend.add_to(rows[start - first : stop - first, : addend.columns], start - row, stop - row)
 
 
 def _applied(edit: Edit, value: Operated, values: Tensor, first: int, device: str) -> Tensor:

@@ -318,3 +318,20 @@ def test_values_may_be_written_to() -> None:
         ((_, block),) = base.values(LINEAR.key, 0, 12)
         np.testing.assert_array_equal(to_numpy(block), reference(base, LINEAR.key))
         block.zero_()
+
+
+def test_a_delta_on_the_latents_leaves_an_inpainting_models_other_inputs_as_they_are() -> None:
+    shapes = {CONV.key: (9, 9, 3, 3)}
+    base = model(torch.float16, shapes)
+    four, nine = (delta((9, inputs, 3, 3), (0.5, 3), seed=inputs) for inputs in (4, 9))
+    for value, added in ((four, dense(four)), (nine, dense(nine))):
+        out = result(merged(base, (0.7, adapter_of({CONV: value}))), CONV.key)
+        wide = np.zeros((9, 81))
+        wide[:, : added.shape[1]] = added
+        expected = nearest(reference(base, CONV.key, (0.7, wide)), "F16")
+        np.testing.assert_array_equal(to_numpy(out).reshape(9, 81), expected)
+    both = merged(base, (0.7, adapter_of({CONV: four})), (-0.2, adapter_of({CONV: nine})))
+    wide = np.zeros((9, 81))
+    wide[:, :36] = 0.7 * dense(four)
+    expected = reference(base, CONV.key, (1.0, wide - 0.2 * dense(nine)))
+    assert np.abs(to_numpy(result(both, CONV.key)).reshape(9, 81) - expected).max() < 2e-3

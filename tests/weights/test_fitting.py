@@ -85,3 +85,16 @@ def test_all_rows_are_no_cut_even_of_what_has_none() -> None:
     form = Form("DoRA", additive=False)
     assert uncuttable(form, 0, 8, 8) is None
     assert uncuttable(form, 0, 4, 8) is not None
+
+
+def test_a_kernel_on_the_latents_fits_an_inpainting_models_and_nothing_else_of_fewer_inputs_does() -> None:
+    def spec(*shape: int) -> ModuleSpec:
+        return ModuleSpec(shape, 4, Spelling("x"))
+
+    assert fits(spec(320, 4, 3, 3), (320, 9, 3, 3))
+    assert fits(spec(320, 4, 3, 3), (320, 8, 3, 3))
+    assert not fits(spec(320, 4, 3, 3), (640, 9, 3, 3))
+    assert not fits(spec(320, 4, 3, 3), (320, 9, 1, 1))
+    assert not fits(spec(320, 9, 3, 3), (320, 4, 3, 3))
+    assert not fits(spec(320, 5, 3, 3), (320, 9, 3, 3))
+    assert not fits(spec(320, 4), (320, 9))

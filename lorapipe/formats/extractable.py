@@ -102,10 +102,11 @@ class _Search:
         """The weight's shape, if all sides have it alike and can be read; what is wrong is noted."""
         shapes = [whole_shape(spec, key) for _, spec in self.sides]
         there = [shape for shape in shapes if shape is not None]
-        if not there:
+        how = self._unreadable(key)
+        if how is None and not there:
             return None
         self.covered.add(key)
-        if (how := self._unreadable(key)) is not None:
+        if how is not None:
             self.frozen[key] = how
         elif len(there) < len(shapes):
             lacking = (name for (name, _), s in zip(self.sides, shapes, strict=True) if s is None)
@@ -165,6 +166,10 @@ def _by_naming(search: _Search, known: Family, chosen: frozenset[str], *, biases
         targets = known.on_key(naming, key)
         if not targets or (shape := search.shape(key)) is None:
             continue
+        odd = next((n for target in targets for *_, n in target.parts if shape[0] % n), None)
+        if odd is not None:
+            search.misfits[key] = f"{shape[0]} rows do not divide into {odd} parts"
+            continue
         for target in targets:
             _add(search, known, target, shape)
         beside = (target.bias for target in targets) if biases else ()
@@ -203,8 +208,11 @@ def _left_out(key: str, known: Family, chosen: frozenset[str]) -> bool:
 
 def _by_path(search: _Search, *, biases: bool) -> None:
     """Every weight of an unknown family that PEFT has a name for."""
-    keys = dict.fromkeys(key for _, spec in search.sides for key in spec.keys)
+    keys = dict.fromkeys(key for _, spec in search.sides for key in (*spec.keys, *spec.frozen))
     for key in keys:
+        if any(key in spec.frozen for _, spec in search.sides):
+            search.shape(key)
+            continue
         axes = {len(spec.tensors[p.key].shape) for _, spec in search.sides for p in spec.keys.get(key, ())}
         bias = key.endswith(_BIAS) and axes == {1}
         path = key.removesuffix(_BIAS if bias else _WEIGHT)

@@ -53,11 +53,16 @@ def _wanted(params: Params) -> Extraction:
 
 
 def _sides(inputs: Inputs[Spec]) -> list[tuple[str, CheckpointSpec]]:
-    return [
-        (term.step, checkpoint_spec(term.value, port, term.step))
+    """The checkpoints by their steps, less those of weight 0."""
+    found = [
+        (term.weight, term.step, checkpoint_spec(term.value, port, term.step))
         for port in (_TUNED, _BASE)
         for term in inputs.terms(port)
     ]
+    sides = [(step, spec) for weight, step, spec in found if weight]
+    if not sides:
+        raise RecipeError("nothing-left", "every checkpoint has weight 0: nothing is left")
+    return sides
 
 
 def _sites(inputs: Inputs[Spec], params: Params) -> Sites:
@@ -66,8 +71,6 @@ def _sites(inputs: Inputs[Spec], params: Params) -> Sites:
 
 
 def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
-    if all(term.weight == 0.0 for port in (_TUNED, _BASE) for term in inputs.terms(port)):
-        raise RecipeError("nothing-left", "every checkpoint has weight 0: nothing is left")
     sides, sites = _sides(inputs), _sites(inputs, params)
     errors = list(_problems(sites, strict=params["unmatched"] == "error"))
     if errors:

@@ -235,6 +235,29 @@ def test_what_cannot_be_read_as_numbers_is_told_by_its_format() -> None:
     assert sites(BASE, eight).frozen == {key: "I8 in 'base'"}
 
 
+@pytest.mark.parametrize("family", ["sd1", None])
+def test_a_weight_that_is_only_there_in_pieces_is_told_too(family: str | None) -> None:
+    key = f"{UNET}.proj_in.weight"
+    packed = key.replace(".weight", ".qweight")
+    tensors = {packed: TensorSpec("I32", (20, 5))}
+    spec = CheckpointSpec(family, tensors, {packed: (Place(packed),)}, frozen={key: "GPTQ or AWQ"})
+    assert sites(spec, spec).frozen == {key: "GPTQ or AWQ in 'tuned'"}
+
+
+def test_a_weight_of_which_both_lack_rows_is_no_module() -> None:
+    key = f"{PREFIX}.attn.in_proj_weight"
+    tensors = {"v": TensorSpec("F16", (4, 4))}
+    spec = CheckpointSpec("sdxl", tensors, {key: (Place("v", (8, 12)),)})
+    assert sites(spec, spec) == Sites((), strangers=(key,))
+
+
+def test_rows_that_do_not_divide_are_of_no_shape_of_the_family() -> None:
+    spec = checkpoint({f"{PREFIX}.attn.in_proj_weight": (13, 4)}, "sdxl")
+    found = sites(spec, spec)
+    assert found.misfits == {f"{PREFIX}.attn.in_proj_weight": "13 rows do not divide into 3 parts"}
+    assert not found.found
+
+
 def test_scales_of_fp8_are_no_numbers_by_themselves() -> None:
     scale = f"{UNET}.proj_in.scale_weight"
     spec = CheckpointSpec(

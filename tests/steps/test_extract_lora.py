@@ -246,6 +246,21 @@ def test_weights_of_zero_leave_nothing() -> None:
     refused(lambda: infer("extract-lora", Inputs(ports), rank=4), "nothing-left")
 
 
+def test_a_checkpoint_of_weight_zero_is_as_if_it_were_not_there(bench: Bench) -> None:
+    """Whatever it is."""
+    base, tuned = load(bench.checkpoint()), load(bench.checkpoint("a", seed=1))
+    hidden = CheckpointSpec("sdxl", {VAE: TensorSpec("F32", (5,))}, {VAE: (Place(VAE),)}, hidden=True)
+    terms = (Weighted("tuned", 1.0, tuned.spec), Weighted("other", 0.0, hidden))
+    spec = infer(
+        "extract-lora", Inputs({"extract-lora": terms, "base": (Weighted("b", 1.0, base.spec),)}), rank=4
+    )
+    assert len(spec.modules) == 4
+    assert not spec.hidden
+    made = extracted(tuned, base, weights=(1.0, 0.0), rank=64)
+    exact = bench.weights["a"][KEYS[TO_Q]]
+    assert away(deltas(made)[TO_Q], exact) < 1e-6
+
+
 def test_checkpoints_with_nothing_in_common_are_refused() -> None:
     other = CheckpointSpec("sd1", {VAE: TensorSpec("F32", (5,))}, {VAE: (Place(VAE),)})
     refused(lambda: infer("extract-lora", sides(base=other), rank=4, unmatched="ignore"), "nothing-left")

@@ -92,6 +92,13 @@ def writer_for(path: Path) -> Writer:
 
 def _suffix(path: Path, option: str) -> str:
     suffix = path.suffix.lower()
+    if suffix == ".gguf":
+        raise RecipeError(
+            "unknown-suffix",
+            f"'{path.name}' is a GGUF file, which lorapipe neither reads nor writes",
+            hint="use the model's release as .safetensors, and convert the result",
+            option=option,
+        )
     if suffix not in SUFFIXES:
         raise RecipeError(
             "unknown-suffix",

@@ -22,7 +22,7 @@ def read_object(path: Path, limit: int, sort: str) -> dict[str, object]:
         if file.size > limit:
             raise file.error(
                 f"{sort}-too-large",
-                f"has {file.size} bytes: more than any {sort} takes",
+                f"{path.name} has {file.size} bytes: more than any {sort} takes",
                 "is it the right file?",
             )
         raw = bytes(file.read(0, file.size))
@@ -30,9 +30,9 @@ def read_object(path: Path, limit: int, sort: str) -> dict[str, object]:
             found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise file.error(f"{sort}-not-json", f"is not JSON: {reason}", _AGAIN) from None
+            raise file.error(f"{sort}-not-json", f"{path.name} is not JSON: {reason}", _AGAIN) from None
         if not isinstance(found, dict):
-            raise file.error(f"{sort}-not-json", "is not a JSON object", _AGAIN)
+            raise file.error(f"{sort}-not-json", f"{path.name} is not a JSON object", _AGAIN)
     return found
 
 

@@ -47,12 +47,14 @@ class Unmatched:
     """A module with no place in the checkpoint, and why.
 
     ``nearest`` are reference keys that the checkpoint has and that read alike; only the
-    modules that a report names have them.
+    modules that a report names have them. ``quantised``: there is a place, in a format that
+    nothing can be merged into.
     """
 
     module: ModuleId
     reason: str
     nearest: tuple[str, ...] = ()
+    quantised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ def report(binding: Binding, name: str | None = None) -> str:
         lines.append("  " + " ".join(f"{problem.module}: {problem.reason}{near}".splitlines()))
     if lost > _NAMED:
         lines.append(f"  and {lost - _NAMED} more")
-    if not binding.bound:
+    if any(problem.quantised for problem in binding.problems):
+        lines.append("  merge into the model as it was before it was quantised (fp16, bf16 or fp8)")
+    elif not binding.bound:
         lines.append("  nothing fits: is this the model that the LoRA was trained on?")
     return "\n".join(lines)
 
@@ -115,7 +119,7 @@ def bind(
             problems.append(Unmatched(module, unclear))
         elif (format_name := checkpoint.frozen.get(key)) is not None:
             reason = f"the weight is quantised as {format_name}, into which nothing can be merged"
-            problems.append(Unmatched(module, reason))
+            problems.append(Unmatched(module, reason, quantised=True))
         elif places is None:
             near = tuple(get_close_matches(module.key, checkpoint.keys)) if len(problems) < _NAMED else ()
             problems.append(Unmatched(module, "the checkpoint has no such weight", near))

@@ -40,7 +40,7 @@ def test_torch_files_are_known_by_their_ending(tmp_path: Path, name: str) -> Non
         assert isinstance(file, TorchFile)
 
 
-@pytest.mark.parametrize("name", ["x.gguf", "x", "x.safetensors.part", ".ckpt"])
+@pytest.mark.parametrize("name", ["x.onnx", "x", "x.safetensors.part", ".ckpt"])
 @pytest.mark.parametrize(("use", "option"), [(open_tensors, "load"), (writer_for, "to")])
 def test_another_ending_is_refused_with_the_four_that_there_are(name: str, use, option: str) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -50,6 +50,14 @@ def test_another_ending_is_refused_with_the_four_that_there_are(name: str, use, 
         f"error: '{name}' does not end like a file of weights - "
         "such files end in .safetensors, .ckpt, .pt or .bin"
     )
+
+
+@pytest.mark.parametrize(("use", "option"), [(open_tensors, "load"), (writer_for, "to")])
+@pytest.mark.parametrize("name", ["model-Q4_K.gguf", "M.GGUF"])
+def test_gguf_is_refused_by_name(name: str, use, option: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{name}' is a GGUF file, which lorapipe neither") as caught:
+        use(Path("models") / name)
+    assert caught.value.option == option
 
 
 @pytest.mark.parametrize(

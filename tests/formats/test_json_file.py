@@ -39,6 +39,7 @@ def test_what_is_no_small_json_object_is_refused_by_name(tmp_path: Path, content
     with pytest.raises(InputError) as caught:
         read_object(path, 900_000, "config")
     assert (caught.value.code, caught.value.where) == (code, str(path))
+    assert caught.value.message.startswith("x.json ")  # a folder's error stands at the folder
     assert len(str(caught.value)) < 600
 
 

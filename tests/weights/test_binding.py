@@ -150,6 +150,16 @@ def test_the_report_says_when_nothing_fits() -> None:
     )
 
 
+def test_the_report_of_a_quantised_checkpoint_asks_for_the_plain_one() -> None:
+    plain = model({})
+    frozen = CheckpointSpec(plain.family, plain.tensors, plain.keys, frozen={Q.key: "GPTQ or AWQ"})
+    assert report(bind(lora((Q, (8, 6))), frozen)) == (
+        "1 of 1 modules has no place in the checkpoint\n"
+        "  attn.to_q.weight: the weight is quantised as GPTQ or AWQ, into which nothing can be merged\n"
+        "  merge into the model as it was before it was quantised (fp16, bf16 or fp8)"
+    )
+
+
 # ---- unknown families --------------------------------------------------------------------------------
 
 WRAPPED = model({"net.blocks.0.q.weight": (8, 6), "net.blocks.0.q.bias": (8,)}, family=None)

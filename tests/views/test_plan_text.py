@@ -68,7 +68,7 @@ both    concat 0.7 a, -0.4 b
         LoRA, SD1.x, 4 modules, rank 20
         will run: fused into what uses it
 small   svd-resize both
-        LoRA, SD1.x, 4 modules, rank 4, 7.94 kB to the store, 172 kB of memory
+        LoRA, SD1.x, 4 modules, rank 4, 7.94 kB to the store, 418 kB of memory
         will run, or be found in the store once hashed: an input is not hashed yet
 model   merge-into-checkpoint base, 0.5 small
         checkpoint, SD1.x, 7 tensors, 4 of them changed
@@ -77,7 +77,7 @@ lora    save small to out/small.safetensors
         12 tensors, 3.98 kB to write
         will run, or be found in the store once hashed: an input is not hashed yet
 merged  save model to out/model.safetensors
-        7 tensors, 6.8 kB to write, 6.8 kB of memory
+        7 tensors, 6.8 kB to write, 389 kB of memory
         will run, or be found in the store once hashed: an input is not hashed yet
 
 2 outputs to write on cpu: 30.2 kB to read, 18.7 kB to write

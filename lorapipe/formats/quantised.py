@@ -92,12 +92,12 @@ def quantisation(tensors: Mapping[str, TensorSpec], where: str | None = None) ->
 
 
 def _frozen(tensors: Mapping[str, TensorSpec]) -> Iterator[tuple[str, str]]:
-    for name in tensors:
-        for title, suffixes in _OTHERS.items():
+    # The last title of a weight stays, and a file has its tensors in any order: so formats in reverse.
+    for title, suffixes in reversed(tuple(_OTHERS.items())):
+        for name in tensors:
             suffix = next((s for s in suffixes if name.endswith(s)), None)
             if suffix is not None:
                 yield name[: -len(suffix)] + ".weight", title
-                break
 
 
 def _companions(tensors: Mapping[str, TensorSpec], scales: Mapping[str, Scales]) -> Iterator[str]:

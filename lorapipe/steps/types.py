@@ -28,7 +28,7 @@ def _wrong(spec: Spec, due: str, option: str, step: str | None) -> RecipeError:
     found = _NAMES.get(type(spec), "a file")
     what = f"'{step}'" if step else "its input"
     hint = (
-        "merge-into-checkpoint adds LoRAs to a checkpoint"
+        "merge-into-checkpoint adds LoRAs to a checkpoint; a LoRA taken for one is loaded with 'as: lora'"
         if due == "a LoRA"
         else "LoRAs go under 'loras'; a checkpoint that is taken for one is loaded with 'as: checkpoint'"
     )

@@ -47,8 +47,8 @@ class Unmatched:
     """A module with no place in the checkpoint, and why.
 
     ``nearest`` are reference keys that the checkpoint has and that read alike; only the
-    modules that a report names have them. ``quantised``: there is a place, in a format that
-    nothing can be merged into.
+    modules that a report names have them. ``quantised``: the checkpoint has weights in a
+    format that nothing can be merged into.
     """
 
     module: ModuleId
@@ -122,7 +122,7 @@ def bind(
             problems.append(Unmatched(module, reason, quantised=True))
         elif places is None:
             near = tuple(get_close_matches(module.key, checkpoint.keys)) if len(problems) < _NAMED else ()
-            problems.append(Unmatched(module, "the checkpoint has no such weight", near))
+            problems.append(Unmatched(module, _missing(checkpoint), near, bool(checkpoint.frozen)))
         elif isinstance(found := _bound(module, spec, places, checkpoint.tensors), str):
             problems.append(Unmatched(module, found))
         elif (stays := _cannot_grow(module, spec, found, checkpoint)) is not None:
@@ -130,6 +130,12 @@ def bind(
         else:
             bound += [*found, *_bias(module, key, spec, checkpoint)]
     return Binding(tuple(bound), tuple(problems))
+
+
+def _missing(checkpoint: CheckpointSpec) -> str:
+    # Nunchaku renames and joins what it quantises, so that the key alone would not tell.
+    formats = " and ".join(sorted(set(checkpoint.frozen.values())))
+    return "the checkpoint has no such weight" + (f", it is quantised as {formats}" if formats else "")
 
 
 def _meant(module: ModuleId, aliases: Aliases | None, taken: dict[str, ModuleId]) -> tuple[str, str | None]:

@@ -244,7 +244,7 @@ TYPES = [
         "base: {load: base.safetensors}\ns: {scale: base, by: 0.5}\nout: {save: s, to: o.safetensors}",
         3,
         "r.yaml:4:14: error: 'scale' takes a LoRA, its input is a checkpoint"
-        " - merge-into-checkpoint adds LoRAs to a checkpoint",
+        " - merge-into-checkpoint adds LoRAs to a checkpoint; a LoRA taken for one is loaded with 'as: lora'",
         "base",
     ),
     Case(
@@ -257,7 +257,7 @@ TYPES = [
         """,
         3,
         "r.yaml:5:18: error: 'concat' takes a LoRA, 'base' is a checkpoint"
-        " - merge-into-checkpoint adds LoRAs to a checkpoint",
+        " - merge-into-checkpoint adds LoRAs to a checkpoint; a LoRA taken for one is loaded with 'as: lora'",
         "[a, base]",
     ),
     Case(

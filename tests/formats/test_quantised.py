@@ -79,6 +79,7 @@ def test_fine_grained_scales_have_blocks_of_128_and_no_others() -> None:
 def test_other_quantisations_are_named(others: tuple[str, ...], name: str) -> None:
     model = {"m.weight": TensorSpec("U8", (64, 8)), **{o: TensorSpec("F32", (64,)) for o in others}}
     assert quantisation(model).frozen == {"m.weight": name}
+    assert quantisation(dict(reversed(model.items()))).frozen == {"m.weight": name}
 
 
 def test_scaled_int8_is_named_and_not_taken_for_fp8() -> None:

@@ -160,6 +160,18 @@ def test_the_report_of_a_quantised_checkpoint_asks_for_the_plain_one() -> None:
     )
 
 
+def test_a_quantised_checkpoint_that_renames_its_weights_is_named() -> None:
+    plain = model({})
+    frozen = CheckpointSpec(
+        plain.family, plain.tensors, plain.keys, frozen={"attn.qkv_proj": "SVDQuant (Nunchaku)"}
+    )
+    _, *details = report(bind(lora((Q, (8, 6))), frozen)).splitlines()
+    assert details == [
+        "  attn.to_q.weight: the checkpoint has no such weight, it is quantised as SVDQuant (Nunchaku)",
+        "  merge into the model as it was before it was quantised (fp16, bf16 or fp8)",
+    ]
+
+
 # ---- unknown families --------------------------------------------------------------------------------
 
 WRAPPED = model({"net.blocks.0.q.weight": (8, 6), "net.blocks.0.q.bias": (8,)}, family=None)

@@ -70,7 +70,21 @@ def resize_with_a_large_result(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("job", [merge_of_large_tensors, resize_with_a_large_result])
+def extraction_of_many_modules_at_once(folder: Path) -> None:
+    rng = np.random.default_rng(2)
+    for name in ("base", "tuned"):
+        weights = {f"blocks.{n}.proj.weight": rng.standard_normal((640, 640), np.float32) for n in range(30)}
+        save_file(weights, folder / f"{name}.safetensors")
+    (folder / "r.yaml").write_text(
+        "lorapipe: 1\nsteps:\n  base: {load: base.safetensors, as: checkpoint}\n"
+        "  tuned: {load: tuned.safetensors, as: checkpoint}\n"
+        "  x: {extract-lora: tuned, base: base, rank: 16}\n  o: {save: x, to: o.safetensors}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "job", [merge_of_large_tensors, resize_with_a_large_result, extraction_of_many_modules_at_once]
+)
 def test_the_limit_is_kept_and_the_bytes_are_the_same(job: Callable[[Path], None], tmp_path: Path) -> None:
     job(tmp_path)
     freely = run(tmp_path)

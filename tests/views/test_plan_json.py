@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lorapipe.build.run import Options, build, plan
 from lorapipe.plan.files import Certainty
@@ -84,6 +86,23 @@ def test_the_plan_of_a_finished_build_is_what_the_schema_says(bench: Bench, sche
     jsonschema.Draft7Validator(schema).validate(found)
     assert [step["status"] for step in found["steps"]] == ["not needed", "in the store", "up to date"]
     assert found["order"] == []
+
+
+def test_a_lora_without_ranks_is_what_the_schema_says(bench: Bench, schema: dict[str, Any]) -> None:
+    blocks = {f"{TO_Q}.oft_blocks": np.zeros((5, 4, 4), "float32"), f"{TO_Q}.alpha": np.zeros((), "float32")}
+    save_file(blocks, bench.folder / "oft.safetensors")
+    bench.checkpoint()
+    recipe = load_recipe(
+        bench.recipe(
+            "a: {load: oft.safetensors}\nb: {load: base.safetensors}\n"
+            "m: {merge-into-checkpoint: b, loras: a}\no: {save: m, to: o.safetensors}"
+        )
+    )
+
+    found = plan_json(plan(recipe), bench.folder)
+
+    jsonschema.Draft7Validator(schema).validate(found)
+    assert found["steps"][0]["result"]["ranks"] == [0, 0]
 
 
 def test_the_schema_is_one_and_knows_no_key_that_is_not_described(schema: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from lorapipe.formats.folder_writer import SHARD_SIZE, FolderSource, folder_spec
 from lorapipe.formats.layouts import KEEP
 from lorapipe.formats.peft_settings import HEADER
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.types import adapter_spec, at_work
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.metadata import kept_metadata
 from lorapipe.weights.output import saved_checkpoint_specs
@@ -119,7 +120,7 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     assert isinstance(result, FileSpec)
     spec = inputs.one("save")
     if not isinstance(spec, CheckpointSpec):
-        return Cost(written=result.nbytes)
+        return Cost(written=result.nbytes, each=at_work(adapter_spec(spec, "save")))
     slab = max((_slab_bytes(spec.tensors[key], out) for key, out in result.tensors.items()), default=0)
     widest = max((DTYPES[t.dtype] for t in (*spec.tensors.values(), *result.tensors.values())), default=0)
     # Of what an operator sees as a whole: the weight and what becomes of it, and both as they are in files.

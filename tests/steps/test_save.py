@@ -54,12 +54,13 @@ def test_a_checkpoints_tensors_stand_in_its_own_order_and_only_floating_ones_are
     assert infer("save", given(TO, save=model())).tensors == model().tensors
 
 
-def test_the_cost_is_the_bytes_written_and_a_checkpoint_is_never_held_but_for_some_slabs() -> None:
+def test_the_cost_is_the_bytes_written_and_nothing_is_held_but_some_modules_or_slabs() -> None:
     large = CheckpointSpec("sd1", {"w": TensorSpec("F16", (10**6, 10**4))}, {"w": (Place("w"),)})
     largest = max(t.size for t in model().tensors.values())
     slab, block = 2**23, 2**19
     factors = 4 * 8 * 4 * (20 + 12 * 9)  # of the conv, the largest: float64 and copies
-    for spec, each in ((lora(4), factors), (model(), largest * (2 + 2 + 32)), (large, slab * (2 + 2) + block * 32)):
+    whole, slabs = largest * (2 + 2 + 32), slab * (2 + 2) + block * 32
+    for spec, each in ((lora(4), factors), (model(), whole), (large, slabs)):
         inputs = given(TO, save=spec)
         out = infer("save", inputs)
         cost = KIND.cost(inputs, options("save"), out)

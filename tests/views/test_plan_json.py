@@ -94,7 +94,7 @@ def test_a_lora_without_ranks_is_what_the_schema_says(bench: Bench, schema: dict
     bench.checkpoint()
     recipe = load_recipe(
         bench.recipe(
-            "a: {load: oft.safetensors}\nb: {load: base.safetensors}\n"
+            "a: {load: oft.safetensors, family: sd1}\nb: {load: base.safetensors}\n"
             "m: {merge-into-checkpoint: b, loras: a}\no: {save: m, to: o.safetensors}"
         )
     )

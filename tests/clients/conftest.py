@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from .kit import Client
-from .pipelines import Targets, Train, Trained, trained
+from .pipelines import KINDS, Targets, Train, Trained, trained
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,15 +38,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.filterwarnings("ignore", "error:::lorapipe"))
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices this small take longer with two threads, several times so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
     """A LoRA that diffusers trains and fuses, made when first asked for."""
     made: dict[str, Trained] = {}
 
-    def once(kind: str, targets: Targets, *args: Any, **options: Any) -> Trained:
-        key = repr((kind, targets.__name__, args, sorted(options.items(), key=str)))
+    def once(kind: str, targets: Targets, parts: tuple[str, ...] = (), **options: Any) -> Trained:
+        chosen = parts or (KINDS[kind].denoiser, *KINDS[kind].text_encoders)
+        key = repr((kind, targets.__name__, chosen, sorted(options.items(), key=str)))
         if key not in made:
-            made[key] = trained(kind, tmp_path_factory.mktemp(kind), targets, *args, **options)
+            made[key] = trained(kind, tmp_path_factory.mktemp(kind), targets, chosen, **options)
         return made[key]
 
     return once

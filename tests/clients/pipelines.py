@@ -389,8 +389,7 @@ class Train(Protocol):
         self,
         kind: str,
         targets: Targets,
-        parts: tuple[str, ...] | None = None,
-        spell: Callable[[Any], Any] = dict,
+        parts: tuple[str, ...] = (),
         **options: Any,
     ) -> Trained: ...
 
@@ -410,24 +409,23 @@ def trained(
     kind: str,
     folder: Path,
     targets: Targets,
-    parts: tuple[str, ...] | None = None,
+    parts: tuple[str, ...],
     spell: Callable[[Any], Any] = dict,
     **options: Any,
 ) -> Trained:
     """Train a LoRA the way diffusers' scripts do, save it with their function, load and fuse it again.
 
-    ``targets`` says of a module whether it gets one; ``parts`` which parts of the pipeline (all by default);
+    ``targets`` says of a module whether it gets one; ``parts`` which parts of the pipeline;
     ``spell`` renames the tensors before they are saved, as some scripts do.
     """
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    chosen = KINDS[kind]
     made = pipeline(kind)
     made.save_pretrained(folder / "model")
     base = weights_of(made, kind)
     layers: dict[str, Any] = {}
-    for index, name in enumerate(parts or (chosen.denoiser, *chosen.text_encoders)):
+    for index, name in enumerate(parts):
         part = getattr(made, name)
         paths = [path for path, module in part.named_modules() if targets(name, path, module)]
         assert paths, f"{name} has no module to train"
@@ -438,7 +436,10 @@ def trained(
             layers[f"{name}_lora_adapter_metadata"] = part.peft_config["default"].to_dict()
     made.save_lora_weights(folder, weight_name="theirs.safetensors", **layers)
     file = folder / "theirs.safetensors"
-    return Trained(kind, file, folder / "model", base, fused(kind, file))
+    if options or spell is not dict:
+        return Trained(kind, file, folder / "model", base, fused(kind, file))
+    # At scale one, in its own names, there is nothing in the file to be read amiss.
+    return Trained(kind, file, folder / "model", base, _fuse(made, kind))
 
 
 def fused(kind: str, file: Path, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -447,6 +448,10 @@ def fused(kind: str, file: Path, weights: Mapping[str, Tensor] | None = None) ->
     with complaints() as said:
         made.load_lora_weights(file)
     assert not said, said
+    return _fuse(made, kind)
+
+
+def _fuse(made: Any, kind: str) -> dict[str, Tensor]:
     chosen = KINDS[kind]
     parts = [p for p in (chosen.denoiser, *chosen.text_encoders) if hasattr(getattr(made, p), "peft_config")]
     made.fuse_lora(components=parts)

@@ -72,7 +72,7 @@ def test_the_same_lora_in_kohya_s_names_lands_in_the_same_places(
 ) -> None:
     """Written by us in kohya's names from diffusers', read again, merged: nothing moved, nothing lost."""
     tensors = single_file(kind, shared)
-    parts = None if kind in UNETS else ("transformer",)
+    parts = () if kind in UNETS else ("transformer",)
     theirs = train(kind, convolutions if kind in UNETS else linear, parts, **MIXED)
     file = client.checkpoint(tensors)
     kohya = client.saved(theirs.file, "kohya.safetensors", layout="kohya")

@@ -16,12 +16,13 @@ def inside(folder: Path, name: str) -> Path:
 
     Whoever packed a folder could else have any file of its reader's copied into an output. Links
     within it are followed, and those of a download by huggingface_hub, whose ``snapshots/<commit>``
-    hold nothing but links to ``blobs/``. Raises :class:`~lorapipe.errors.InputError` ``folder-link``.
+    and the components' folders in it hold nothing but links to ``blobs/``.
+
+    Raises :class:`~lorapipe.errors.InputError` ``folder-link``.
     """
     root = Path(os.path.realpath(folder))
-    homes = [root]
-    if root.parent.name == "snapshots":
-        homes.append(root.parent.parent / "blobs")
+    snapshots = [top.parent for top in (root, root.parent) if top.parent.name == "snapshots"]
+    homes = [root, *(above.parent / "blobs" for above in snapshots)]
     path = folder / name
     real = Path(os.path.realpath(path))  # which takes a link to itself as it is
     if not is_file(real) or not any(real.is_relative_to(home) for home in homes):

@@ -239,6 +239,22 @@ def refused(path: Path) -> InputError:
     return caught.value
 
 
+def test_a_pipeline_that_the_hub_downloaded_is_links_to_blobs(pipeline: Path, tmp_path: Path) -> None:
+    repo = tmp_path / "models--x--y"
+    snapshot = repo / "snapshots" / "abcdef"
+    (repo / "blobs").mkdir(parents=True)
+    for number, file in enumerate(sorted(file for file in pipeline.rglob("*") if file.is_file())):
+        blob, link = repo / "blobs" / f"{number:040x}", snapshot / file.relative_to(pipeline)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+
+    found = survey(snapshot)
+
+    assert set(found.parts) == {"unet", "text_encoder"}
+    assert found.names == tuple(sorted(f.relative_to(snapshot).as_posix() for f in snapshot.rglob("*.*")))
+
+
 def test_a_folder_without_weights_says_where_they_are(tmp_path: Path) -> None:
     hf_folder(tmp_path / "models" / "llm")
     put(tmp_path / "models", "note.txt")

@@ -72,6 +72,10 @@ def test_a_download_of_the_hub_is_links_to_its_blobs_and_to_nothing_else(tmp_pat
 
     assert inside(snapshot, "config.json") == snapshot / "config.json"
     assert inside(snapshot, "unet/config.json") == snapshot / "unet" / "config.json"
+    assert inside(snapshot / "unet", "config.json") == snapshot / "unet" / "config.json"
+    (snapshot / "unet" / "bad.json").symlink_to("../../../other")
+    with pytest.raises(InputError):
+        inside(snapshot / "unet", "bad.json")
     with pytest.raises(InputError):
         inside(snapshot, "bad.json")
 

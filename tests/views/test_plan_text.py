@@ -74,7 +74,7 @@ model   merge-into-checkpoint base, 0.5 small
         checkpoint, SD1.x, 7 tensors, 4 of them changed
         will run: fused into what uses it
 lora    save small to out/small.safetensors
-        12 tensors, 3.98 kB to write
+        12 tensors, 3.98 kB to write, 81.9 kB of memory
         will run, or be found in the store once hashed: an input is not hashed yet
 merged  save model to out/model.safetensors
         7 tensors, 6.8 kB to write, 389 kB of memory

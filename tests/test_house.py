@@ -83,7 +83,7 @@ def test_the_siblings_do_not_import_each_other() -> None:
 
 
 # Reading and writing numbers is arithmetic's neighbour: these are imported inside functions only.
-BESIDE_WEIGHTS = {"lorapipe.formats.adapter_values"}
+BESIDE_WEIGHTS = {"lorapipe.formats.adapters.values"}
 TORCH_FREE = {"lorapipe.weights.specs", "lorapipe.weights.sources", "lorapipe.weights.binding"}
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from lorapipe.errors import RecipeError
-from lorapipe.formats.folders import is_folder, survey
-from lorapipe.formats.output import OnBytes, TensorData, Written
-from lorapipe.formats.pickles import TorchFile
-from lorapipe.formats.pickles_writer import write_pickle
-from lorapipe.formats.safetensors import SafetensorsFile
-from lorapipe.formats.safetensors_writer import library_order, write_safetensors
-from lorapipe.formats.tensor_file import TensorFile
-from lorapipe.formats.tensor_folder import TensorFolder
+from lorapipe.formats.containers.output import OnBytes, TensorData, Written
+from lorapipe.formats.containers.pickles import TorchFile
+from lorapipe.formats.containers.pickles_writer import write_pickle
+from lorapipe.formats.containers.safetensors import SafetensorsFile
+from lorapipe.formats.containers.safetensors_writer import library_order, write_safetensors
+from lorapipe.formats.containers.tensor_file import TensorFile
+from lorapipe.formats.folders.survey import is_folder, survey
+from lorapipe.formats.folders.tensor_folder import TensorFolder
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["SUFFIXES", "Writer", "names_folder", "open_tensors", "size_of", "writer_for"]

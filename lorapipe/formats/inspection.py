@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorapipe.errors import RecipeError
-from lorapipe.formats.adapters import BoundAdapter, bind_adapter, detect
-from lorapipe.formats.checkpoints import read_checkpoint_spec
+from lorapipe.formats.adapters.found import Scale
+from lorapipe.formats.adapters.read import BoundAdapter, bind_adapter, detect
+from lorapipe.formats.checkpoints.read import read_checkpoint_spec
 from lorapipe.formats.files import open_tensors
-from lorapipe.formats.found import Scale
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
 

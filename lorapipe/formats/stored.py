@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lorapipe.errors import InputError
-from lorapipe.formats.output import Buffer
-from lorapipe.formats.safetensors import SafetensorsFile
-from lorapipe.formats.safetensors_writer import write_safetensors
+from lorapipe.formats.containers.output import Buffer
+from lorapipe.formats.containers.safetensors import SafetensorsFile
+from lorapipe.formats.containers.safetensors_writer import write_safetensors
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 if TYPE_CHECKING:
@@ -143,7 +143,15 @@ def _spec(known: Mapping[str, Any]) -> AdapterSpec:
         for m in known["modules"]
     }
     extras = {name: TensorSpec(dtype, tuple(shape)) for name, dtype, shape in known["extras"]}
-    return AdapterSpec(known["family"], modules, known["dtype"], known["metadata"], extras, known["hidden"], also=tuple(known["also"]))
+    return AdapterSpec(
+        known["family"],
+        modules,
+        known["dtype"],
+        known["metadata"],
+        extras,
+        known["hidden"],
+        also=tuple(known["also"]),
+    )
 
 
 def _delta(

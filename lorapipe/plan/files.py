@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lorapipe.errors import InputError, RecipeError
 from lorapipe.formats.files import names_folder
-from lorapipe.formats.folders import is_folder, survey
+from lorapipe.formats.folders.survey import is_folder, survey
 from lorapipe.store.contents import listed
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
-from lorapipe.formats.folders import is_folder
+from lorapipe.formats.folders.survey import is_folder
 
 __all__ = ["Overlap", "overlap"]
 

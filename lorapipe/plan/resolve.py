@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
-from lorapipe.formats.folders import is_folder
+from lorapipe.formats.folders.survey import is_folder
 from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output
 from lorapipe.plan.lineage import Lineage, Source
 from lorapipe.plan.overlaps import Overlap, overlap

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lorapipe.architectures import titles
-from lorapipe.formats.spelling import one_spelling
+from lorapipe.formats.layouts.spelling import one_spelling
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference import concat_spec

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import ManyErrors, RecipeError
-from lorapipe.formats.extractable import find_sites
+from lorapipe.formats.checkpoints.extractable import find_sites
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec, factor_bytes
 from lorapipe.weights.extraction import Extraction, Site, Sites, extract_spec

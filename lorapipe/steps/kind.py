@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from lorapipe.formats.output import Create
+from lorapipe.formats.containers.output import Create
 from lorapipe.recipe.model import JSON
 from lorapipe.weights.each import Each, PutAway, in_memory, serial
 from lorapipe.weights.specs import Spec

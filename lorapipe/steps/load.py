@@ -6,16 +6,16 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import RecipeError
-from lorapipe.formats.adapters import detect, read_adapter, read_adapter_spec
-from lorapipe.formats.checkpoints import read_checkpoint, read_checkpoint_spec
+from lorapipe.formats.adapters.read import detect, read_adapter, read_adapter_spec
+from lorapipe.formats.adapters.reading import lacks_alpha, wrapped_by_peft
+from lorapipe.formats.checkpoints.read import read_checkpoint, read_checkpoint_spec
 from lorapipe.formats.files import open_tensors, size_of
-from lorapipe.formats.reading import lacks_alpha, wrapped_by_peft
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.formats.tensor_file import TensorFile
-    from lorapipe.formats.tensor_folder import TensorFolder
+    from lorapipe.formats.containers.tensor_file import TensorFile
+    from lorapipe.formats.folders.tensor_folder import TensorFolder
     from lorapipe.weights.adapter import Adapter
     from lorapipe.weights.checkpoint import Checkpoint
 

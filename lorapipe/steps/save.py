@@ -9,11 +9,11 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import BuildError, RecipeError
-from lorapipe.formats.adapter_writer import PEFT, Wanted, adapter_file, adapter_file_spec
 from lorapipe.formats.files import names_folder, writer_for
-from lorapipe.formats.folder_writer import SHARD_SIZE, FolderSource, folder_spec, write_folder
-from lorapipe.formats.layouts import KEEP
-from lorapipe.formats.peft_settings import HEADER
+from lorapipe.formats.folders.writer import SHARD_SIZE, FolderSource, folder_spec, write_folder
+from lorapipe.formats.layouts.peft_settings import HEADER
+from lorapipe.formats.layouts.table import KEEP
+from lorapipe.formats.layouts.writer import PEFT, Wanted, adapter_file, adapter_file_spec
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, at_work
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
@@ -23,7 +23,7 @@ from lorapipe.weights.ranks import size_in_bytes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
 
 if TYPE_CHECKING:
-    from lorapipe.formats.output import TensorData
+    from lorapipe.formats.containers.output import TensorData
     from lorapipe.weights.adapter import Adapter
     from lorapipe.weights.checkpoint import Checkpoint
 

@@ -28,7 +28,11 @@ def test_one_kind_is_explained(name: str, capsys: pytest.CaptureFixture[str]) ->
     [
         ("svd-resise", "did you mean 'svd-resize'?"),
         ("merge", "did you mean 'concat'?"),
-        ("zzz", "the kinds are load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, extract-lora, save"),
+        (
+            "zzz",
+            "the kinds are load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, extract-lora, "
+            "save",
+        ),
     ],
 )
 def test_an_unknown_kind_is_a_usage_error(name: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

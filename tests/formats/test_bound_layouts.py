@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lorapipe.formats.adapters import bind_adapter
-from lorapipe.formats.checkpoints import read_checkpoint_spec
+from lorapipe.formats.adapters.read import bind_adapter
+from lorapipe.formats.checkpoints.read import read_checkpoint_spec
 from lorapipe.weights.binding import bind
 from lorapipe.weights.specs import CheckpointSpec, TensorSpec
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 
 from lorapipe.errors import InputError, RecipeError
+from lorapipe.formats.containers.pickles import TorchFile
+from lorapipe.formats.containers.safetensors import SafetensorsFile
 from lorapipe.formats.files import SUFFIXES, open_tensors, writer_for
-from lorapipe.formats.pickles import TorchFile
-from lorapipe.formats.safetensors import SafetensorsFile
 from lorapipe.weights.specs import TensorSpec
 
 TORCH_ENDINGS = "give the file its true ending, .ckpt, .pt or .bin"

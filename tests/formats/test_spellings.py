@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lorapipe
-from lorapipe.formats.adapters import read_adapter, read_adapter_spec
+from lorapipe.formats.adapters.read import read_adapter, read_adapter_spec
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta
 from lorapipe.weights.operators.operator import Operated

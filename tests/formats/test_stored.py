@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorapipe.errors import InputError
-from lorapipe.formats.safetensors_writer import write_safetensors
+from lorapipe.formats.containers.safetensors_writer import write_safetensors
 from lorapipe.formats.stored import read_stored, write_stored
 from lorapipe.weights.adapter import Adapter
 from lorapipe.weights.delta import Delta, Term

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lorapipe.errors import InputError
-from lorapipe.formats.adapters import read_adapter, read_adapter_spec
+from lorapipe.formats.adapters.read import read_adapter, read_adapter_spec
 from lorapipe.formats.files import open_tensors, writer_for
 from lorapipe.weights.specs import TensorSpec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorapipe.formats.dialects import forms
+from lorapipe.formats.adapters.dialects import forms
 from lorapipe.recipe.language import core_language
 from lorapipe.weights.strength import PROGRAMS, RULES, defined, undefined
 

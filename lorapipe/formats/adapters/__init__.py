@@ -1,0 +1,1 @@
+"""From the tensors of an adapter's file to modules in their places, whatever their spelling."""

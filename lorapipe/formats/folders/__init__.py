@@ -1,0 +1,1 @@
+"""Folders of weights as one source: what counts in them, and how they are written."""

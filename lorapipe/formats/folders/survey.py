@@ -1,0 +1,259 @@
+"""Folders of weights: which files of one are the model, which go along with it, and which do not count.
+
+Three sorts are known, by their names alone:
+
+* a diffusers folder: ``model_index.json``, or sub-folders (``unet``, ``text_encoder``, ...) with a
+  ``config.json`` and weights each;
+* a PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors`` (or ``.bin``);
+* any other: one set of weights, in one file or in several with an index.
+
+Of the weights one set is used. The others (another variant, a ``.bin`` beside the safetensors) are
+not part of the input, nor are weights of other programs, sub-folders with weights of their own,
+hidden files. What is left (configs, tokenizer, licence) is, and an output folder carries it along.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from lorapipe.errors import InputError
+from lorapipe.formats.containers.json_file import read_object
+from lorapipe.formats.folders.members import inside, visible
+from lorapipe.formats.folders.shards import INDEX, SHARD, Index, read_index
+from lorapipe.formats.folders.weight_sets import WeightSet, choose, holds_weights, is_weights, sets_in
+
+__all__ = ["PEFT_CONFIG", "FolderContents", "Part", "is_folder", "survey"]
+
+PEFT_CONFIG = "adapter_config.json"
+_MODEL_INDEX = "model_index.json"
+_CONFIG = "config.json"
+
+_CONFIG_LIMIT = 16 << 20
+_LARGEST = 64 << 20
+"""Bytes of a file that still goes along; a tokenizer's largest has half of it."""
+_MOST_FILES = 5_000
+_DEEPEST = 6
+
+_COMPONENT = re.compile(r"(?:unet|transformer|text_encoder|vae)(?:_[0-9]+)?")
+"""Components that pipelines have and nothing else is called."""
+
+_WITHOUT_WEIGHTS = ("Tokenizer", "Processor", "Extractor", "Scheduler")
+"""Parts of the names of classes that have a config and no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The weights of a component: the name of their files before the suffix, the files, the index of several.
+
+    Files are relative to the folder that was named.
+    """
+
+    stem: str
+    files: tuple[str, ...]
+    index: Index | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderContents:
+    """What of a folder counts: ``parts`` by component, ``""`` where the folder has none.
+
+    ``carried`` are the files that go along, with their bytes; ``config`` is PEFT's;
+    ``left_out`` what neither counts nor is plainly another's, for a warning.
+    """
+
+    root: Path
+    parts: Mapping[str, Part]
+    carried: Mapping[str, int]
+    config: Mapping[str, object] | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return tuple(file for part in self.parts.values() for file in part.files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every file that is part of the input, in the order of names."""
+        indices = (p.index.path.relative_to(self.root).as_posix() for p in self.parts.values() if p.index)
+        return tuple(sorted({*self.weights, *indices, *self.carried}))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all these files."""
+        return sum((self.root / name).stat().st_size for name in self.names)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether what a step loads is a folder: one, or the index of one's shards."""
+    return path.is_dir() or INDEX.fullmatch(path.name) is not None
+
+
+def survey(path: Path, variant: str | None = None) -> FolderContents:
+    """Find what of a folder counts; an index stands for the folder that it lies in, with its shards.
+
+    ``variant`` (``fp16``) is taken where a component has it; without it a component's plain
+    weights, or its only ones. Weights are not opened.
+
+    Raises :class:`~lorapipe.errors.InputError`: ``folder-without-weights``,
+    ``component-without-weights``, ``several-weights``, ``no-such-variant``, ``index-missing``,
+    ``folder-link``, ``folder-too-large``, ``config-not-json``, ``config-too-large``, and as
+    :func:`~lorapipe.formats.folders.shards.read_index` does.
+    """
+    if not path.is_dir():
+        return _contents(path.parent, {"": choose(path.parent, sets_in([path.name]), variant)})
+    names = {entry.name for entry in _listed(path)}
+    if PEFT_CONFIG in names:
+        adapter = [found for found in sets_in(names) if found.stem == "adapter_model"]
+        if not adapter:
+            raise _error(
+                path, "folder-without-weights", f"has an {PEFT_CONFIG} but no adapter_model.safetensors"
+            )
+        config = read_object(inside(path, PEFT_CONFIG), _CONFIG_LIMIT, "config")
+        return _contents(path, {"": choose(path, adapter, variant)}, config)
+    found = sets_in(names)
+    components = {} if any(s.known for s in found) and _MODEL_INDEX not in names else _components(path, names)
+    if components:
+        return _contents(path, _chosen(path, components, variant))
+    if not found and any(is_weights(name) and SHARD.fullmatch(Path(name).stem) for name in names):
+        raise _error(path, "index-missing", "holds shards of weights but not their index")
+    if not found:
+        raise _error(path, "folder-without-weights", "holds no weights", _where_weights_are(path))
+    return _contents(path, {"": choose(path, found, variant)})
+
+
+def _components(path: Path, names: set[str]) -> dict[str, list[WeightSet]]:
+    """The sub-folders of a diffusers folder that hold a model, with the sets of weights in each.
+
+    Without ``model_index.json`` one of them must have the name of a component: a folder of models,
+    one in each sub-folder, is no pipeline.
+    """
+    classes = _classes(path) if _MODEL_INDEX in names else {}
+    components = {}
+    for name in sorted(names):
+        if not (path / name).is_dir():
+            continue
+        inner = {entry.name for entry in _listed(path / name)}
+        found = sets_in(inner) if _CONFIG in inner or name in classes else []
+        if found:
+            components[name] = found
+        elif _CONFIG in inner and not any(
+            word in classes.get(name, "Tokenizer") for word in _WITHOUT_WEIGHTS
+        ):
+            raise _error(
+                path, "component-without-weights", f"has no weights in '{name}'", "download it whole"
+            )
+    if _MODEL_INDEX not in names and not any(map(_COMPONENT.fullmatch, components)):
+        return {}
+    return components
+
+
+def _classes(path: Path) -> dict[str, str]:
+    """The class of each component that ``model_index.json`` names."""
+    found = read_object(inside(path, _MODEL_INDEX), _CONFIG_LIMIT, "config")
+    pairs = {name: value for name, value in found.items() if isinstance(value, list) and len(value) == 2}
+    return {name: str(pair[1]) for name, pair in pairs.items() if pair[0] is not None}
+
+
+def _chosen(
+    path: Path, components: Mapping[str, list[WeightSet]], variant: str | None
+) -> dict[str, WeightSet]:
+    """A set of weights for each component; the variant where it has one."""
+    has = {name: any(found.variant == variant for found in sets) for name, sets in components.items()}
+    if variant is not None and not any(has.values()):
+        raise _error(path, "no-such-variant", f"has no weights of the variant '{variant}' in any component")
+    return {
+        name: choose(path / name, sets, variant if has[name] else None) for name, sets in components.items()
+    }
+
+
+def _contents(
+    root: Path, chosen: Mapping[str, WeightSet], config: Mapping[str, object] | None = None
+) -> FolderContents:
+    parts = {component: _part(root, component, found) for component, found in chosen.items()}
+    rest = _Rest(root, frozenset(parts))
+    rest.collect(root, "", 0)
+    return FolderContents(
+        root, MappingProxyType(parts), MappingProxyType(rest.carried), config, tuple(rest.left_out)
+    )
+
+
+def _part(root: Path, component: str, found: WeightSet) -> Part:
+    folder, above = (root / component, f"{component}/") if component else (root, "")
+    inside(folder, found.file)
+    if not found.index:
+        return Part(found.stem, (above + found.file,))
+    index = read_index(folder / found.file)
+    return Part(found.stem, tuple(above + name for name in index.files), index)
+
+
+@dataclass(slots=True)
+class _Rest:
+    """The files that are no weights, collected folder by folder."""
+
+    root: Path
+    components: frozenset[str]
+    carried: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def collect(self, folder: Path, above: str, depth: int) -> None:
+        """Take in what lies in ``folder``; names begin with ``above``."""
+        for entry in _listed(folder):
+            name = above + entry.name
+            inner = folder / entry.name
+            if not inner.is_dir():
+                self._file(name)
+            elif entry.is_symlink():
+                raise _error(
+                    self.root, "folder-link", f"has '{name}' link to a folder", "put the folder there"
+                )
+            elif name not in self.components and holds_weights(e.name for e in _listed(inner)):
+                self.left_out.append(f"{name}/")
+            elif depth == _DEEPEST:
+                raise self._too_large(f"'{name}' lies deeper than {_DEEPEST} folders")
+            else:
+                self.collect(inner, f"{name}/", depth + 1)
+
+    def _file(self, name: str) -> None:
+        if is_weights(Path(name).name) or INDEX.fullmatch(Path(name).name):
+            return
+        size = inside(self.root, name).stat().st_size
+        if size > _LARGEST:
+            self.left_out.append(name)
+            return
+        self.carried[name] = size
+        if len(self.carried) > _MOST_FILES:
+            raise self._too_large(f"it holds more than {_MOST_FILES} files")
+
+    def _too_large(self, reason: str) -> InputError:
+        return _error(
+            self.root,
+            "folder-too-large",
+            f"is no folder of one model: {reason}",
+            "name the file of weights in it",
+        )
+
+
+def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        yield from visible(folder)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise InputError("input-unreadable", message, where=str(folder)) from error
+
+
+def _where_weights_are(path: Path) -> str:
+    """A hint for a folder that is one or two too high, as that of a download by huggingface_hub."""
+    below = [path / entry.name for entry in _listed(path) if entry.is_dir()]
+    for folder in (*below, *(f / entry.name for f in below for entry in _listed(f) if entry.is_dir())):
+        if holds_weights(entry.name for entry in _listed(folder)):
+            return f"its folder '{folder.relative_to(path).as_posix()}' does"
+    return "name a folder with a model in it, or a file of weights"
+
+
+def _error(path: Path, code: str, message: str, hint: str = "download it whole") -> InputError:
+    return InputError(code, message, hint=hint, where=str(path))

@@ -1,0 +1,1 @@
+"""From an adapter's modules to a file that a program reads: names, rows, formats, metadata."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lorapipe.formats.safetensors_writer import library_order, write_safetensors
+from lorapipe.formats.containers.safetensors_writer import library_order, write_safetensors
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["main", "make"]

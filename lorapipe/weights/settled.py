@@ -50,16 +50,29 @@ class Settled:
     """From the specs of some of the tensors by role to the tensors."""
 
     @property
+    def unfolded(self) -> bool:
+        """Whether its words are for factors that have the coefficient in them, and these could not take it."""
+        return self.module.form is None and self.module.words.folds and self.strength != 1.0
+
+    @property
     def strength(self) -> float:
         """What a reader multiplies the product of the factors with."""
         return 1.0 if self.alpha is None else self.alpha / self.module.rank
 
 
-def settle(module: FileModule, adapter: Adapter, dtype: str | None = None, strength: float = 1.0) -> Settled:
+def settle(
+    module: FileModule,
+    adapter: Adapter,
+    dtype: str | None = None,
+    strength: float = 1.0,
+    *,
+    fold: bool = True,
+) -> Settled:
     """Look at the data as far as a file's header depends on them.
 
     Plain modules of one part are not read, unless their coefficient is to be folded. What a
     module of another format holds is divided by ``strength``: its reader will multiply it.
+    Without ``fold`` a coefficient stays beside the factors, whatever the module's words.
 
     Raises :class:`BuildError` ``alpha-out-of-range``, ``not-one-module`` or
     ``strength-not-kept``, the module named.
@@ -71,7 +84,7 @@ def settle(module: FileModule, adapter: Adapter, dtype: str | None = None, stren
         known = replace(module, rank=delta.rank, bounded=False)
         alpha = alpha_of(delta)
         folded = None
-        if module.words.folds and alpha != delta.rank:
+        if fold and module.words.folds and alpha != delta.rank:
             folded = _foldable(delta, dtype or adapter.spec.dtype)
         make = partial(_plain, known, delta, None if folded else alpha, folded)
         return Settled(known, float(delta.rank) if folded else alpha, make)

@@ -120,6 +120,9 @@ def _settled(adapter: Adapter, modules: Sequence[FileModule], dtype: str | None,
 
     weights = [module for module in modules if not _is_scaled(module)]
     first = list(each(lambda module: settle(module, adapter, dtype), weights))
+    if any(one.unfolded for one in first):
+        # All or none: parts of a fused weight that folded and others that did not would join inexactly.
+        first = list(each(lambda module: settle(module, adapter, dtype, fold=False), weights))
     strengths = {one.module.stem: one.strength for one in first if one.module.form is None}
     settled = iter(first)
     return [

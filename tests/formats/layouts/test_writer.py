@@ -209,6 +209,18 @@ def test_the_header_says_the_strength_that_no_factor_could_take(tmp_path: Path) 
     assert "lora_adapter_metadata" not in adapter_file(folded, Wanted("diffusers"), serial).metadata
 
 
+def test_where_one_module_cannot_take_its_strength_none_does(tmp_path: Path) -> None:
+    """Else parts of a fused weight would differ in what they hold, and join inexactly."""
+    tensors = lora(KOHYA, 4, 2.0, seed=1)
+    name = next(name for name in tensors if name.endswith(".lora_up.weight"))
+    down = name.replace("_up", "_down")
+    tensors |= {part: torch.full_like(tensors[part], 2.0**-24).half() for part in (name, down)}
+    value = read_of(tensors, tmp_path)
+    written = adapter_file(value, Wanted("diffusers"), serial)
+    told = json.loads(written.metadata["lora_adapter_metadata"])
+    assert (told["transformer.lora_alpha"], told["transformer.alpha_pattern"]) == (2, {})
+
+
 def read_of(tensors: Tensors, folder: Path, **metadata: str) -> Adapter:
     save_file(tensors, folder / "x.safetensors", metadata or None)
     return read(folder / "x.safetensors")

@@ -51,7 +51,7 @@ class Settled:
 
     @property
     def unfolded(self) -> bool:
-        """Whether its words are for factors that have the coefficient in them, and these could not take it."""
+        """Whether its words are for factors that hold the coefficient, and these could not take it."""
         return self.module.form is None and self.module.words.folds and self.strength != 1.0
 
     @property

@@ -11,6 +11,8 @@ from lorapipe.cli import main
 from lorapipe.recipe.language import core_language
 from lorapipe.views.language import kind_page, kind_table
 
+KNOWN = "load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, extract-lora, save"
+
 
 def test_all_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["steps"]) == 0
@@ -28,11 +30,7 @@ def test_one_kind_is_explained(name: str, capsys: pytest.CaptureFixture[str]) ->
     [
         ("svd-resise", "did you mean 'svd-resize'?"),
         ("merge", "did you mean 'concat'?"),
-        (
-            "zzz",
-            "the kinds are load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, extract-lora, "
-            "save",
-        ),
+        ("zzz", f"the kinds are {KNOWN}"),
     ],
 )
 def test_an_unknown_kind_is_a_usage_error(name: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

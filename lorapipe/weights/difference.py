@@ -27,8 +27,8 @@ _MEAN_SQUARE = 0.541 / 12
 """Of a rounding error, in units of ``2**-digits`` of the number: ``E[1 / m^2] / 12`` for ``m`` in [1, 2),
 its logarithm uniform, since the step between numbers is ``2**-digits / m`` of the number."""
 
-_SLACK = 8.0
-"""Roundings, in units of one, that a computed number may have behind it."""
+_SLACK = 64.0
+"""Roundings, in units of one, that a computed number may have behind it: far more than it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +66,15 @@ class Taker:
             and side.checkpoint.spec.keys[key] == first.spec.keys[key]
             and not any(place.key in side.checkpoint.edits for place in first.spec.keys[key])
             for side in self.sides
+        )
+
+    def unrounded(self, key: str) -> bool:
+        """Whether the sum inherits no rounding but that of the arithmetic: that of merges, not saved."""
+        return all(
+            place.key in side.checkpoint.edits
+            for side in self.sides
+            for place in side.checkpoint.spec.keys[key]
+            if side.rounded
         )
 
     def take(self, key: str, ranges: Sequence[tuple[int, int]], columns: int) -> Difference:

@@ -28,10 +28,13 @@ from lorapipe.weights.extraction import Extraction, Site, Sites, extract_spec, f
 from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.reference import whole_shape
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
-from lorapipe.weights.spectra import Spectrum, sketch, spectrum
+from lorapipe.weights.spectra import Spectrum, low_rank, sketch, spectrum
 from lorapipe.weights.structures import Dense, LowRank, Structure
 
 __all__ = ["Extracted", "extract"]
+
+_FEW = 8
+"""What part of all ranks is tried before the whole SVD, which takes ten times as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,13 +117,13 @@ def _cut(taker: Taker, site: Site, wanted: Extraction) -> _Cut:
         return _Cut(why="same" if taken.largest == 0.0 else "small")
     if len(site.shape) == 1:
         return _Cut(Dense(taken.matrix))
-    return _factored(taken, site, wanted)
+    return _factored(taker, taken, site, wanted)
 
 
-def _factored(taken: Difference, site: Site, wanted: Extraction) -> _Cut:
+def _factored(taker: Taker, taken: Difference, site: Site, wanted: Extraction) -> _Cut:
     matrix, most = taken.matrix, wanted.most(site)
     total = float(torch.linalg.vector_norm(matrix)) ** 2
-    found = sketch(matrix, most, f"{site.component} {site.key}") if wanted.sketched else spectrum(matrix)
+    found = _spectrum(taker, taken, site, wanted)
     rank = _rank(found, total, taken.rounding, most, wanted)
     if not rank:
         return _Cut(why="rounding")
@@ -135,6 +138,17 @@ def _factored(taken: Difference, site: Site, wanted: Extraction) -> _Cut:
     return _Cut(factors, 1.0 - left / total, sqrt(left / total))
 
 
+def _spectrum(taker: Taker, taken: Difference, site: Site, wanted: Extraction) -> Spectrum:
+    """The difference's singular values: all that may count, or as many as a range finder finds."""
+    matrix, most, name = taken.matrix, wanted.most(site), f"{site.component} {site.key}"
+    if wanted.sketched:
+        return sketch(matrix, most, name)
+    # Of a LoRA that was merged and not saved next to nothing is left besides; of files there is.
+    tried = max(most, min(matrix.shape) // _FEW)
+    found = low_rank(matrix, tried, name, taken.rounding) if taker.unrounded(site.key) else None
+    return spectrum(matrix) if found is None else found
+
+
 def _rank(found: Spectrum, total: float, rounding: float, most: int, wanted: Extraction) -> int:
     """How many singular values count, and are asked for."""
     values: list[float] = found.s.tolist()
@@ -144,7 +158,7 @@ def _rank(found: Spectrum, total: float, rounding: float, most: int, wanted: Ext
     rule = wanted.ranks.dynamic
     if not real or rule is None:
         return min(most, len(real))
-    # What a range finder does not know counts to the whole as one.
+    # What a range finder does not know counts to the whole as if it were one value.
     rest = sqrt(max(total - sum(value * value for value in values), 0.0)) if wanted.sketched else 0.0
     counted = [*real, rest] if rule.rule == "sv-fro" else real
     return min(most, len(real), rule.rank(counted))

@@ -15,7 +15,7 @@ from lorapipe.weights.linalg import column_signs
 from lorapipe.weights.randomness import near_normal
 from lorapipe.weights.structures import LowRank
 
-__all__ = ["Spectrum", "sketch", "spectrum"]
+__all__ = ["Spectrum", "low_rank", "sketch", "spectrum"]
 
 _STEPS = 4
 """Rows that a step of a triangle takes, in its own heights: a quarter more work and no copy."""
@@ -44,7 +44,7 @@ class Spectrum:
         """
         short, root = self.vectors[:, :rank], self.s[:rank].sqrt()
         wide = self.matrix.shape[0] <= self.matrix.shape[1]
-        long = (self.matrix.T if wide else self.matrix) @ short
+        long = _short(self.matrix).T @ short
         u = short if wide else long
         signed = column_signs(u)
         kept, other = short * (signed * root), long * (signed / root)
@@ -59,12 +59,27 @@ def spectrum(matrix: Tensor) -> Spectrum:
     *Numerics*: every singular value is right to a small multiple of ``eps * s_0``. Beside the
     matrix, which is not copied, memory is some matrices of ``min(O, N)`` rows and columns.
     """
-    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    short = _short(matrix)
     u, s = _left(_triangle(short.T).T if short.shape[0] < short.shape[1] else short)
     return Spectrum(matrix, s, u)
 
 
-def sketch(matrix: Tensor, rank: int, name: str) -> Spectrum:
+def low_rank(matrix: Tensor, rank: int, name: str, negligible: float) -> Spectrum | None:
+    """What :func:`spectrum` gives, but for values of at most ``negligible``, where few are above it.
+
+    ``None`` where that is not so: more than ``rank`` and some, or too much left besides. The
+    norm of all that is left is measured, and no singular value of it is larger.
+    """
+    found = sketch(matrix, rank, name, iterations=1)
+    short, basis = _short(matrix), found.vectors
+    left = 0.0
+    for start in range(0, short.shape[1], _STEPS * short.shape[0]):
+        part = short[:, start : start + _STEPS * short.shape[0]]
+        left += float(torch.linalg.vector_norm(part - basis @ (basis.T @ part))) ** 2
+    return found if left <= negligible**2 else None
+
+
+def sketch(matrix: Tensor, rank: int, name: str, *, iterations: int = _ITERATIONS) -> Spectrum:
     """The largest singular values of ``matrix: [O, N]``, by randomized subspace iteration.
 
     ``rank`` and 16 more, from random vectors that follow from ``name`` alone. None is
@@ -73,13 +88,18 @@ def sketch(matrix: Tensor, rank: int, name: str) -> Spectrum:
     *Source*: Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review
     53(2), 2011, algorithms 4.4 and 5.1.
     """
-    short = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    short = _short(matrix)
     size = min(short.shape[0], rank + _OVERSAMPLES)
     found = near_normal(0, name, short.shape[0], size).to(short)
-    for _ in range(_ITERATIONS):
+    for _ in range(iterations):
         found = torch.linalg.qr(short @ torch.linalg.qr(short.T @ found)[0])[0]
     u, s = _left(_triangle(short.T @ found).T)
     return Spectrum(matrix, s, found @ u)
+
+
+def _short(matrix: Tensor) -> Tensor:
+    """The matrix, or its transpose, with no more rows than columns."""
+    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
 
 
 def _left(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,16 +11,19 @@ import pytest
 import torch
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.checkpoint import Checkpoint
+from lorapipe.weights import extract as under_test
+from lorapipe.weights.binding import bind
+from lorapipe.weights.checkpoint import Checkpoint, merge
 from lorapipe.weights.difference import Side, Taker
 from lorapipe.weights.extract import Extracted, extract
 from lorapipe.weights.extraction import Extraction, Site, Sites, extract_spec
 from lorapipe.weights.lazy import Lazy
 from lorapipe.weights.ranks import Dynamic, Ranks
 from lorapipe.weights.specs import ModuleId, Spelling
+from lorapipe.weights.spectra import spectrum
 from lorapipe.weights.structures import Dense, LowRank
 
-from .samples import Away, Matrix, Memory, checkpoint_spec, to_numpy
+from .samples import Away, Matrix, Memory, adapter_of, checkpoint_spec, delta, to_numpy
 
 SHAPES: Mapping[str, tuple[int, ...]] = {"a": (12, 10), "b": (9, 5, 3, 3), "c": (40, 8), "d": (6, 6)}
 
@@ -269,6 +272,29 @@ def test_work_is_spread_by_the_callers_map() -> None:
 
     run(pair(noisy), each=each)
     assert seen == [*SITES.found, None]
+
+
+@pytest.mark.parametrize("rank", [3, 30])
+def test_a_lora_that_was_merged_and_not_saved_needs_no_whole_svd(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has few ranks; and whether or not, what comes of it is the same."""
+    rng = np.random.default_rng(0)
+    source = Memory({"e": torch.from_numpy(rng.standard_normal((80, 90))).half()})
+    base = Checkpoint(checkpoint_spec(source), source)
+    lora = adapter_of({ModuleId("unet", "e"): delta((80, 90), (0.5, rank))})
+    tuned = merge(base, [(1.0, lora, bind(lora.spec, base.spec))])
+    taker = Taker([Side("base", -1.0, base, rounded=False), Side("tuned", 1.0, tuned, rounded=True)])
+    whole: list[object] = []
+    monkeypatch.setattr(under_test, "spectrum", lambda matrix: whole.append(0) or spectrum(matrix))
+    found = run(taker, Sites((site("e", (80, 90)),)), wanted(8))
+    s = np.linalg.svd(
+        exact_delta := to_numpy(lora.delta(ModuleId("unet", "e")).dense(torch.float64)), compute_uv=False
+    )
+    assert bool(whole) is (rank > 26)  # 80 / 8 and 16 more
+    assert found.adapter.spec.modules[ModuleId("unet", "e")].rank == min(rank, 8)
+    error = np.linalg.norm(dense(found, "e") - exact_delta)
+    assert error == pytest.approx(np.linalg.norm(s[8:rank]), rel=1e-9, abs=1e-11)
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["factors", "whole"])

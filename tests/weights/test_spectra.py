@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorapipe.errors import BuildError
 from lorapipe.weights import spectra as under_test
-from lorapipe.weights.spectra import sketch, spectrum
+from lorapipe.weights.spectra import low_rank, sketch, spectrum
 from lorapipe.weights.structures import LowRank
 
 from .samples import Matrix, to_numpy
@@ -117,6 +117,27 @@ def test_a_sketch_follows_from_the_name_alone() -> None:
     one, again, other = (sketch(exact, 5, name).factors(5).up for name in ("a", "a", "b"))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(40, 900), (900, 40), (64, 64)])
+def test_a_matrix_of_few_ranks_is_known_by_what_is_left_of_it(shape: tuple[int, int]) -> None:
+    exact = matrix((shape[0], 5), 1) @ matrix((5, shape[1]), 2) + 1e-12 * matrix(shape, 3)
+    found = low_rank(exact, 5, "m", 1e-8)
+    assert found is not None
+    np.testing.assert_allclose(found.s[:5].numpy(), values(exact)[:5], rtol=1e-12)
+    assert float(found.s[5]) < 1e-10
+    s = values(exact)
+    error = np.linalg.norm(product(found.factors(3)) - exact.numpy())
+    assert error == pytest.approx(np.linalg.norm(s[3:]), rel=1e-9)
+
+
+@pytest.mark.parametrize("negligible", [0.0, 1e-13, 9e-11])
+def test_what_leaves_too_much_is_not_taken_for_of_few_ranks(negligible: float) -> None:
+    exact = matrix((64, 5), 1) @ matrix((5, 70), 2) + 1e-12 * matrix((64, 70), 3)
+    left = np.linalg.norm(values(exact)[5 + under_test._OVERSAMPLES :])
+    assert 1e-11 < left < 9e-11
+    assert (low_rank(exact, 5, "m", negligible) is None) is bool(negligible < left)
+    assert low_rank(matrix((64, 70)), 5, "m", 1.0) is None
 
 
 def test_in_float32_it_is_done_in_float32() -> None:

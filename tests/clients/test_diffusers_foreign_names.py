@@ -218,7 +218,7 @@ def test_ai_toolkit_s_lokr_of_z_image(sort: str, client: Client) -> None:
 
 @pytest.mark.xfail(
     strict=True,
-    reason="refused by name: img_in is wider than the model's, and nothing in the file says that it is to grow",
+    reason="refused: img_in is wider than the model's, and nothing in the file says that it is to grow",
 )
 def test_black_forest_labs_control_lora_of_flux(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every module with a bias, the heads' norms whole, and img_in wider than the model's."""

@@ -288,12 +288,11 @@ def test_a_lora_that_was_merged_and_not_saved_needs_no_whole_svd(
     whole: list[object] = []
     monkeypatch.setattr(under_test, "spectrum", lambda matrix: whole.append(0) or spectrum(matrix))
     found = run(taker, Sites((site("e", (80, 90)),)), wanted(8))
-    s = np.linalg.svd(
-        exact_delta := to_numpy(lora.delta(ModuleId("unet", "e")).dense(torch.float64)), compute_uv=False
-    )
+    whole_delta = to_numpy(lora.delta(ModuleId("unet", "e")).dense(torch.float64))
+    s = np.linalg.svd(whole_delta, compute_uv=False)
     assert bool(whole) is (rank > 26)  # 80 / 8 and 16 more
     assert found.adapter.spec.modules[ModuleId("unet", "e")].rank == min(rank, 8)
-    error = np.linalg.norm(dense(found, "e") - exact_delta)
+    error = np.linalg.norm(dense(found, "e") - whole_delta)
     assert error == pytest.approx(np.linalg.norm(s[8:rank]), rel=1e-9, abs=1e-11)
 
 

@@ -455,6 +455,8 @@ def _fuse(made: Any, kind: str) -> dict[str, Tensor]:
     chosen = KINDS[kind]
     parts = [p for p in (chosen.denoiser, *chosen.text_encoders) if hasattr(getattr(made, p), "peft_config")]
     made.fuse_lora(components=parts)
+    # What it keeps of Flux's norms, to put them back when the LoRA goes: here it goes, and they stay.
+    getattr(made, chosen.denoiser)._transformer_norm_layers = None
     made.unload_lora_weights()
     return weights_of(made, kind)
 

@@ -107,7 +107,8 @@ def bind(
     Raises :class:`RecipeError` ``family-mismatch`` or ``family-unknown``.
     """
     if checkpoint.family not in adapter.families:
-        _same_family(adapter.family, checkpoint.family, titles or {}, name)
+        strange = () if adapter.family is not None else _strange(adapter, checkpoint)
+        _same_family(adapter.family, checkpoint.family, titles or {}, name, strange)
     bound: list[Bound] = []
     problems: list[Unmatched] = []
     aliases = None if adapter.family is not None else Aliases({**checkpoint.keys, **checkpoint.frozen})
@@ -216,7 +217,26 @@ def _bias(module: ModuleId, key: str, spec: ModuleSpec, checkpoint: CheckpointSp
     return [] if isinstance(found, str) else found
 
 
-def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str], name: str | None) -> None:
+def _strange(adapter: AdapterSpec, checkpoint: CheckpointSpec) -> tuple[str, ...]:
+    """How many modules of an unknown family there are, and what the first ones may have been meant for."""
+    shown = list(adapter.modules)[:_NAMED]
+    lines = [f"{len(adapter.modules)} modules have names that no known family has"]
+    for module in shown:
+        near = get_close_matches(module.key, checkpoint.keys)
+        likely = f" (nearest: {', '.join(near)})" if near else ""
+        lines.append(" ".join(f"{module}{likely}".split()))
+    if len(adapter.modules) > len(shown):
+        lines.append(f"and {len(adapter.modules) - len(shown)} more")
+    return tuple(lines)
+
+
+def _same_family(
+    ours: str | None,
+    theirs: str | None,
+    titles: Mapping[str, str],
+    name: str | None,
+    details: tuple[str, ...],
+) -> None:
     if ours == theirs:
         return
     if ours is None or theirs is None:
@@ -227,6 +247,7 @@ def _same_family(ours: str | None, theirs: str | None, titles: Mapping[str, str]
             "family-unknown",
             f"the {other} is for {title}, the family of the {odd} is not known",
             hint=f"say `family: {known}` on the step that loads the {odd}, if that is what it is",
+            details=details,
             option="loras",
         )
     who = f"'{name}'" if name else "this LoRA"

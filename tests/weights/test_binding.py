@@ -218,3 +218,14 @@ def test_a_lora_that_fits_a_family_and_its_variant_binds_to_either_and_to_no_thi
     with pytest.raises(RecipeError) as caught:
         bind(open_one, model({Q.key: (8, 6)}, family="sd1"))
     assert caught.value.code == "family-mismatch"
+
+
+def test_names_of_no_family_are_counted_and_their_nearest_are_named() -> None:
+    strange = [(ModuleId("", f"attn.to_q{n}.weight"), (8, 6)) for n in range(5)]
+    with pytest.raises(RecipeError) as caught:
+        bind(lora(*strange, family=None), model({Q.key: (8, 6)}))
+    assert caught.value.details == (
+        "5 modules have names that no known family has",
+        *(f"attn.to_q{n}.weight (nearest: attn.to_q.weight)" for n in range(3)),
+        "and 2 more",
+    )

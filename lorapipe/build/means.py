@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorapipe.build.engines.threads import AHEAD
 from lorapipe.errors import UsageError
 from lorapipe.plan.plan import Plan, PlannedStep
 
@@ -14,9 +15,6 @@ _ITSELF = 320 << 20
 
 LEAST = 512 << 20
 """Bytes that a build can be kept within."""
-
-_PER_WORKER = 2
-"""Items under way for each worker: enough to keep all busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Means:
 
     def share(self, planned: PlannedStep) -> Share:
         """What a step gets: as many items under way as have room, beside the one in use."""
-        most = self.workers * _PER_WORKER
+        most = self.workers * AHEAD
         if self.memory is None:
             return Share(self.workers, most, spooled=False)
         room = self.memory - _ITSELF

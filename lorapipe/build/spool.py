@@ -53,9 +53,8 @@ class _Unnamed:
 
     def append(self, tensor: Tensor) -> tuple[int, TensorSpec]:
         """Write a tensor behind the others; where it is, and what it is."""
-        from lorapipe.weights.tensors import TORCH_DTYPES, to_bytes  # they need torch
+        from lorapipe.weights.tensors import NAMES, to_bytes  # they need torch
 
-        name = next(name for name, dtype in TORCH_DTYPES.items() if dtype == tensor.dtype)
         view = to_bytes(tensor)
         with self._lock:
             start = self._end
@@ -70,7 +69,7 @@ class _Unnamed:
                 f"results cannot wait in {self._folder}: {error.strerror}",
                 hint="free some space, or build with more memory",
             ) from error
-        return start, TensorSpec(name, tuple(tensor.shape))
+        return start, TensorSpec(NAMES[tensor.dtype], tuple(tensor.shape))
 
     def tensor(self, start: int, spec: TensorSpec) -> Tensor:
         from lorapipe.weights.tensors import from_bytes  # it needs torch

@@ -26,7 +26,7 @@ setting_option = click.option(
 def memory_size(text: str) -> int:
     """Bytes of ``1GiB``; raises :class:`~lorapipe.errors.UsageError` ``bad-memory``."""
     from lorapipe.errors import RecipeError, UsageError
-    from lorapipe.weights.ranks import size_in_bytes
+    from lorapipe.weights.sizes import size_in_bytes
 
     try:
         return size_in_bytes(text)

@@ -33,11 +33,10 @@ _VERSION = 1
 
 def write_stored(adapter: Adapter, stream: IO[bytes]) -> None:
     """Write an adapter; equal adapters give equal bytes. Raises ``OSError`` as ``stream`` does."""
-    from lorapipe.weights.tensors import TORCH_DTYPES, to_bytes  # they need torch
+    from lorapipe.weights.tensors import NAMES, to_bytes  # they need torch
 
-    names = {dtype: name for name, dtype in TORCH_DTYPES.items()}
     # Two passes: the header comes first, and not all of the factors need be in memory.
-    specs = {name: TensorSpec(names[t.dtype], tuple(t.shape)) for name, t in _tensors(adapter)}
+    specs = {name: TensorSpec(NAMES[t.dtype], tuple(t.shape)) for name, t in _tensors(adapter)}
     data: Iterator[tuple[str, tuple[Buffer]]] = ((name, (to_bytes(t),)) for name, t in _tensors(adapter))
     text = json.dumps(_described(adapter), ensure_ascii=False, separators=(",", ":"))
     write_safetensors(stream, specs, data, {_KEY: text})

@@ -19,7 +19,7 @@ from lorapipe.steps.types import adapter_spec, at_work
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.metadata import kept_metadata
 from lorapipe.weights.output import saved_checkpoint_specs
-from lorapipe.weights.ranks import size_in_bytes
+from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
 from lorapipe.weights.inference import resize_spec
-from lorapipe.weights.ranks import Dynamic, Ranks, size_in_bytes
+from lorapipe.weights.ranks import Dynamic, Ranks
+from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:

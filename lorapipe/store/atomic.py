@@ -10,6 +10,7 @@ A process that dies in between leaves a hidden temporary file, which
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from lorapipe.store.temporaries import create_file
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BUFFER", "Hook", "Staged", "atomic_write", "no_hook", "stage"]
+__all__ = ["BUFFER", "Hook", "Staged", "Staging", "atomic_write", "no_hook", "stage"]
 
 Hook = Callable[[str], None]
 """Called at each point where a crash would matter, with the point's name; tests crash there.
@@ -42,12 +43,10 @@ def no_hook(point: str) -> None:
     """Let the point pass."""
 
 
-class Staged:
-    """A file on its way to ``path``; made by :func:`stage`.
+class Staging(ABC):
+    """What a file and a folder share on their way: faults that are named, points of a crash, an end.
 
-    ``file`` is where its bytes go and ``temp`` the name it has until it is published. As
-    a context manager it is discarded unless published. Each method, and each write,
-    raises :class:`~lorapipe.errors.BuildError` ``disk-full`` or ``output-unwritable``.
+    As a context manager it is discarded unless published.
     """
 
     def __init__(self, path: Path, *, needed: int | None, hook: Hook, label: str) -> None:
@@ -56,6 +55,39 @@ class Staged:
         self._hook = hook
         self._label = label
         self._published = False
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what was not published, and the folders made for it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _at(self, point: str) -> None:
+        self._hook(f"{self._label}:{point}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._disk.faults():
+            self._at("write")
+            yield
+
+
+class Staged(Staging):
+    """A file on its way to ``path``; made by :func:`stage`.
+
+    ``file`` is where its bytes go and ``temp`` the name it has until it is published. As
+    a context manager it is discarded unless published. Each method, and each write,
+    raises :class:`~lorapipe.errors.BuildError` ``disk-full`` or ``output-unwritable``.
+    """
+
+    def __init__(self, path: Path, *, needed: int | None, hook: Hook, label: str) -> None:
+        super().__init__(path, needed=needed, hook=hook, label=label)
         self._sealed: FileState | None = None
         with self._disk.faults():
             self._made = make_folders(path.parent)
@@ -119,23 +151,6 @@ class Staged:
                 with suppress(OSError):
                     self.temp.unlink()
                 remove_folders(self._made)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
-
-    def _at(self, point: str) -> None:
-        self._hook(f"{self._label}:{point}")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._disk.faults():
-            self._at("write")
-            yield
 
 
 def stage(path: Path, *, needed: int | None = None, hook: Hook = no_hook, label: str = "output") -> Staged:

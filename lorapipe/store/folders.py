@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from types import MappingProxyType
+from typing import BinaryIO
 
 from lorapipe.errors import LorapipeError
-from lorapipe.store.atomic import BUFFER, Hook, no_hook
+from lorapipe.store.atomic import BUFFER, Hook, Staging, no_hook
 from lorapipe.store.digest import FileState
 from lorapipe.store.direct import writer
-from lorapipe.store.disk import Disk, GuardedFile, ensure_space, make_folders, remove_folders, sync_folder
+from lorapipe.store.disk import GuardedFile, ensure_space, make_folders, remove_folders, sync_folder
 from lorapipe.store.temporaries import create_folder, put_back, set_aside, throw_away
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["StagedFolder", "stage_folder"]
 
@@ -33,7 +30,7 @@ _TAKEN = 5
 """Times that the target is set aside anew: another build may take the name just now."""
 
 
-class StagedFolder:
+class StagedFolder(Staging):
     """A folder on its way to ``path``; made by :func:`stage_folder`.
 
     ``temp`` is the name it has until it is published. As a context manager it is discarded
@@ -43,11 +40,8 @@ class StagedFolder:
     """
 
     def __init__(self, path: Path, *, needed: int | None, hook: Hook, label: str) -> None:
-        self.path = path
-        self._disk = Disk(path, needed)
-        self._hook = hook
-        self._label = label
-        self._published = self._sealed = False
+        super().__init__(path, needed=needed, hook=hook, label=label)
+        self._sealed = False
         self._states: dict[str, FileState] = {}
         self._open: tuple[str, GuardedFile, BinaryIO] | None = None
         self._aside: tuple[Path, int] | None = None
@@ -122,14 +116,6 @@ class StagedFolder:
                 remove_folders(self._made)
             self._held = _closed(self._held)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
-
     def _finish(self) -> None:
         """Bring the file that is open to the disk."""
         if self._open is None:
@@ -166,15 +152,6 @@ class StagedFolder:
             with suppress(OSError):
                 put_back(aside)
             os.close(held)
-
-    def _at(self, point: str) -> None:
-        self._hook(f"{self._label}:{point}")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._disk.faults():
-            self._at("write")
-            yield
 
 
 def stage_folder(

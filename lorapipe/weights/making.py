@@ -46,10 +46,10 @@ class Maker:
                 for first, last in self._blocks(key, start, stop):
                     yield round_to(self.tensor(key, first, last), target, pass_non_finite=True)
             return
+        grid = None if scales is None else self._grid(key, scales)
         for first, base, values in self._values(key, start, stop):
             block = values
-            if scales is not None:
-                grid = self._grid(key, scales).to(self.device)
+            if grid is not None:
                 block = unscaled(values, grid, self.spec.scales[key].block, first)
             module = touching(edits or (), first, first + len(values))
             yield _rounded(self._shaped(key, block), base, target, key, module)
@@ -81,8 +81,9 @@ class Maker:
             (first, part.shape[0], part.addend(self.compute, self.device))
             for first, part in added(edits, start, stop)
         ]
+        grid = self._scales(key)
         for first, last in self._blocks(key, start, stop):
-            base, values = self._opened(key, first, last)
+            base, values = self._opened(key, first, last, grid)
             for row, height, addend in prepared:
                 _add(values, first, row, height, addend)
             yield first, base, values
@@ -91,7 +92,8 @@ class Maker:
         """A slab as it is in the file and after its edits, stage by stage: the deltas, then the operators."""
         edits, shape = self.edits[key], self.source.tensors[key].shape
         # A tensor that is to be padded is one slab, and may have fewer rows in the file.
-        base, rows = self._opened(key, start, min(stop, *shape[:1]) if shape else stop)
+        last = min(stop, *shape[:1]) if shape else stop
+        base, rows = self._opened(key, start, last, self._scales(key))
         values = rows.reshape(-1, *shape[1:]) if shape else rows.reshape(())
         for stage in sorted({edit.stage for edit in edits}):
             now = [edit for edit in edits if edit.stage == stage]
@@ -104,15 +106,18 @@ class Maker:
                         values = _applied(edit, edit.value, values, start, self.device)
         return base, _flat(values)
 
-    def _opened(self, key: str, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def _scales(self, key: str) -> Tensor | None:
+        """The scales ``[a, b]`` that a scaled weight has in the file."""
+        known = self.spec.scales.get(key)
+        return None if known is None else self._grid(key, self.tensor(known.key))
+
+    def _opened(self, key: str, first: int, last: int, grid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows as the file has them, and a copy ``[n, I*k]`` to work on: true values."""
         base = self.tensor(key, first, last).to(self.device)
         rows = base.reshape(last - first, -1)
-        if key not in self.spec.scales:
+        if grid is None:
             return base, rows.to(self.compute, copy=True)
-        known = self.spec.scales[key]
-        grid = self._grid(key, self.tensor(known.key)).to(self.device)
-        return base, dequantised(rows, grid, known.block, first, self.compute)
+        return base, dequantised(rows, grid, self.spec.scales[key].block, first, self.compute)
 
     def _shaped(self, key: str, rows: Tensor) -> Tensor:
         """Rows ``[n, I*k]`` in the tensor's own shape, ``[n, I, *k]``."""
@@ -120,9 +125,9 @@ class Maker:
         return rows.reshape(len(rows), *shape[1:]) if shape else rows.reshape(())
 
     def _grid(self, key: str, scales: Tensor) -> Tensor:
-        """Scales as ``[a, b]``."""
+        """Scales as ``[a, b]``, where the arithmetic is."""
         rows = self.spec.tensors[key].shape[0]
-        return scales.reshape(-(-rows // self.spec.scales[key].block[0]), -1)
+        return scales.reshape(-(-rows // self.spec.scales[key].block[0]), -1).to(self.device)
 
     def _blocks(self, key: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
         step = block_rows(self.spec.tensors[key])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import accumulate
 from math import inf, isfinite, prod
 
@@ -14,17 +12,12 @@ from lorapipe.errors import RecipeError
 from lorapipe.weights.forms import passes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, ModuleId, ModuleSpec
 
-__all__ = ["RULES", "Dynamic", "Ranks", "fitted", "least_size", "size_in_bytes"]
+__all__ = ["RULES", "Dynamic", "Ranks", "fitted", "least_size"]
 
 RULES = ("sv-ratio", "sv-cumulative", "sv-fro", "threshold", "quantile")
 
 _RANGES: Mapping[str, tuple[float, float]] = {"sv-ratio": (1.0, inf), "threshold": (0.0, inf)}
 """What a rule's value may be; of the others it is a share, at most 1 and above 0."""
-
-_UNITS = {"B": 1, **{f"{p}B": 1000**n for n, p in enumerate("kMGT", 1)}, "KB": 1000}
-_UNITS |= {f"{p}iB": 1024**n for n, p in enumerate("KMGT", 1)}
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]?i?B)")
 
 _ENTRY = 128
 """Bytes of a tensor's entry in a header, beside its name: never so many, to leave room for metadata."""
@@ -110,22 +103,6 @@ class Ranks:
         kernel = module.shape[2:]
         by_kernel = (self.conv if prod(kernel) > 1 else self.conv1x1) if kernel else None
         return min(self.linear if by_kernel is None else by_kernel, module.full_rank)
-
-
-def size_in_bytes(size: int | str) -> int:
-    """A size as a recipe writes it: bytes, or a number with a unit.
-
-    >>> [size_in_bytes(size) for size in (4096, "100MB", "1.5 GB", "80MiB")]
-    [4096, 100000000, 1500000000, 83886080]
-
-    Raises :class:`RecipeError` ``bad-size``.
-    """
-    if isinstance(size, int):
-        return size
-    found = _SIZE.fullmatch(size)
-    if found is None or found[2] not in _UNITS:
-        raise RecipeError("bad-size", f"no size: '{size}'", hint="such as 100MB or 80MiB", option="max-size")
-    return int(Fraction(found[1]) * _UNITS[found[2]])
 
 
 def least_size(spec: AdapterSpec) -> int:

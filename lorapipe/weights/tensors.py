@@ -13,7 +13,16 @@ from torch import Tensor
 from lorapipe.errors import BuildError
 from lorapipe.weights.specs import TensorSpec
 
-__all__ = ["TORCH_DTYPES", "Rounded", "all_finite", "from_bytes", "round_to", "to_bytes", "torch_dtype"]
+__all__ = [
+    "NAMES",
+    "TORCH_DTYPES",
+    "Rounded",
+    "all_finite",
+    "from_bytes",
+    "round_to",
+    "to_bytes",
+    "torch_dtype",
+]
 
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -33,6 +42,9 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 """Torch's dtype by safetensors' name."""
+
+NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+"""Safetensors' name by torch's dtype."""
 
 _TIE_BITS: Mapping[torch.dtype, int] = {
     torch.float16: (1 << 12) - 1,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .kit import EXACT, randomise, state_of, twin
+from .kit import EXACT, Client, assert_same, randomise, state_of, twin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,36 +41,29 @@ class Answer:
     merged: dict[str, Tensor]
 
 
+_DECODER: Mapping[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 20,
+    "tie_word_embeddings": False,
+}
+
+
 def llama() -> nn.Module:
     """Grouped heads, so that q and k differ in shape; no biases; head and embeddings apart."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=20,
-        tie_word_embeddings=False,
-    )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(**_DECODER))
 
 
 def qwen() -> nn.Module:
     """Biases on q, k and v."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    config = Qwen2Config(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=20,
-        tie_word_embeddings=False,
-    )
-    return Qwen2ForCausalLM(config)
+    return Qwen2ForCausalLM(Qwen2Config(**_DECODER))
 
 
 def gpt2() -> nn.Module:
@@ -135,3 +128,10 @@ def answer(case: Case, folder: Path) -> Answer:
     model.save_pretrained(folder / "adapter")
     again = peft.PeftModel.from_pretrained(twin(base), folder / "adapter")
     return Answer(folder / "adapter", state_of(base), state_of(again.merge_and_unload()))
+
+
+def check(case: Case, client: Client) -> None:
+    """See that our merge of peft's folder is peft's own."""
+    theirs = answer(case, client.folder)
+    ours = client.merged(client.checkpoint(theirs.base), f"{theirs.folder}/")
+    assert_same(ours, theirs.merged, theirs.base, case.tolerance)

@@ -56,6 +56,14 @@ def vae() -> nn.Module:
     return AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, latent_channels=4)
 
 
+def alone(kind: Any, transformer: Any, **others: Any) -> Any:
+    """A pipeline of a transformer, with nothing beside it but ``others``."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    parts = {"vae": None, "text_encoder": None, "tokenizer": None, **others}
+    return kind(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=transformer, **parts)
+
+
 def sd15() -> Any:
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
@@ -131,7 +139,7 @@ def sdxl() -> Any:
 
 def sd3() -> Any:
     """All 24 blocks: the last one's context is another than the others'."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 
     transformer = SD3Transformer2DModel(
         sample_size=8,
@@ -147,12 +155,10 @@ def sd3() -> Any:
         dual_attention_layers=tuple(range(13)),
         qk_norm="rms_norm",
     )
-    return StableDiffusion3Pipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
+    return alone(
+        StableDiffusion3Pipeline,
+        transformer,
         text_encoder=clip(24, projection=24),
-        tokenizer=None,
         text_encoder_2=clip(40, projection=40),
         tokenizer_2=None,
         text_encoder_3=None,
@@ -161,7 +167,7 @@ def sd3() -> Any:
 
 
 def flux() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from diffusers import FluxPipeline, FluxTransformer2DModel
 
     transformer = FluxTransformer2DModel(
         in_channels=4,
@@ -174,19 +180,11 @@ def flux() -> Any:
         guidance_embeds=True,
         axes_dims_rope=(8, 8, 8),
     )
-    return FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=clip(24),
-        tokenizer=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        transformer=transformer,
-    )
+    return alone(FluxPipeline, transformer, text_encoder=clip(24), text_encoder_2=None, tokenizer_2=None)
 
 
 def flux2() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline, Flux2Transformer2DModel
+    from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 
     transformer = Flux2Transformer2DModel(
         in_channels=4,
@@ -197,17 +195,11 @@ def flux2() -> Any:
         joint_attention_dim=480,
         axes_dims_rope=(6, 6, 6, 6),
     )
-    return Flux2Pipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-    )
+    return alone(Flux2Pipeline, transformer)
 
 
 def chroma() -> Any:
-    from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel
 
     transformer = ChromaTransformer2DModel(
         in_channels=16,
@@ -221,17 +213,11 @@ def chroma() -> Any:
         approximator_hidden_dim=160,
         approximator_layers=2,
     )
-    return ChromaPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-    )
+    return alone(ChromaPipeline, transformer)
 
 
 def qwen_image() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, QwenImagePipeline, QwenImageTransformer2DModel
+    from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 
     transformer = QwenImageTransformer2DModel(
         in_channels=4,
@@ -242,17 +228,11 @@ def qwen_image() -> Any:
         joint_attention_dim=112,
         axes_dims_rope=(8, 8, 8),
     )
-    return QwenImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-    )
+    return alone(QwenImagePipeline, transformer)
 
 
 def wan() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+    from diffusers import WanPipeline, WanTransformer3DModel
 
     transformer = WanTransformer3DModel(
         num_attention_heads=4,
@@ -264,17 +244,11 @@ def wan() -> Any:
         ffn_dim=216,
         num_layers=2,
     )
-    return WanPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-    )
+    return alone(WanPipeline, transformer)
 
 
 def lumina2() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
 
     transformer = Lumina2Transformer2DModel(
         sample_size=8,
@@ -289,17 +263,11 @@ def lumina2() -> Any:
         axes_lens=(8, 8, 8),
         cap_feat_dim=72,
     )
-    return Lumina2Pipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=None,
-        tokenizer=None,
-    )
+    return alone(Lumina2Pipeline, transformer)
 
 
 def z_image() -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
 
     transformer = ZImageTransformer2DModel(
         in_channels=16,
@@ -312,18 +280,11 @@ def z_image() -> Any:
         axes_dims=[4, 8, 8],
         axes_lens=[8, 8, 8],
     )
-    return ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=None,
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-    )
+    return alone(ZImagePipeline, transformer)
 
 
 def hunyuan_video() -> Any:
     from diffusers import (
-        FlowMatchEulerDiscreteScheduler,
         HunyuanVideoPipeline,
         HunyuanVideoTransformer3DModel,
     )
@@ -340,15 +301,7 @@ def hunyuan_video() -> Any:
         pooled_projection_dim=24,
         rope_axes_dim=(8, 8, 8),
     )
-    return HunyuanVideoPipeline(
-        text_encoder=None,
-        tokenizer=None,
-        transformer=transformer,
-        vae=None,
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        text_encoder_2=None,
-        tokenizer_2=None,
-    )
+    return alone(HunyuanVideoPipeline, transformer, text_encoder_2=None, tokenizer_2=None)
 
 
 KINDS: Mapping[str, Kind] = {

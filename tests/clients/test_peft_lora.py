@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .kit import Client, assert_same
-from .peft_models import Case, answer
+from .peft_models import Case, answer, check
 
 
 def lora(model: str, *targets: str, **options: Any) -> Case:
@@ -83,12 +83,6 @@ DORA = [
     lora("convs", "stem", "point", "last", use_dora=True),
     lora("llama", "embed_tokens", use_dora=True),
 ]
-
-
-def check(case: Case, client: Client) -> None:
-    theirs = answer(case, client.folder)
-    ours = client.merged(client.checkpoint(theirs.base), f"{theirs.folder}/")
-    assert_same(ours, theirs.merged, theirs.base, case.tolerance)
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from .kit import SINGLE, Client, assert_same
-from .peft_models import Case, answer
+from .peft_models import Case, answer, check
 
 
 def case(model: str, config: str, *targets: str, **options: Any) -> Case:
@@ -78,12 +78,6 @@ BOUNDED = [
 def without_r(chosen: Case) -> Case:
     """peft's OFT takes a block size or a number of blocks, the other one zero."""
     return replace(chosen, options={"r": 0, **chosen.options})
-
-
-def check(chosen: Case, client: Client) -> None:
-    theirs = answer(chosen, client.folder)
-    ours = client.merged(client.checkpoint(theirs.base), f"{theirs.folder}/")
-    assert_same(ours, theirs.merged, theirs.base, chosen.tolerance)
 
 
 @pytest.mark.parametrize("chosen", LOHA, ids=str)

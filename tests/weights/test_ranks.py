@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorapipe.errors import RecipeError
-from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size, size_in_bytes
+from lorapipe.weights.ranks import Dynamic, Ranks, fitted, least_size
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 VALUES = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=1, max_size=12).map(
@@ -86,22 +86,6 @@ def test_a_rule_that_says_nothing_is_refused(rule: str, value: float) -> None:
     with pytest.raises(RecipeError) as caught:
         Dynamic(rule, value)
     assert (caught.value.code, caught.value.option) == ("bad-rule", "dynamic")
-
-
-@pytest.mark.parametrize(
-    ("size", "found"),
-    [(7, 7), ("7B", 7), ("2kB", 2000), ("2KB", 2000), ("100MB", 100_000_000), ("0.5 GB", 500_000_000),
-     ("80MiB", 80 << 20), ("1.5GiB", 3 << 29), ("1TiB", 1 << 40), ("0.1MB", 100_000)],
-)  # fmt: skip
-def test_a_size_is_read_exactly(size: int | str, found: int) -> None:
-    assert size_in_bytes(size) == found
-
-
-@pytest.mark.parametrize("size", ["", "100", "MB", "1e3MB", "-1MB", "100 mb", "1kiB", "1,5GB", "100MBit"])
-def test_what_is_no_size_is_refused(size: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        size_in_bytes(size)
-    assert (caught.value.code, caught.value.option) == ("bad-size", "max-size")
 
 
 def test_only_rules_and_sizes_leave_the_ranks_to_the_data() -> None:

@@ -16,12 +16,12 @@ from typing import TypeVar
 
 from lorapipe.weights.each import Each
 
-__all__ = ["default_workers", "ordered_map", "single_threaded_torch"]
+__all__ = ["AHEAD", "default_workers", "ordered_map", "single_threaded_torch"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 
-_AHEAD = 2
+AHEAD = 2
 """Items under way per worker: enough to keep all busy, few enough to bound memory."""
 
 
@@ -37,7 +37,7 @@ def ordered_map(workers: int, tick: Callable[[], None] = lambda: None, under_way
     consumer, beside the one that it has. ``tick`` is called as each result is handed over.
     An error in an item is raised in its place, and what is under way is waited for.
     """
-    most = workers * _AHEAD if under_way is None else under_way
+    most = workers * AHEAD if under_way is None else under_way
 
     def each(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         if workers == 1:

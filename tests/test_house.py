@@ -84,20 +84,21 @@ def test_the_siblings_do_not_import_each_other() -> None:
 
 # Reading and writing numbers is arithmetic's neighbour: these are imported inside functions only.
 BESIDE_WEIGHTS = {"lorapipe.formats.adapters.values"}
-TORCH_FREE = {"lorapipe.weights.specs", "lorapipe.weights.sources", "lorapipe.weights.binding"}
+TORCH_FREE = {"lorapipe.weights.specs", "lorapipe.weights.sources"}
 
 
 def test_only_arithmetic_imports_torch_when_it_is_imported() -> None:
     found = importers("torch")
-    assert "lorapipe.weights.delta" in found
+    assert "lorapipe.weights.structures.delta" in found
     assert {name for name in found if not name.startswith("lorapipe.weights.")} <= BESIDE_WEIGHTS
     assert not found & TORCH_FREE
+    assert not {name for name in found if name.startswith("lorapipe.weights.inference.")}
 
 
 def test_nobody_imports_the_modules_of_arithmetic_before_they_are_due() -> None:
     slow = importers("torch")
     for path in MODULES:
-        if name_of(path) not in slow and path.parent.name != "weights":
+        if name_of(path) not in slow and "weights" not in path.parts:
             assert not slow & set(top_level_imports(tree(path))), name_of(path)
 
 

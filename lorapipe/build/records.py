@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lorapipe.steps.save import SavedFile
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
     from lorapipe.weights.specs import FileSpec
 
 __all__ = ["EntryVanished", "HashProgress", "Notes", "Records"]

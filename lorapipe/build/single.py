@@ -27,8 +27,8 @@ from lorapipe.store.folders import StagedFolder
 from lorapipe.weights.specs import FileSpec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.checkpoint import Checkpoint
+    from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["Given", "Weights", "save_single", "single_step"]
 
@@ -39,8 +39,8 @@ _PROFILE = Profile(torch=torch_version(), device="cpu", compute="float64")
 class Weights:
     """A LoRA or a checkpoint, and how it came to be, for the provenance of what is saved.
 
-    ``value`` is a :class:`~lorapipe.weights.adapter.Adapter`, whose ``modules`` are the
-    deltas, or a :class:`~lorapipe.weights.checkpoint.Checkpoint`, which stays on the disk.
+    ``value`` is a :class:`~lorapipe.weights.algebra.adapter.Adapter`, whose ``modules`` are the
+    deltas, or a :class:`~lorapipe.weights.checkpoints.checkpoint.Checkpoint`, which stays on the disk.
     """
 
     value: Adapter | Checkpoint

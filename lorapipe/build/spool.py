@@ -15,8 +15,8 @@ from lorapipe.weights.specs import TensorSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lorapipe.weights.lazy import Lazy
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.lazy import Lazy
+    from lorapipe.weights.structures.structure import LowRank
 
 __all__ = ["Spool"]
 
@@ -33,8 +33,8 @@ class Spool:
 
         Raises :class:`BuildError` ``disk-full`` or ``output-unwritable``.
         """
-        from lorapipe.weights.lazy import Lazy  # they need torch
-        from lorapipe.weights.structures import LowRank
+        from lorapipe.weights.structures.lazy import Lazy  # they need torch
+        from lorapipe.weights.structures.structure import LowRank
 
         file = self._file = self._file or _Unnamed(self._folder)
         up, down = file.append(factors.up), file.append(factors.down)

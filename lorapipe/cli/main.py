@@ -16,20 +16,30 @@ from lorapipe.errors import Interrupted
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
 
-__all__ = ["COMMANDS", "cli", "main"]
+__all__ = ["COMMANDS", "SECTIONS", "cli", "main"]
 
-COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
-        "run": ("lorapipe.cli.run", "Build the files that a recipe names."),
-        "plan": ("lorapipe.cli.plan", "Show what run would do, reading headers only."),
-        "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),
-        "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
-        "inspect": ("lorapipe.cli.inspect", "Tell what a LoRA or checkpoint file holds."),
-        "steps": ("lorapipe.cli.steps", "List the step kinds, or explain one."),
-        "schema": ("lorapipe.cli.schema", "Print or write the recipe schema for editors."),
+        "Build": {
+            "run": ("lorapipe.cli.run", "Build the files that a recipe names."),
+            "plan": ("lorapipe.cli.plan", "Show what run would do, reading headers only."),
+        },
+        "Look": {
+            "inspect": ("lorapipe.cli.inspect", "Tell what a LoRA or checkpoint file holds."),
+            "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
+        },
+        "Write recipes": {
+            "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),
+            "steps": ("lorapipe.cli.steps", "List the step kinds, or explain one."),
+            "schema": ("lorapipe.cli.schema", "Print or write the recipe schema for editors."),
+        },
     }
 )
-"""Name -> (module, summary). The module's ``command`` is the command."""
+"""Section of the help -> name -> (module, summary). The module's ``command`` is the command."""
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {name: row for section in SECTIONS.values() for name, row in section.items()}
+)
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signal module's signature
@@ -60,8 +70,9 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -21,9 +21,9 @@ from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spel
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.delta import Delta, Term
-    from lorapipe.weights.structures import Structure
+    from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.structures.delta import Delta, Term
+    from lorapipe.weights.structures.structure import Structure
 
 __all__ = ["read_stored", "write_stored"]
 
@@ -50,7 +50,7 @@ def read_stored(path: Path, device: str = "cpu") -> Adapter:
 
     Raises :class:`InputError` ``stored-malformed`` for any other file.
     """
-    from lorapipe.weights.adapter import Adapter  # it needs torch
+    from lorapipe.weights.algebra.adapter import Adapter  # it needs torch
     from lorapipe.weights.tensors import from_bytes  # as above
 
     file = SafetensorsFile.open(path)
@@ -77,7 +77,7 @@ def read_stored(path: Path, device: str = "cpu") -> Adapter:
 
 
 def _tensors(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
-    from lorapipe.weights.parts import take_apart  # it needs torch
+    from lorapipe.weights.structures.parts import take_apart  # it needs torch
 
     for index, delta in enumerate(adapter.delta(module) for module in adapter.spec.modules):
         for number, term in enumerate(delta.terms):
@@ -118,7 +118,7 @@ def _module(place: ModuleId, known: ModuleSpec, delta: Delta) -> dict[str, Any]:
 
 def _term(term: Term) -> list[Any]:
     """The coefficient, and what the structure is: two factors are known to be that without reading them."""
-    from lorapipe.weights.parts import take_apart  # it needs torch
+    from lorapipe.weights.structures.parts import take_apart  # it needs torch
 
     plan = "low-rank" if term.structure.plain else take_apart(term.structure.load())[0]
     # Decimal text would do for Python, but hex is exact by definition.
@@ -156,7 +156,7 @@ def _spec(known: Mapping[str, Any]) -> AdapterSpec:
 def _delta(
     file: SafetensorsFile, index: int, described: Mapping[str, Any], shape: tuple[int, ...], device: str
 ) -> Delta:
-    from lorapipe.weights.delta import Delta, Term  # they need torch
+    from lorapipe.weights.structures.delta import Delta, Term  # they need torch
 
     terms = tuple(
         Term(float.fromhex(coefficient), _structure(file, f"{index}.{number}", plan, device))
@@ -168,8 +168,8 @@ def _delta(
 def _structure(file: SafetensorsFile, term: str, plan: Any, device: str) -> Structure:
     import torch  # it is slow, and the numbers' alone
 
-    from lorapipe.weights.lazy import Lazy  # as above
-    from lorapipe.weights.parts import put_together
+    from lorapipe.weights.structures.lazy import Lazy  # as above
+    from lorapipe.weights.structures.parts import put_together
     from lorapipe.weights.tensors import from_bytes
 
     def shape(role: str) -> Tensor:

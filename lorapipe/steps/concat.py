@@ -10,11 +10,11 @@ from lorapipe.architectures import titles
 from lorapipe.formats.layouts.spelling import one_spelling
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec
-from lorapipe.weights.inference import concat_spec
+from lorapipe.weights.inference.steps import concat_spec
 from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
 
 __all__ = ["KIND"]
 
@@ -26,7 +26,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:  # noqa: ARG001
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:  # noqa: ARG001  # the kinds' one signature
-    from lorapipe.weights.combine import concat
+    from lorapipe.weights.algebra.combine import concat
 
     terms = inputs.terms("concat")
     summed = concat([(t.step, t.weight, t.value) for t in terms], titles())

@@ -10,15 +10,15 @@ from lorapipe.errors import ManyErrors, RecipeError
 from lorapipe.formats.checkpoints.extractable import find_sites
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec, factor_bytes
-from lorapipe.weights.extraction import Extraction, Site, Sites, extract_spec
-from lorapipe.weights.ranks import Dynamic, Ranks
-from lorapipe.weights.reference import takes, whole_shape
+from lorapipe.weights.inference.extraction import Extraction, Site, Sites, extract_spec
+from lorapipe.weights.inference.ranks import Dynamic, Ranks
+from lorapipe.weights.inference.reference import takes, whole_shape
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.difference import Taker
-    from lorapipe.weights.extract import Extracted
+    from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.checkpoints.difference import Taker
+    from lorapipe.weights.checkpoints.extract import Extracted
 
 __all__ = ["KIND"]
 
@@ -114,7 +114,7 @@ def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter:
-    from lorapipe.weights.extract import extract
+    from lorapipe.weights.checkpoints.extract import extract
 
     specs = _specs(inputs)
     sites = _sites(specs, params)
@@ -157,7 +157,7 @@ def _specs(inputs: Inputs[Any]) -> Inputs[Spec]:
 
 def _taker(inputs: Inputs[Any], context: Context) -> Taker:
     """What is added and taken off: the base first, so that its numbers are gone where nothing differs."""
-    from lorapipe.weights.difference import Side, Taker
+    from lorapipe.weights.checkpoints.difference import Side, Taker
 
     base = (Side(t.step, -t.weight, t.value, rounded=False) for t in inputs.terms(_BASE))
     tuned = (Side(t.step, t.weight, t.value, rounded=True) for t in inputs.terms(_TUNED))

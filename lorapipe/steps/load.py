@@ -16,8 +16,8 @@ from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 if TYPE_CHECKING:
     from lorapipe.formats.containers.tensor_file import TensorFile
     from lorapipe.formats.folders.tensor_folder import TensorFolder
-    from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.checkpoint import Checkpoint
+    from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["KIND"]
 

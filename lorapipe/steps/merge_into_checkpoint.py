@@ -8,12 +8,12 @@ from lorapipe.architectures import titles
 from lorapipe.errors import ManyErrors, RecipeError
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec
-from lorapipe.weights.binding import Binding, bind, report
-from lorapipe.weights.inference import merge_spec
+from lorapipe.weights.inference.binding import Binding, bind, report
+from lorapipe.weights.inference.steps import merge_spec
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.checkpoint import Checkpoint
+    from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["KIND", "bindings"]
 
@@ -52,7 +52,7 @@ def _unmatched(step: str, binding: Binding) -> RecipeError:
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint:  # noqa: ARG001  # the kinds' one signature
-    from lorapipe.weights.checkpoint import merge
+    from lorapipe.weights.checkpoints.checkpoint import merge
 
     base: Checkpoint = inputs.one(_PORT)
     bound = [(t.weight, t.value, bind(t.value.spec, base.spec, titles())) for t in inputs.terms("loras")]

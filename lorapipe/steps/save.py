@@ -17,15 +17,15 @@ from lorapipe.formats.layouts.writer import PEFT, Wanted, adapter_file, adapter_
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, at_work
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
-from lorapipe.weights.metadata import kept_metadata
-from lorapipe.weights.output import saved_checkpoint_specs
+from lorapipe.weights.inference.metadata import kept_metadata
+from lorapipe.weights.inference.output import saved_checkpoint_specs
 from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
 
 if TYPE_CHECKING:
     from lorapipe.formats.containers.output import TensorData
-    from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.checkpoint import Checkpoint
+    from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["KIND", "SavedFile"]
 
@@ -136,7 +136,7 @@ def _slab_bytes(read: TensorSpec, written: TensorSpec) -> int:
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
 
     value: Adapter | Checkpoint = inputs.one("save")
     if isinstance(value, Adapter):
@@ -208,7 +208,7 @@ def _checkpoint_data(
     checkpoint: Checkpoint, dtype: str | None, context: Context, underflow: Callable[[int], None]
 ) -> TensorData:
     """The checkpoint's tensors in file order; a few slabs at work or in memory at a time."""
-    from lorapipe.weights.quantised import Rescaled  # it needs torch
+    from lorapipe.weights.checkpoints.quantised import Rescaled  # it needs torch
 
     arithmetic = partial(checkpoint.chunks, compute=context.compute, device=context.device)
     rescaled = Rescaled(partial(checkpoint.rescaled, compute=context.compute, device=context.device))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec
-from lorapipe.weights.inference import scale_spec
+from lorapipe.weights.inference.steps import scale_spec
 from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
 
 __all__ = ["KIND"]
 
@@ -26,7 +26,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:  # noqa: ARG001  # the kinds' one signature
-    from lorapipe.weights.combine import scale
+    from lorapipe.weights.algebra.combine import scale
 
     by, components = _factors(params)
     return scale(inputs.one("scale"), by, components)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
-from lorapipe.weights.inference import shuffle_spec
+from lorapipe.weights.inference.steps import shuffle_spec
 from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
 
 __all__ = ["KIND"]
 
@@ -20,7 +20,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
-    from lorapipe.weights.shuffle import shuffle
+    from lorapipe.weights.algebra.shuffle import shuffle
 
     return shuffle(
         inputs.one("shuffle"),

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
-from lorapipe.weights.inference import resize_spec
-from lorapipe.weights.ranks import Dynamic, Ranks
+from lorapipe.weights.inference.ranks import Dynamic, Ranks
+from lorapipe.weights.inference.steps import resize_spec
 from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
 
 __all__ = ["KIND"]
 
@@ -34,7 +34,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
-    from lorapipe.weights.resize import resize
+    from lorapipe.weights.algebra.resize import resize
 
     adapter = inputs.one("svd-resize")
     ranks = _ranks(params)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lorapipe.plan.plan import Plan, PlannedStep
-from lorapipe.weights.binding import bind
+from lorapipe.weights.inference.binding import bind
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
 
 __all__ = ["BoundRow", "bound_rows", "is_merge"]

@@ -99,7 +99,7 @@ class Form:
     which they are written; none where there is no format for it (a sum of a LoHa and a
     LoRA). ``additive`` says that it is a delta, which adds to a weight whatever that is;
     others (DoRA, OFT) are a function of the weight. Of those, ``cuts`` say where the weight's
-    rows may be parted without another result (see :mod:`~lorapipe.weights.cuts`), ``grows``
+    rows may be parted without another result (see :mod:`~lorapipe.weights.inference.cuts`), ``grows``
     that the weight may be smaller than the module's shape, and is padded to it, and ``biased``
     that the bias beside the weight, if there is one, is changed in the same way. ``undecided``
     says that only the data tell whether a module is of this format or plain factors; ``tensors``

@@ -11,7 +11,7 @@ import torch
 
 from lorapipe.build.spool import Spool
 from lorapipe.errors import BuildError
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.structure import LowRank
 
 
 def factors(rows: int, rank: int, columns: int, dtype: torch.dtype = torch.float64) -> LowRank:

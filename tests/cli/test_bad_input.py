@@ -314,7 +314,7 @@ def slow(delta, *rest, **more):
     return work(delta, *rest, **more)
 
 if point == "work":
-    import lorapipe.weights.shuffle as shuffle
+    import lorapipe.weights.algebra.shuffle as shuffle
     name = action
     work = getattr(shuffle, name)
     setattr(shuffle, name, slow)

@@ -82,7 +82,7 @@ def test_the_version_is_the_packages() -> None:
     ("arguments", "text"),
     [
         (["valdate"], "Error: no command 'valdate' - did you mean 'validate'?"),
-        (["zzz"], "Error: no command 'zzz' - the commands are run, plan, validate"),
+        (["zzz"], "Error: no command 'zzz' - the commands are run, plan, "),
         (["validate"], "Error: Missing argument 'RECIPE...'."),
         (["validate", "--nope"], "Error: No such option"),
         (["--nope"], "Error: No such option"),

@@ -16,7 +16,7 @@ import pytest
 
 from lorapipe.formats.adapters.read import bind_adapter
 from lorapipe.formats.checkpoints.read import read_checkpoint_spec
-from lorapipe.weights.binding import bind
+from lorapipe.weights.inference.binding import bind
 from lorapipe.weights.specs import CheckpointSpec, TensorSpec
 
 from .sources import HeaderSource

@@ -16,10 +16,10 @@ from torch import Tensor
 
 import lorapipe
 from lorapipe.formats.adapters.read import read_adapter, read_adapter_spec
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta
+from lorapipe.weights.algebra.adapter import Adapter
 from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures.delta import Delta
 
 from .sources import MemorySource, seeded
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from lorapipe.errors import InputError
 from lorapipe.formats.containers.safetensors_writer import write_safetensors
 from lorapipe.formats.stored import read_stored, write_stored
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.lazy import Lazy
-from lorapipe.weights.parts import take_apart
+from lorapipe.weights.algebra.adapter import Adapter
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.delta import Delta, Term
+from lorapipe.weights.structures.lazy import Lazy
+from lorapipe.weights.structures.parts import take_apart
+from lorapipe.weights.structures.structure import LowRank
 from tests.weights.sorts import SORTS, full, lokr
 
 from .sources import NAMES, seeded

@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.lazy import Lazy
-from lorapipe.weights.saving import saved_tensors
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.filing.saving import saved_tensors
 from lorapipe.weights.specs import (
     AdapterSpec,
     CheckpointSpec,
@@ -25,7 +23,9 @@ from lorapipe.weights.specs import (
     Spelling,
     TensorSpec,
 )
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.delta import Delta, Term
+from lorapipe.weights.structures.lazy import Lazy
+from lorapipe.weights.structures.structure import LowRank
 
 Matrix = npt.NDArray[np.float64]
 

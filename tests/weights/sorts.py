@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.products import Hadamard, Kronecker, Tucker
-from lorapipe.weights.structures import Dense, Loaded, LowRank
-
-from .samples import Matrix, to_numpy
+from lorapipe.weights.structures.delta import Delta, Term
+from lorapipe.weights.structures.products import Hadamard, Kronecker, Tucker
+from lorapipe.weights.structures.structure import Dense, Loaded, LowRank
+from tests.weights.samples import Matrix, to_numpy
 
 __all__ = ["SORTS", "Sample", "full", "loha", "loha_core", "lokr", "numbers", "plain", "summed", "tucker"]
 

@@ -14,17 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.combine import concat
-from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.ranks import Ranks
-from lorapipe.weights.resize import resize
-from lorapipe.weights.saving import saved_tensors
-from lorapipe.weights.shuffle import shuffle
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.algebra.combine import concat
+from lorapipe.weights.algebra.resize import resize
+from lorapipe.weights.algebra.shuffle import shuffle
+from lorapipe.weights.filing.saving import saved_tensors
+from lorapipe.weights.inference.ranks import Ranks
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec, Spelling
-from lorapipe.weights.structures import LowRank
-
-from .samples import NAMES, Matrix, error, loaded, sum_of
+from lorapipe.weights.structures.delta import Delta, Term
+from lorapipe.weights.structures.structure import LowRank
+from tests.weights.samples import NAMES, Matrix, error, loaded, sum_of
 
 Shared = Callable[[str], Path]
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.combine import concat, scale
-from lorapipe.weights.ranks import Ranks
-from lorapipe.weights.resize import resize
-from lorapipe.weights.saving import saved_tensors
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.algebra.combine import concat, scale
+from lorapipe.weights.algebra.resize import resize
+from lorapipe.weights.filing.saving import saved_tensors
+from lorapipe.weights.inference.ranks import Ranks
 from lorapipe.weights.specs import ModuleId
-
-from .samples import LINEAR, SHAPES, Matrix, adapter, adapter_of, delta, dense, loaded, stem
+from tests.weights.samples import LINEAR, SHAPES, Matrix, adapter, adapter_of, delta, dense, loaded, stem
 
 
 def saved(value: Adapter, dtype: str = "F64") -> dict[str, Matrix]:

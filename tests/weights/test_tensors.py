@@ -12,8 +12,7 @@ import torch
 from lorapipe.errors import BuildError
 from lorapipe.weights.specs import DTYPES, FLOATING, TensorSpec
 from lorapipe.weights.tensors import TORCH_DTYPES, all_finite, from_bytes, round_to, to_bytes
-
-from .samples import to_numpy
+from tests.weights.samples import to_numpy
 
 Reals = npt.NDArray[np.float64]
 

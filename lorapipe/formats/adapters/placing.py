@@ -14,9 +14,9 @@ from lorapipe.formats.adapters.dialects import ALPHA, WRAPPER
 from lorapipe.formats.adapters.found import Found
 from lorapipe.formats.forms.lora import UP
 from lorapipe.formats.problems import Problems
-from lorapipe.weights.cuts import ANYWHERE, can_cut, part
-from lorapipe.weights.filed import cut_form
-from lorapipe.weights.forms import FULL, cut
+from lorapipe.weights.inference.cuts import ANYWHERE, can_cut, part
+from lorapipe.weights.inference.filed import cut_form
+from lorapipe.weights.inference.forms import FULL, cut
 from lorapipe.weights.specs import Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 __all__ = ["Placed", "place", "targets", "verbatim"]

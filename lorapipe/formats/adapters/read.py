@@ -26,7 +26,7 @@ from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import FLOATING, AdapterSpec, ModuleId
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
+    from lorapipe.weights.algebra.adapter import Adapter
 
 __all__ = ["BoundAdapter", "bind_adapter", "detect", "is_adapter", "read_adapter", "read_adapter_spec"]
 

@@ -15,14 +15,14 @@ from lorapipe.formats.adapters.dialects import ALPHA
 from lorapipe.formats.adapters.found import Extra, Found
 from lorapipe.formats.adapters.placing import Placed
 from lorapipe.formats.problems import Problems
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta, Term
-from lorapipe.weights.lazy import Lazy
+from lorapipe.weights.algebra.adapter import Adapter
 from lorapipe.weights.operators.operator import Operated, Operator, Turned
 from lorapipe.weights.operators.rebased import Added, Rebased
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import FLOATING, AdapterSpec, ModuleId
-from lorapipe.weights.structures import Loaded
+from lorapipe.weights.structures.delta import Delta, Term
+from lorapipe.weights.structures.lazy import Lazy
+from lorapipe.weights.structures.structure import Loaded
 from lorapipe.weights.tensors import all_finite, from_bytes
 
 __all__ = ["read_values"]

@@ -14,8 +14,8 @@ from lorapipe.architectures import Family, Target, family, titles
 from lorapipe.errors import RecipeError
 from lorapipe.formats.adapters.dialects import WRAPPER
 from lorapipe.formats.layouts.naming import ranges
-from lorapipe.weights.extraction import DIFF, Site, Sites
-from lorapipe.weights.reference import whole_shape
+from lorapipe.weights.inference.extraction import DIFF, Site, Sites
+from lorapipe.weights.inference.reference import whole_shape
 from lorapipe.weights.specs import FLOATING, CheckpointSpec, Spelling, canonical_shape
 
 __all__ = ["Sides", "find_sites"]

@@ -16,7 +16,7 @@ from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import CheckpointSpec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.checkpoint import Checkpoint
+    from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["read_checkpoint", "read_checkpoint_spec"]
 
@@ -56,7 +56,7 @@ def read_checkpoint_spec(source: TensorSource, family: str | None = None) -> Che
 
 def read_checkpoint(source: TensorSource, spec: CheckpointSpec | None = None) -> Checkpoint:
     """The checkpoint as a lazy value: it reads from ``source``, which must stay open."""
-    from lorapipe.weights.checkpoint import Checkpoint  # it needs torch
+    from lorapipe.weights.checkpoints.checkpoint import Checkpoint  # it needs torch
 
     return Checkpoint(read_checkpoint_spec(source) if spec is None else spec, source)
 

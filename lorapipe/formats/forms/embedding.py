@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs, Tensors
 
 if TYPE_CHECKING:
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.structure import LowRank
 
 __all__ = ["EMBEDDED_UP", "FORM"]
 
@@ -33,7 +33,7 @@ def _measure(tensors: Specs) -> Measured:
 
 
 def _value(tensors: Tensors, alpha: float | None) -> LowRank:  # noqa: ARG001  # alpha is the coefficient's
-    from lorapipe.weights.structures import LowRank  # it needs torch
+    from lorapipe.weights.structures.structure import LowRank  # it needs torch
 
     return LowRank(tensors[EMBEDDED_UP](), tensors[_DOWN]())
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lorapipe.weights.operators.operator import Operator
-    from lorapipe.weights.structures import Loaded
+    from lorapipe.weights.structures.structure import Loaded
 
 __all__ = ["AdapterForm", "Measured", "Misshapen", "Settings", "Specs", "Tensors"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from lorapipe.formats.forms.form import AdapterForm, Measured, Specs, Tensors
 from lorapipe.formats.forms.shapes import badly_shaped
-from lorapipe.weights.forms import FULL
+from lorapipe.weights.inference.forms import FULL
 
 if TYPE_CHECKING:
-    from lorapipe.weights.structures import Dense
+    from lorapipe.weights.structures.structure import Dense
 
 __all__ = ["FORM"]
 
@@ -30,7 +30,7 @@ def _measure(tensors: Specs) -> Measured:
 
 
 def _value(tensors: Tensors, alpha: float | None) -> Dense:  # noqa: ARG001  # it has none
-    from lorapipe.weights.structures import Dense  # it needs torch
+    from lorapipe.weights.structures.structure import Dense  # it needs torch
 
     matrix = tensors[_DIFF]()
     return Dense(matrix.reshape(matrix.shape[0], -1))

@@ -49,8 +49,8 @@ def _is_old(a1: tuple[int, ...], b1: tuple[int, ...], b2: tuple[int, ...], *, co
 
 def _value(tensors: Tensors, alpha: float | None) -> GLoRA:
     from lorapipe.weights.operators.glora import GLoRA  # they need torch
-    from lorapipe.weights.products import Tucker
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.products import Tucker
+    from lorapipe.weights.structures.structure import LowRank
 
     a1, a2, b1, b2 = (tensors[role]() for role in (_A1, _A2, _B1, _B2))
     old = bool(_is_old(tuple(a1.shape), tuple(b1.shape), tuple(b2.shape), cored=_BM in tensors))

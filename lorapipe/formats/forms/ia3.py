@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lorapipe.errors import InputError
 from lorapipe.formats.forms.form import AdapterForm, Measured, Specs, Tensors
 from lorapipe.formats.forms.shapes import badly_shaped
-from lorapipe.weights.cuts import ANYWHERE
+from lorapipe.weights.inference.cuts import ANYWHERE
 
 if TYPE_CHECKING:
     from lorapipe.weights.operators.ia3 import IA3

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs, Tensors
 from lorapipe.formats.forms.shapes import all_of, badly_shaped, core, left, right, shown
-from lorapipe.weights.forms import LOHA
+from lorapipe.weights.inference.forms import LOHA
 
 if TYPE_CHECKING:
-    from lorapipe.weights.products import Hadamard, Tucker
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.products import Hadamard, Tucker
+    from lorapipe.weights.structures.structure import LowRank
 
 __all__ = ["FORM"]
 
@@ -53,14 +53,14 @@ def _half(tensors: Specs, number: int) -> tuple[tuple[int, ...], int]:
 
 
 def _value(tensors: Tensors, alpha: float | None) -> Hadamard:  # noqa: ARG001  # alpha is the coefficient's
-    from lorapipe.weights.products import Hadamard  # it needs torch
+    from lorapipe.weights.structures.products import Hadamard  # it needs torch
 
     return Hadamard(_product(tensors, 0), _product(tensors, 1))
 
 
 def _product(tensors: Tensors, number: int) -> LowRank | Tucker:
-    from lorapipe.weights.products import Tucker  # it needs torch
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.products import Tucker  # it needs torch
+    from lorapipe.weights.structures.structure import LowRank
 
     a, b = tensors[_A[number]]().flatten(1), tensors[_B[number]]().flatten(1)
     if _CORE[number] in tensors:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs, Tensors
 from lorapipe.formats.forms.shapes import all_of, core, left, right, shown
-from lorapipe.weights.forms import LOKR
+from lorapipe.weights.inference.forms import LOKR
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lorapipe.weights.products import Kronecker, Tucker
-    from lorapipe.weights.structures import Dense, LowRank
+    from lorapipe.weights.structures.products import Kronecker, Tucker
+    from lorapipe.weights.structures.structure import Dense, LowRank
 
 __all__ = ["FORM"]
 
@@ -79,13 +79,13 @@ def _same(above: int, below: int, tensors: Specs) -> None:
 
 
 def _value(tensors: Tensors, alpha: float | None) -> Kronecker:
-    from lorapipe.weights.products import Kronecker  # it needs torch
+    from lorapipe.weights.structures.products import Kronecker  # it needs torch
 
     return Kronecker(_small(tensors), _large(tensors), alpha=alpha)
 
 
 def _small(tensors: Tensors) -> Dense | LowRank:
-    from lorapipe.weights.structures import Dense, LowRank  # they need torch
+    from lorapipe.weights.structures.structure import Dense, LowRank  # they need torch
 
     if _W1 in tensors:
         return Dense(_flat(tensors, _W1))
@@ -93,8 +93,8 @@ def _small(tensors: Tensors) -> Dense | LowRank:
 
 
 def _large(tensors: Tensors) -> Dense | LowRank | Tucker:
-    from lorapipe.weights.products import Tucker  # it needs torch
-    from lorapipe.weights.structures import Dense, LowRank
+    from lorapipe.weights.structures.products import Tucker  # it needs torch
+    from lorapipe.weights.structures.structure import Dense, LowRank
 
     if _W2 in tensors:
         return Dense(_flat(tensors, _W2))

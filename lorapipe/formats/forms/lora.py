@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs, Tensors
 
 if TYPE_CHECKING:
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.structure import LowRank
 
 __all__ = ["DOWN", "FORM", "UP"]
 
@@ -47,7 +47,7 @@ def _measure(tensors: Specs) -> Measured:
 
 
 def _value(tensors: Tensors, alpha: float | None) -> LowRank:  # noqa: ARG001  # alpha is the coefficient's
-    from lorapipe.weights.structures import LowRank  # it needs torch
+    from lorapipe.weights.structures.structure import LowRank  # it needs torch
 
     return LowRank(tensors[UP]().flatten(1), tensors[DOWN]().flatten(1))
 

@@ -32,7 +32,7 @@ def _measure(tensors: Specs) -> Measured:
 
 def _value(tensors: Tensors, alpha: float | None) -> DoRA:
     from lorapipe.weights.operators.dora import MAGNITUDE, DoRA  # they need torch
-    from lorapipe.weights.structures import LowRank
+    from lorapipe.weights.structures.structure import LowRank
 
     delta = LowRank(tensors[_B](), tensors[_A]())
     coefficient = 1.0 if alpha is None else alpha / delta.rank

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Settings, Specs, Tensors
 from lorapipe.formats.forms.shapes import badly_shaped, shown
-from lorapipe.weights.cuts import ANYWHERE
+from lorapipe.weights.inference.cuts import ANYWHERE
 
 if TYPE_CHECKING:
     from lorapipe.weights.operators.ia3 import IA3

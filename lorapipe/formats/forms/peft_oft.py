@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.formats.forms.form import AdapterForm, Measured, Settings, Specs, Tensors
 from lorapipe.formats.forms.shapes import badly_shaped
-from lorapipe.weights.cuts import ANYWHERE
+from lorapipe.weights.inference.cuts import ANYWHERE
 
 if TYPE_CHECKING:
     from lorapipe.weights.operators.peft_oft import PeftOFT

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from lorapipe.formats.forms.form import AdapterForm, Measured, Misshapen, Specs, Tensors
 from lorapipe.formats.forms.shapes import all_of, core, left, shown
-from lorapipe.weights.forms import TUCKER
+from lorapipe.weights.inference.forms import TUCKER
 
 if TYPE_CHECKING:
-    from lorapipe.weights.products import Tucker
+    from lorapipe.weights.structures.products import Tucker
 
 __all__ = ["FORM"]
 
@@ -33,7 +33,7 @@ def _measure(tensors: Specs) -> Measured:
 
 
 def _value(tensors: Tensors, alpha: float | None) -> Tucker:  # noqa: ARG001  # alpha is the coefficient's
-    from lorapipe.weights.products import Tucker  # it needs torch
+    from lorapipe.weights.structures.products import Tucker  # it needs torch
 
     return Tucker(tensors[UP]().flatten(1), tensors[MID](), tensors[DOWN]().flatten(1))
 

@@ -13,7 +13,7 @@ from lorapipe.weights.specs import TensorSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lorapipe.weights.structures import Loaded
+    from lorapipe.weights.structures.structure import Loaded
 
 __all__ = ["ROLES", "delta", "measure_delta"]
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from lorapipe.formats.layouts.naming import Group
 from lorapipe.formats.layouts.refusals import Refusals
 from lorapipe.formats.layouts.table import BIAS, MAGNITUDES, Layout, respelled
-from lorapipe.weights.filed import DOWN, FileModule, below, cut_form
-from lorapipe.weights.forms import FULL
+from lorapipe.weights.inference.filed import DOWN, FileModule, below, cut_form
+from lorapipe.weights.inference.forms import FULL
 from lorapipe.weights.specs import Form, ModuleId, TensorSpec
 
 __all__ = ["beside", "check_alike", "formed", "no_format"]

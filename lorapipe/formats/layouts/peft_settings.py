@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from lorapipe.formats.layouts.table import BIAS, MAGNITUDES, PEFT_PREFIX, SET
-from lorapipe.weights.filed import DOWN, FileModule
+from lorapipe.weights.inference.filed import DOWN, FileModule
 
 __all__ = ["CONFIG", "HEADER", "adapter_config", "adapter_metadata"]
 

@@ -24,7 +24,7 @@ from lorapipe.formats.layouts.table import (
     Layout,
     kept_words,
 )
-from lorapipe.weights.filed import DOWN, UP, FileModule, Part, Words
+from lorapipe.weights.inference.filed import DOWN, UP, FileModule, Part, Words
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
 
 __all__ = ["file_modules"]

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lorapipe.formats.forms import embedding, lora
-from lorapipe.weights.cuts import NOWHERE
-from lorapipe.weights.filed import ALPHA, DOWN, KOHYA, UP, Words
+from lorapipe.weights.inference.cuts import NOWHERE
+from lorapipe.weights.inference.filed import ALPHA, DOWN, KOHYA, UP, Words
 from lorapipe.weights.specs import Form, Spelling, TensorSpec
 
 __all__ = [

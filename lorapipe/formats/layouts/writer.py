@@ -17,15 +17,15 @@ from lorapipe.formats.layouts.peft_settings import CONFIG, adapter_config, adapt
 from lorapipe.formats.layouts.relayout import file_modules
 from lorapipe.formats.layouts.table import KEEP, PEFT_BIAS
 from lorapipe.weights.each import Each
-from lorapipe.weights.filed import FileModule
-from lorapipe.weights.metadata import kept_metadata, network_metadata
-from lorapipe.weights.output import saved_specs
+from lorapipe.weights.inference.filed import FileModule
+from lorapipe.weights.inference.metadata import kept_metadata, network_metadata
+from lorapipe.weights.inference.output import saved_specs
 from lorapipe.weights.specs import AdapterSpec, FileSpec, TensorSpec
 
 if TYPE_CHECKING:
-    from lorapipe.weights.adapter import Adapter
-    from lorapipe.weights.saving import SavedTensor
-    from lorapipe.weights.settled import Settled
+    from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.filing.saving import SavedTensor
+    from lorapipe.weights.filing.settled import Settled
 
 __all__ = ["PEFT", "AdapterFile", "Wanted", "adapter_file", "adapter_file_spec"]
 
@@ -90,9 +90,9 @@ def adapter_file(adapter: Adapter, wanted: Wanted, each: Each) -> AdapterFile:
     """The adapter with its data looked at as far as the header depends on them.
 
     Raises :class:`BuildError` ``nothing-left`` where all modules turned out empty, and what
-    :func:`~.relayout.file_modules` and :func:`~lorapipe.weights.settled.settle` do.
+    :func:`~.relayout.file_modules` and :func:`~lorapipe.weights.filing.settled.settle` do.
     """
-    from lorapipe.weights.saving import saved_tensors  # it needs torch
+    from lorapipe.weights.filing.saving import saved_tensors  # it needs torch
 
     known = adapter.spec
     modules = file_modules(known, wanted.layout, dense=wanted.dense)
@@ -116,7 +116,7 @@ def adapter_file(adapter: Adapter, wanted: Wanted, each: Each) -> AdapterFile:
 
 def _settled(adapter: Adapter, modules: Sequence[FileModule], dtype: str | None, each: Each) -> list[Settled]:
     """The modules in their order; PEFT's biases after the weights, by whose strength they are scaled."""
-    from lorapipe.weights.settled import settle  # it needs torch
+    from lorapipe.weights.filing.settled import settle  # it needs torch
 
     weights = [module for module in modules if not _is_scaled(module)]
     first = list(each(lambda module: settle(module, adapter, dtype), weights))
@@ -146,7 +146,7 @@ def _metadata(
 
 def _data(tensors: Sequence[SavedTensor], each: Each, underflow: Callable[[int], None]) -> TensorData:
     """The tensors' bytes in this order; those of a module that stand together from one reading."""
-    from lorapipe.weights.saving import made  # they need torch
+    from lorapipe.weights.filing.saving import made  # they need torch
     from lorapipe.weights.tensors import to_bytes
 
     def make(errand: list[SavedTensor]) -> list[tuple[str, tuple[memoryview]]]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from lorapipe.weights.blocks import BLOCK_ELEMENTS
 from lorapipe.weights.operators.operator import blended, kept
 from lorapipe.weights.strength import undefined
-from lorapipe.weights.structures import Loaded
+from lorapipe.weights.structures.structure import Loaded
 
 __all__ = ["MAGNITUDE", "SCALE", "DoRA", "epsilon"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lorapipe.weights.operators.operator import kept
 from lorapipe.weights.strength import undefined
-from lorapipe.weights.structures import Loaded
+from lorapipe.weights.structures.structure import Loaded
 
 __all__ = ["SET", "TARGET", "FullWeight", "Padded"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lorapipe.weights.structures import Loaded, negated
+from lorapipe.weights.structures.structure import Loaded, negated
 
 __all__ = ["A1", "A2", "B1", "B2", "BM", "GLoRA"]
 

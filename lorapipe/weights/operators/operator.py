@@ -45,7 +45,7 @@ class Operator(Protocol):
 class Operated:
     """A module that is an operator on a weight of ``shape``, with the strength it has so far.
 
-    ``read`` gives the operator, anew for each use, as :class:`~lorapipe.weights.lazy.Lazy`
+    ``read`` gives the operator, anew for each use, as :class:`~lorapipe.weights.structures.lazy.Lazy`
     gives a structure.
     """
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lorapipe.errors import InputError
 from lorapipe.formats.adapters.read import read_adapter, read_adapter_spec
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta
+from lorapipe.weights.algebra.adapter import Adapter
 from lorapipe.weights.operators.operator import Operated
+from lorapipe.weights.structures.delta import Delta
 
 from ..sources import MemorySource, seeded
 

@@ -13,8 +13,8 @@ from lorapipe.architectures import family
 from lorapipe.errors import RecipeError
 from lorapipe.formats.checkpoints.extractable import find_sites
 from lorapipe.formats.checkpoints.read import read_checkpoint_spec
-from lorapipe.weights.extraction import Site, Sites
-from lorapipe.weights.reference import whole_shape
+from lorapipe.weights.inference.extraction import Site, Sites
+from lorapipe.weights.inference.reference import whole_shape
 from lorapipe.weights.specs import CheckpointSpec, Place, TensorSpec
 
 Shapes = Mapping[str, tuple[int, ...]]

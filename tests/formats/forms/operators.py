@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lorapipe.errors import BuildError
 from lorapipe.formats.forms.form import AdapterForm
-from lorapipe.weights.cuts import can_cut
-from lorapipe.weights.fitting import fits
+from lorapipe.weights.inference.cuts import can_cut
+from lorapipe.weights.inference.fitting import fits
 from lorapipe.weights.operators.operator import Operator
 from lorapipe.weights.specs import Form, ModuleSpec, Spelling
 

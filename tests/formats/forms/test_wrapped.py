@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from lorapipe.formats.forms.wrapped import ROLES, delta, measure_delta
-from lorapipe.weights.products import Hadamard
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.products import Hadamard
+from lorapipe.weights.structures.structure import LowRank
 
 from .kit import numbers, specs
 

@@ -6,8 +6,8 @@ import pytest
 
 from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.formats.layouts.relayout import file_modules
-from lorapipe.weights.cuts import ANYWHERE
-from lorapipe.weights.filed import FileModule
+from lorapipe.weights.inference.cuts import ANYWHERE
+from lorapipe.weights.inference.filed import FileModule
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 QKV, PROJ = "double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.proj.weight"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lorapipe.formats.layouts.peft_settings import CONFIG, HEADER, adapter_config, adapter_metadata
 from lorapipe.formats.layouts.table import LAYOUTS
-from lorapipe.weights.filed import KOHYA, FileModule, Part, Words
+from lorapipe.weights.inference.filed import KOHYA, FileModule, Part, Words
 from lorapipe.weights.specs import Form, ModuleId, TensorSpec
 
 PEFT, DIFFUSERS = LAYOUTS["peft"].words, LAYOUTS["diffusers"].words

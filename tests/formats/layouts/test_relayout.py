@@ -9,7 +9,7 @@ import pytest
 from lorapipe.architectures import families, family
 from lorapipe.errors import ManyErrors, RecipeError
 from lorapipe.formats.layouts.relayout import file_modules
-from lorapipe.weights.filed import FileModule, Part
+from lorapipe.weights.inference.filed import FileModule, Part
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 QKV = "double_blocks.0.img_attn.qkv.weight"

@@ -6,7 +6,7 @@ import pytest
 
 from lorapipe.formats.forms import lora
 from lorapipe.formats.layouts.table import LAYOUTS, kept_words, respelled
-from lorapipe.weights.cuts import ANYWHERE
+from lorapipe.weights.inference.cuts import ANYWHERE
 from lorapipe.weights.specs import Form, Spelling, TensorSpec
 
 UP, DOWN, ALPHA = ".lora_up.weight", ".lora_down.weight", ".alpha"

@@ -24,10 +24,10 @@ from lorapipe.formats.containers.safetensors_writer import write_safetensors
 from lorapipe.formats.files import open_tensors
 from lorapipe.formats.folders.tensor_folder import TensorFolder
 from lorapipe.formats.layouts.writer import AdapterFile, Wanted, adapter_file, adapter_file_spec
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.combine import concat
-from lorapipe.weights.delta import Delta
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.algebra.combine import concat
 from lorapipe.weights.each import serial
+from lorapipe.weights.structures.delta import Delta
 
 Matrix = npt.NDArray[np.float64]
 Tensors = dict[str, torch.Tensor]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.operators.dora import MAGNITUDE, SCALE, DoRA, epsilon
-from lorapipe.weights.products import Hadamard, Kronecker, Tucker
-from lorapipe.weights.structures import Dense, Loaded, LowRank
+from lorapipe.weights.structures.products import Hadamard, Kronecker, Tucker
+from lorapipe.weights.structures.structure import Dense, Loaded, LowRank
 
 from .kit import SHAPES, Array, applied, close, random, tensor
 

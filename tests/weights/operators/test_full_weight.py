@@ -8,7 +8,7 @@ import torch
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.operators.full_weight import FullWeight, Padded
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.structure import LowRank
 
 from .kit import applied, close, random, tensor
 

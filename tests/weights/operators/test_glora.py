@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lorapipe.weights.operators.glora import GLoRA
-from lorapipe.weights.products import Tucker
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.products import Tucker
+from lorapipe.weights.structures.structure import LowRank
 
 from .kit import SHAPES, Array, applied, close, random, tensor
 

@@ -12,7 +12,7 @@ from lorapipe.weights.operators.dora import DoRA
 from lorapipe.weights.operators.full_weight import FullWeight
 from lorapipe.weights.operators.ia3 import IA3
 from lorapipe.weights.operators.operator import Operated, Operator, Turned, blended, kept
-from lorapipe.weights.structures import LowRank
+from lorapipe.weights.structures.structure import LowRank
 
 from .kit import applied, close, random, tensor
 

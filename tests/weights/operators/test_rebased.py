@@ -9,7 +9,7 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.operators.full_weight import FullWeight
 from lorapipe.weights.operators.ia3 import IA3
 from lorapipe.weights.operators.rebased import BASE, Added, Rebased
-from lorapipe.weights.structures import Dense, LowRank
+from lorapipe.weights.structures.structure import Dense, LowRank
 
 W = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=torch.float64)
 SAVED = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])

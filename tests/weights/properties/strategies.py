@@ -6,9 +6,9 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.delta import Delta
+from lorapipe.weights.algebra.adapter import Adapter
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures.delta import Delta
 from tests.weights.samples import adapter_of, delta
 
 LAWS = settings(max_examples=40, deadline=None, derandomize=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.combine import concat, scale
-from lorapipe.weights.delta import Delta
-from lorapipe.weights.measure import norm
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.algebra.combine import concat, scale
+from lorapipe.weights.algebra.measure import norm
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures.delta import Delta
 from tests.weights.samples import Matrix, dense, to_numpy
 
 from .strategies import LAWS, adapters, deltas, weights

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorapipe.weights.delta import Delta
-from lorapipe.weights.linalg import compact_svd
-from lorapipe.weights.ranks import Ranks
-from lorapipe.weights.resize import resize
-from lorapipe.weights.shuffle import shuffle
+from lorapipe.weights.algebra.resize import resize
+from lorapipe.weights.algebra.shuffle import shuffle
+from lorapipe.weights.inference.ranks import Ranks
+from lorapipe.weights.linalg.svd import compact_svd
 from lorapipe.weights.specs import ModuleId
+from lorapipe.weights.structures.delta import Delta
 from tests.weights.samples import Matrix, adapter_of, dense, saved_module, to_numpy
 
 from .strategies import LAWS, deltas, seeds

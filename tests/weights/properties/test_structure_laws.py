@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorapipe.weights.adapter import Adapter
-from lorapipe.weights.combine import concat, scale
-from lorapipe.weights.inference import concat_spec, resize_spec, scale_spec, shuffle_spec
-from lorapipe.weights.measure import norm, relative_error
-from lorapipe.weights.ranks import Ranks
-from lorapipe.weights.resize import resize
-from lorapipe.weights.shuffle import shuffle
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.algebra.combine import concat, scale
+from lorapipe.weights.algebra.measure import norm, relative_error
+from lorapipe.weights.algebra.resize import resize
+from lorapipe.weights.algebra.shuffle import shuffle
+from lorapipe.weights.inference.ranks import Ranks
+from lorapipe.weights.inference.steps import concat_spec, resize_spec, scale_spec, shuffle_spec
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 from tests.weights.samples import Matrix, to_numpy
 from tests.weights.sorts import Sample, full, loha, loha_core, lokr, plain, tucker

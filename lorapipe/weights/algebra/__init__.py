@@ -1,0 +1,1 @@
+"""What steps do with adapters: joined, resized, shuffled, measured."""

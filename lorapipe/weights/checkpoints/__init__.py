@@ -1,0 +1,1 @@
+"""Whole models: tensors with edits, made slab by slab, and their differences."""

@@ -1,0 +1,1 @@
+"""From deltas to the tensors of a file: factors settled, rewritten, rounded."""

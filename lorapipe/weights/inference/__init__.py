@@ -1,0 +1,1 @@
+"""What headers tell of a result before any weight is read: specs from specs, without torch."""

@@ -1,0 +1,1 @@
+"""Bases, singular values and random rotations of tall matrices."""

@@ -77,18 +77,21 @@ class Lineage:
 
     def ancestors(self) -> Iterator[Lineage]:
         """Every lineage above this one, inputs first, this one last, each once."""
-        seen: set[str] = set()
-        yield from _walk(self, seen)
+        seen = {self.digest}
+        # A stack, not recursion: a chain may have more steps than Python has frames.
+        path = [(self, self._parents())]
+        while path:
+            lineage, parents = path[-1]
+            parent = next((each for each in parents if each.digest not in seen), None)
+            if parent is None:
+                path.pop()
+                yield lineage
+            else:
+                seen.add(parent.digest)
+                path.append((parent, parent._parents()))
 
-
-def _walk(lineage: Lineage, seen: set[str]) -> Iterator[Lineage]:
-    if lineage.digest in seen:
-        return
-    seen.add(lineage.digest)
-    for port in sorted(lineage.inputs):
-        for _, parent in lineage.inputs[port]:
-            yield from _walk(parent, seen)
-    yield lineage
+    def _parents(self) -> Iterator[Lineage]:
+        return (parent for port in sorted(self.inputs) for _, parent in self.inputs[port])
 
 
 def content_key(

@@ -12,10 +12,16 @@ from typing import Any
 from lorapipe.errors import UsageError
 from lorapipe.plan.lineage import Lineage, Profile, canonical, content_key
 
-__all__ = ["DATE", "KEY", "output_key", "provenance", "source_date", "steps_of"]
+__all__ = ["DATE", "FOLDER", "KEY", "VERSION", "output_key", "provenance", "source_date", "steps_of"]
 
 KEY = "lorapipe.provenance"
 """The metadata key under which provenance is written."""
+
+VERSION = 1
+"""Of what stands under :data:`KEY`; a reader refuses a later one."""
+
+FOLDER = "folder"
+"""The format of an output that is a folder of files."""
 
 DATE = "modelspec.date"
 """The metadata key of the date that ``SOURCE_DATE_EPOCH`` gives."""
@@ -23,15 +29,24 @@ DATE = "modelspec.date"
 _EPOCH = "SOURCE_DATE_EPOCH"
 
 
-def provenance(lineage: Lineage, profile: Profile, detail: str, hidden: bool) -> Mapping[str, str]:
+def provenance(
+    lineage: Lineage, profile: Profile, detail: str, hidden: bool, written: str = "safetensors"
+) -> Mapping[str, str]:
     """Metadata for an output: ``detail`` is full, minimal (a digest only) or none.
 
-    After a shuffle (``hidden``) nothing is said, whatever the detail: hashes, names,
-    weights and seeds of the sources would undo what the shuffle is for.
+    ``lineage`` is that of the ``save`` step, whose options decide bytes as any other's;
+    ``written`` is the format: of a folder each file has this metadata. After a shuffle
+    (``hidden``) nothing is said, whatever the detail: hashes, names, weights and seeds of
+    the sources would undo what the shuffle is for. :mod:`~lorapipe.plan.told` reads it.
     """
     if hidden or detail == "none":
         return MappingProxyType({})
-    told: dict[str, Any] = {"version": 1, "profile": profile.as_json(), "result": lineage.digest}
+    told: dict[str, Any] = {
+        "version": VERSION,
+        "format": written,
+        "profile": profile.as_json(),
+        "result": lineage.digest,
+    }
     if detail == "full":
         told["steps"] = steps_of(lineage)
     return MappingProxyType({KEY: canonical(told)})
@@ -75,10 +90,9 @@ def output_key(
     file and not of the value: its format (the suffixes of pickles share one) and what
     its metadata tells, ``date`` included.
     """
-    ((_, value),) = lineage.inputs["save"]
-    said = provenance(value, profile, str(lineage.params["provenance"]), hidden)
     file_format = "safetensors" if path.suffix.lower() == ".safetensors" else "pickle"
-    file_format = "folder" if folder else file_format
+    file_format = FOLDER if folder else file_format
+    said = provenance(lineage, profile, str(lineage.params["provenance"]), hidden, file_format)
     if date is not None and file_format != "pickle":
         said = MappingProxyType({**said, DATE: date})
     key, preimage = content_key(lineage, profile, {"format": file_format, **said})

@@ -116,3 +116,11 @@ def test_a_deep_diamond_takes_no_longer_than_its_number_of_steps() -> None:
 
     assert len(list(lineage.ancestors())) == 201
     assert time.monotonic() - started < 5
+
+
+def test_a_chain_longer_than_pythons_stack_has_all_its_ancestors() -> None:
+    lineage = Lineage("load", 1, {}, source=Source("a.safetensors", "aa" * 32))
+    for factor in range(3_000):
+        lineage = Lineage("scale", 1, {"by": float(factor)}, {"scale": ((1.0, lineage),)})
+    factors = [ancestor.params.get("by") for ancestor in lineage.ancestors()]
+    assert factors == [None, *map(float, range(3_000))]

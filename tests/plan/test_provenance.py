@@ -48,7 +48,7 @@ def test_full_provenance_is_one_canonical_text() -> None:
 def test_minimal_provenance_names_no_file_and_no_step() -> None:
     told = json.loads(provenance(_MIX, _PROFILE, "minimal", hidden=False)[KEY])
 
-    assert set(told) == {"version", "profile", "result"}
+    assert set(told) == {"version", "format", "profile", "result"}
 
 
 def test_none_says_nothing() -> None:
@@ -98,3 +98,20 @@ def test_a_folder_has_another_key_than_a_file_and_says_the_same_of_its_making() 
     pickle, _, _ = output_key(_SAVED, _PROFILE, path, hidden=False, date="2001")
     assert len({folder, file, pickle}) == 3
     assert told == {DATE: "2001"}
+
+
+def test_provenance_tells_the_options_of_the_save_and_not_where_it_went() -> None:
+    saved = Lineage("save", 1, {"provenance": "full", "dtype": "fp16"}, {"save": ((1.0, _MIX),)})
+    _, _, said = output_key(saved, _PROFILE, Path("/home/me/o.safetensors"), hidden=False)
+    told = json.loads(said[KEY])
+
+    assert told["steps"]["save-1"]["params"] == {"provenance": "full", "dtype": "fp16"}
+    assert told["result"] == saved.digest
+    assert "/home" not in said[KEY]
+
+
+@pytest.mark.parametrize(("folder", "written"), [(True, "folder"), (False, "safetensors")])
+def test_provenance_tells_whether_a_folder_was_written(folder: bool, written: str) -> None:
+    saved = Lineage("save", 1, {"provenance": "minimal"}, {"save": ((1.0, _MIX),)})
+    _, _, said = output_key(saved, _PROFILE, Path("o.safetensors"), hidden=False, folder=folder)
+    assert json.loads(said[KEY])["format"] == written

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = [
     "DTYPES",
@@ -55,8 +56,8 @@ class TensorSpec:
         return self.size * DTYPES[self.dtype]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ModuleId:
+# A tuple: a LoRA has a thousand, and they are looked up in every step.
+class ModuleId(NamedTuple):
     """Where a module's delta belongs, whatever a file calls it.
 
     ``key`` is the weight's key in the family's reference layout (for Stable

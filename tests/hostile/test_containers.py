@@ -86,7 +86,11 @@ SAFETENSORS = {
     "a name twice": (safetensors('{"a":1,"a":2}'), "safetensors-duplicate-key"),
     "metadata twice": (safetensors('{"__metadata__":{},"__metadata__":{}}'), "safetensors-duplicate-key"),
     "a metadata key twice": (safetensors('{"__metadata__":{"a":"1","a":"2"}}'), "safetensors-duplicate-key"),
-    "a field twice": (safetensors('{"a":{"dtype":"F32","dtype":"F16"}}'), "safetensors-duplicate-key"),
+    "a field twice": (
+        safetensors('{"a":{"dtype":"F32","dtype":"F16","shape":[2],"data_offsets":[0,4]}}'),
+        "safetensors-duplicate-key",
+    ),
+    "a field twice, and two missing": (safetensors('{"a":{"dtype":"F32","dtype":"F16"}}'), BAD_ENTRY),
     "metadata not an object": (safetensors({"__metadata__": []}), "safetensors-bad-metadata"),
     "metadata with numbers": (safetensors({"__metadata__": {"a": 1}}), "safetensors-bad-metadata"),
     "metadata with objects": (safetensors({"__metadata__": {"a": {}}}), "safetensors-bad-metadata"),

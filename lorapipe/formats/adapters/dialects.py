@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import NamedTuple
 
@@ -70,6 +70,9 @@ _PREFIXES = {
     "lora_unet_clip_g_transformer_": "lora_te2_",
 }
 
+_REMEMBERED = 1 << 16
+"""Names of which is kept what they say: the LoRAs of one model have the same ones."""
+
 
 # A tuple: a file has thousands, and these are made three times as fast.
 class Named(NamedTuple):
@@ -116,6 +119,7 @@ def _ending(name: str) -> str:
     return name[last:] if last >= 0 else name
 
 
+@lru_cache(_REMEMBERED)
 def read_name(name: str) -> Named | None:
     """A tensor's name as stem and role, or ``None`` where it is that of no format.
 
@@ -159,6 +163,7 @@ def has_adapter_names(names: Iterable[str]) -> bool:
     return gains and not others
 
 
+@lru_cache(_REMEMBERED)
 def plain_stem(stem: str) -> str:
     """A stem without what wrappers, attention processors and slips of trainers add to it.
 

@@ -48,14 +48,13 @@ def group_tensors(names: Iterable[str], problems: Problems) -> Grouped:
     """Sort a file's tensors by module; one role that two tensors have is a problem."""
     groups: dict[str, Group] = {}
     general: dict[str, list[tuple[str, Named]]] = {}
-    paths: dict[str, str] = {}
     rest: list[str] = []
     for name in names:
         named = None if name.startswith(BUNDLED) else read_name(name)
         if named is None:
             rest.append(name)
             continue
-        path = paths.get(named.stem) or paths.setdefault(named.stem, plain_stem(named.stem))
+        path = plain_stem(named.stem)
         if named.sure:
             _add(groups, path, name, named, problems)
         else:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lorapipe.errors import InputError
 from lorapipe.formats.containers.opened import OpenedFile, row_range
@@ -31,7 +31,8 @@ HEADER_LIMIT = 100_000_000
 """Bytes of JSON that a header may have: the limit of the safetensors library."""
 
 _ENTRY = {"dtype", "shape", "data_offsets"}
-_MINUS_ZERO = re.compile(rb"[\[,:]\s*-0")
+# The letters first and what stands before them after: so they are looked for as fast as a text is.
+_MINUS_ZERO = re.compile(rb"-0(?<=[\[,:\s]-0)")
 _AGAIN = "the file is damaged: copy or download it again"
 _MAKER = "the program that wrote it is at fault"
 
@@ -103,7 +104,7 @@ def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
             "safetensors-not-utf8", f"has a header that is not UTF-8 (byte {8 + error.start})", _AGAIN
         ) from None
     # Numbers are looked at one by one only where a -0 may be among them: that is slow.
-    parse_int = _whole if b"-0" in raw and _MINUS_ZERO.search(raw) else None
+    parse_int = _whole if _MINUS_ZERO.search(raw) else None
     decode = partial(json.loads, parse_int=parse_int, parse_constant=_no_constant)
     try:
         header = decode(text)
@@ -125,18 +126,14 @@ def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
 def _keeps_all(header: object, text: str) -> bool:
     """Whether as many strings stand in a header's text as in its entries, so that no key stands twice.
 
-    Each entry has its name, three fields and a dtype, metadata two for each item and its name.
+    Each entry has its name, three fields and a dtype, metadata two for each item and its name. A header
+    of others may pass, for :func:`_entry` refuses it.
     """
     if not isinstance(header, dict) or "\\\\" in text:  # after which a quote may be one or not
         return False
-    entries, strings = list(header.values()), 0
+    strings = 5 * len(header)
     if isinstance(metadata := header.get("__metadata__"), dict):
-        entries = [value for value in entries if value is not metadata]
-        strings = 1 + 2 * len(metadata)
-    for value in entries:
-        if not isinstance(value, dict) or value.keys() != _ENTRY:
-            return False
-    strings += 5 * len(entries)
+        strings += 1 + 2 * len(metadata) - 5
     return text.count('"') - text.count('\\"') == 2 * strings
 
 
@@ -221,8 +218,17 @@ def _entry(file: OpenedFile, name: str, value: object) -> _Place:
         raise file.error(
             "safetensors-unknown-dtype", f"gives {_quote(name)} the dtype {named}", f"known are {known}"
         )
-    elements = _elements(file, name, shape)
-    if not _whole_numbers(offsets) or len(offsets) != 2:
+    try:
+        spec, size = _tensor(dtype, *_listed(shape))
+    except TypeError:
+        raise file.error(
+            "safetensors-bad-shape", f"has a shape of {_quote(name)} that is not a list of sizes", _MAKER
+        ) from None
+    except OverflowError:
+        raise file.error(
+            "safetensors-bad-shape", f"has an impossible shape of {_quote(name)}", _MAKER
+        ) from None
+    if type(offsets) is not list or len(offsets) != 2 or not all(map(_is_size, offsets)):
         raise file.error(
             "safetensors-bad-offsets", f"has data_offsets of {_quote(name)} that are not a pair", _MAKER
         )
@@ -231,34 +237,41 @@ def _entry(file: OpenedFile, name: str, value: object) -> _Place:
         raise file.error(
             "safetensors-bad-offsets", f"has data_offsets of {_quote(name)} in the wrong order", _MAKER
         )
-    size = elements * DTYPES[dtype]
     if end - begin != size:
         raise file.error(
             "safetensors-size-mismatch",
             f"gives {_quote(name)} {end - begin} bytes, but {dtype} {shape} takes {size}",
             _MAKER,
         )
-    return _Place(TensorSpec(dtype, tuple(shape)), begin, end)
+    return _Place(spec, begin, end)
 
 
-def _elements(file: OpenedFile, name: str, shape: object) -> int:
-    if not _whole_numbers(shape):
-        raise file.error(
-            "safetensors-bad-shape", f"has a shape of {_quote(name)} that is not a list of sizes", _MAKER
-        )
+def _listed(value: object) -> list[Any]:
+    if type(value) is not list:
+        raise TypeError
+    return value
+
+
+# A file has thousands of tensors, and few shapes among them.
+@lru_cache(maxsize=1 << 14, typed=True)
+def _tensor(dtype: str, *shape: int) -> tuple[TensorSpec, int]:
+    """A tensor and its bytes.
+
+    Raises ``TypeError`` for what is no size, ``OverflowError`` for what no file could hold.
+    """
     elements = 1
     for size in shape:
+        if not _is_size(size):
+            raise TypeError
         elements *= size
         if size >= 1 << 63 or elements >= 1 << 60:
-            raise file.error("safetensors-bad-shape", f"has an impossible shape of {_quote(name)}", _MAKER)
-    return elements
+            raise OverflowError
+    return TensorSpec(dtype, shape), elements * DTYPES[dtype]
 
 
-def _whole_numbers(value: object) -> TypeGuard[list[int]]:
+def _is_size(value: object) -> bool:
     # By type, not isinstance: True is an int to Python, not to JSON.
-    if type(value) is not list:
-        return False
-    return not value or (set(map(type, value)) == {int} and min(value) >= 0)
+    return type(value) is int and value >= 0
 
 
 def _quote(name: str) -> str:

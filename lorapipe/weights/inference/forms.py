@@ -52,7 +52,7 @@ def common_shape(
     >>> common_shape((320, 36), (320, 4, 3, 3), flat=(True, False))
     (320, 4, 3, 3)
     """
-    if canonical_shape(first) == canonical_shape(second):
+    if first == second or canonical_shape(first) == canonical_shape(second):
         return first
     if len(first) < 2 or len(second) < 2 or (first[0], prod(first[1:])) != (second[0], prod(second[1:])):
         return None

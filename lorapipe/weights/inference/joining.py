@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite
+from typing import NamedTuple
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.inference.forms import cut, summed
@@ -18,8 +19,8 @@ SpecTerm = tuple[str, float, AdapterSpec]
 """A term of a concat: the name it goes by (its step), its weight, its spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+# A tuple, as the modules' identities are: a concat of ten has ten thousand.
+class Piece(NamedTuple):
     """What a term gives to a joined module: rows ``[start, stop)`` of one of its deltas.
 
     An operator is given whole, whatever rows are said.
@@ -135,7 +136,7 @@ def _modules(
                 modules[module], pieces[module] = known, (Piece(index, module, 0, known.shape[0]),)
                 continue
             for target, piece in _cut(index, module, known, ends[module.component, module.key]):
-                if target != module and known.form is not None and known.form.undecided:
+                if target != module and _is_undecided(known):
                     raise _undecided(module)
                 part = cut(known, piece.stop - piece.start)
                 modules[target] = _added(modules.get(target), part, target, name)
@@ -145,6 +146,8 @@ def _modules(
 
 def _operators_are_alone(live: Sequence[tuple[int, str, AdapterSpec]]) -> None:
     """Refuse what has rows in common with something that is no delta."""
+    if all(known.additive for _, _, spec in live for known in spec.modules.values()):
+        return
     held: dict[tuple[str, str], list[tuple[str, ModuleId, ModuleSpec]]] = {}
     for _, name, spec in live:
         for module, known in spec.modules.items():
@@ -177,12 +180,16 @@ def _not_additive(
 def _added(before: ModuleSpec | None, new: ModuleSpec, module: ModuleId, name: str) -> ModuleSpec:
     if before is None:
         return new
-    if any(known.form is not None and known.form.undecided for known in (before, new)):
+    if _is_undecided(before) or _is_undecided(new):
         raise _undecided(module)
     joined = summed(before, new)
     if joined is None:
         raise _disagree(module, before.shape, new.shape, name)
     return joined
+
+
+def _is_undecided(known: ModuleSpec) -> bool:
+    return known.form is not None and known.form.undecided
 
 
 def _undecided(module: ModuleId) -> RecipeError:
@@ -208,28 +215,27 @@ def _disagree(module: ModuleId, before: tuple[int, ...], new: tuple[int, ...], n
 class _Ends:
     """Where the modules on one weight begin and end; its height if one covers it whole."""
 
-    points: frozenset[int]
+    points: tuple[int, ...]
     height: int | None
 
 
 def _ends(live: Sequence[tuple[int, str, AdapterSpec]]) -> dict[tuple[str, str], _Ends]:
-    ends: dict[tuple[str, str], _Ends] = {}
+    points: dict[tuple[str, str], set[int]] = {}
+    heights: dict[tuple[str, str], int] = {}
     for _, name, spec in live:
         for module, known in spec.modules.items():
-            key = (module.component, module.key)
-            before = ends.get(key, _Ends(frozenset(), None))
-            height = known.shape[0] if module.rows is None else before.height
-            if before.height not in (None, height):
-                raise _disagree(module, (before.height or 0, *known.shape[1:]), known.shape, name)
-            ends[key] = _Ends(before.points | set(module.rows or (0, known.shape[0])), height)
-    return ends
+            key, height = (module.component, module.key), known.shape[0]
+            points.setdefault(key, set()).update(module.rows or (0, height))
+            before = heights.setdefault(key, height) if module.rows is None else height
+            if before != height:
+                raise _disagree(module, (before, *known.shape[1:]), known.shape, name)
+    return {key: _Ends(tuple(sorted(found)), heights.get(key)) for key, found in points.items()}
 
 
 def _cut(term: int, module: ModuleId, known: ModuleSpec, ends: _Ends) -> Iterator[tuple[ModuleId, Piece]]:
     """A module's delta, cut at every end of another that falls inside of it."""
     first, last = module.rows or (0, known.shape[0])
-    points = sorted(point for point in ends.points if first <= point <= last)
-    for start, stop in pairwise(points):
+    for start, stop in pairwise(point for point in ends.points if first <= point <= last):
         rows = None if (start, stop) == (0, ends.height) else (start, stop)
         target = module if rows == module.rows else ModuleId(module.component, module.key, rows)
         yield target, Piece(term, module, start - first, stop - first)

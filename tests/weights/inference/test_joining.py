@@ -17,7 +17,7 @@ FUSED = ModuleId("te2", "attn.in_proj_weight")
 
 
 def rows(start: int, stop: int) -> ModuleId:
-    return replace(FUSED, rows=(start, stop))
+    return FUSED._replace(rows=(start, stop))
 
 
 def spec(*modules: tuple[ModuleId, tuple[int, ...], str], family: str | None = "sdxl") -> AdapterSpec:
@@ -270,7 +270,7 @@ def test_shapes_of_formats_that_disagree_are_refused_as_those_of_loras() -> None
 def test_biases_join_and_are_cut_like_weights() -> None:
     bias = ModuleId("te2", "attn.in_proj_bias")
     fused = held((bias, form("full difference", (12,), 1)))
-    part = held((replace(bias, rows=(0, 4)), form("full difference", (4,), 1)))
+    part = held((bias._replace(rows=(0, 4)), form("full difference", (4,), 1)))
     joined = concat_spec([("a", 1.0, fused), ("b", 1.0, part)])
     assert [(m.rows, known.shape, known.rank) for m, known in joined.modules.items()] == [
         ((0, 4), (4,), 1), ((4, 12), (8,), 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lorapipe.architectures import Target
 from lorapipe.formats.forms.form import AdapterForm, Measured
@@ -12,8 +13,8 @@ from lorapipe.weights.specs import TensorSpec
 __all__ = ["Contents", "Extra", "Found", "Scale"]
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+# Tuples: a file has a thousand of each, and these are made three times as fast as other values.
+class Scale(NamedTuple):
     """What a module's numbers are multiplied by.
 
     ``alpha`` is the tensor to divide by ``divisor`` (``None`` of a format whose strength is
@@ -27,8 +28,7 @@ class Scale:
     config: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One module as a file has it.
 
     ``stem`` is what the file calls it, and ``path`` the name to look up, unless a
@@ -44,7 +44,7 @@ class Found:
     tensors: Mapping[str, str]
     form: AdapterForm
     measured: Measured
-    scale: Scale = field(default_factory=Scale)
+    scale: Scale = Scale()
     up: str | None = None
     bias: bool = False
     parameter: bool = False

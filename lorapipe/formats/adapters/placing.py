@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from math import prod
+from typing import NamedTuple
 
 from lorapipe.architectures import Family, Target, nearest, other_families
 from lorapipe.architectures import family as family_named
@@ -32,8 +33,7 @@ _ELSEWHERE = "merge it with the program that it was trained with"
 Tensors = Mapping[str, TensorSpec]
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A module where it belongs: ``rows`` of a module of the file, all of them if ``None``."""
 
     found: Found

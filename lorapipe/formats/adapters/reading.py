@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from lorapipe.errors import RecipeError
 from lorapipe.formats.adapters.dialects import ALPHA, BUNDLED, SCALE, WRAPPER, plain_stem
@@ -91,7 +90,7 @@ def _with_saved(
             continue
         base = saved.pop(path)
         if _fits(module, tensors[base].shape):
-            found.append(replace(module, base=base))
+            found.append(module._replace(base=base))
         else:
             problems.add(
                 "bad-factor-shape", f"{module.stem} (beside a saved weight {list(tensors[base].shape)})"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from lorapipe.architectures import Family, Target, family
 from lorapipe.errors import InputError
@@ -79,7 +78,7 @@ def _modules(
             tensors = {_ROLES[which]: name for which, name in parts[model, number].items()}
             for module in maker.modules(Group(stem, stem, tensors)):
                 _check_shape(module, target, known, problems)
-                yield replace(module, target=target)
+                yield module._replace(target=target)
 
 
 def _check_shape(module: Found, target: Target, known: Family, problems: Problems) -> None:

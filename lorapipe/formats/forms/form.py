@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lorapipe.weights.specs import TensorSpec
 
@@ -41,8 +41,8 @@ class Misshapen(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+# A tuple: a file has a thousand, and these are made three times as fast.
+class Measured(NamedTuple):
     """What the headers say of a module: the shape of its weight, and the rank of its delta.
 
     ``shape`` is ``[O, I, *k]``, or ``[O]`` of a bias or norm. An axis of which a format

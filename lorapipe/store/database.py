@@ -46,6 +46,14 @@ _MIGRATIONS = (
         key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, used_ns INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    # What outputs were made of, and by what one sees that a row is of use no more.
+    """
+    ALTER TABLE memo ADD COLUMN path BLOB;
+    ALTER TABLE journal ADD COLUMN preimage TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN lineage TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN content TEXT NOT NULL DEFAULT '';
+    ALTER TABLE journal ADD COLUMN noted_ns INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 SCHEMA_VERSION = len(_MIGRATIONS)

@@ -3,16 +3,16 @@
 A result is a blob named by its sha256; a manifest leads from a key to it and holds the
 key's preimage (what the key was made of), so that one can see why a key was missed.
 The manifest is written last, so an entry is there wholly or not at all. The table
-``entries`` only notes when each was last used, for the eviction of the least recent.
+``entries`` only notes when each was last used, for the eviction of the least recent
+(:mod:`~lorapipe.store.eviction`). A second key may lead to a result as an alias.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, cast
@@ -21,6 +21,7 @@ from lorapipe.errors import BuildError, InputError
 from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.database import Database
 from lorapipe.store.digest import HashingFile, is_sha256
+from lorapipe.store.manifest import Entry, read_manifest, to_json
 from lorapipe.store.memo import Memo
 from lorapipe.store.paths import StorePaths, unwritable
 from lorapipe.store.temporaries import sweep
@@ -33,22 +34,6 @@ Write = Callable[[BinaryIO], None]
 _POLL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A result in the store: ``path`` is its blob, ``preimage`` what ``key`` was made of.
-
-    ``notes`` are facts about the result that its bytes do not hold, JSON by name. They
-    belong to the key: two ways to one blob can differ in what was lost on the way.
-    """
-
-    key: str
-    path: Path
-    sha256: str
-    size: int
-    preimage: str
-    notes: Mapping[str, object] = field(default_factory=dict, hash=False)
-
-
 class Entries:
     """The results that the store holds. Keys are 64 hexadecimal digits (``ValueError`` otherwise)."""
 
@@ -57,10 +42,16 @@ class Entries:
         self._database = database
         self._memo = memo
         self._hook = hook
+        self._in_use: set[str] = set()
+
+    @property
+    def in_use(self) -> frozenset[str]:
+        """The sha256 of each result that was got or put since the store was opened."""
+        return frozenset(self._in_use)
 
     def peek(self, key: str) -> Entry | None:
         """The entry, if manifest and blob are there and agree in size. Reads no data, writes nothing."""
-        entry = self._manifest(key)
+        entry = read_manifest(self._paths, key)
         if entry is None or _size(entry.path) != entry.size:
             return None
         return entry
@@ -86,10 +77,11 @@ class Entries:
         *,
         needed: int | None = None,
         notes: Mapping[str, object] = MappingProxyType({}),
+        lineage: str = "",
     ) -> Entry:
         """Write a result and keep it under ``key``, replacing what was there.
 
-        ``needed`` is its size in bytes, where known; ``notes`` as in :class:`Entry`. Raises
+        ``needed`` is its size in bytes, where known; the rest is as in :class:`Entry`. Raises
         :class:`~lorapipe.errors.BuildError` ``disk-full`` or ``store-unwritable``, and
         whatever ``write`` raises; then the store is as before.
         """
@@ -102,13 +94,23 @@ class Entries:
                 write(cast("BinaryIO", sink))
                 blob = self._paths.blob(sink.sha256)
                 state = staged.publish(to=blob)
-            entry = Entry(key, blob, sink.sha256, sink.size, preimage, notes)
-            with stage(self._paths.temp / "manifest", hook=self._hook, label="manifest") as staged:
-                staged.file.write(_to_json(entry))
-                staged.publish(to=self._paths.manifest(key))
+            entry = Entry(key, blob, sink.sha256, sink.size, preimage, notes, lineage)
+            self._write_manifest(entry)
         self._memo.later(blob, state, entry.sha256)
         self._used(entry)
         return entry
+
+    def link(self, key: str, entry: Entry, preimage: str, *, lineage: str = "", alias: bool = False) -> Entry:
+        """Let another key lead to the result of ``entry``; as an ``alias`` it is not listed.
+
+        Raises :class:`~lorapipe.errors.BuildError` as :meth:`put`.
+        """
+        linked = replace(entry, key=key, preimage=preimage, lineage=lineage, of=entry.key if alias else None)
+        self._database.prepare()
+        with self._faults():
+            self._write_manifest(linked)
+        self._used(linked)
+        return linked
 
     def obtain(
         self,
@@ -164,6 +166,34 @@ class Entries:
         with suppress(BuildError):
             self._database.write(("DELETE FROM entries WHERE key = ?", (key,)))
 
+    def all(self) -> Iterator[Entry]:
+        """Every entry whose manifest is sound, whether or not its blob is there; writes nothing."""
+        for path in sorted(self._paths.manifests.glob("??/*.json")):
+            if is_sha256(path.stem) and (entry := read_manifest(self._paths, path.stem)) is not None:
+                yield entry
+
+    @contextmanager
+    def held(self, keys: Iterable[str]) -> Iterator[bool]:
+        """Hold the locks of all ``keys`` without waiting; False, and no lock, if one is another's."""
+        import filelock  # as in lock
+
+        with ExitStack() as stack:
+            try:
+                for key in keys:
+                    path = self._paths.lock(key)
+                    path.parent.mkdir(exist_ok=True)
+                    stack.enter_context(filelock.FileLock(path).acquire(timeout=0))
+            except (filelock.Timeout, OSError):
+                stack.close()
+                yield False
+            else:
+                yield True
+
+    def _write_manifest(self, entry: Entry) -> None:
+        with stage(self._paths.temp / "manifest", hook=self._hook, label="manifest") as staged:
+            staged.file.write(to_json(entry))
+            staged.publish(to=self._paths.manifest(entry.key))
+
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """Call the store by its name where its folder refuses: the user never named the blob."""
@@ -181,6 +211,7 @@ class Entries:
             return False
 
     def _used(self, entry: Entry) -> None:
+        self._in_use.add(entry.sha256)
         # The table only orders the eviction; without a row an entry is as good as long unused.
         with suppress(BuildError):
             self._database.write(
@@ -190,38 +221,9 @@ class Entries:
                 )
             )
 
-    def _manifest(self, key: str) -> Entry | None:
-        """What the manifest says, or None if it is not there or is not one."""
-        path = self._paths.manifest(key)
-        try:
-            found = json.loads(path.read_bytes())
-            sha256, size, preimage = found["sha256"], found["size"], found["preimage"]
-        except (OSError, ValueError, TypeError, LookupError, RecursionError):
-            return None
-        sound = found.get("version") == 1 and found.get("key") == key and is_sha256(sha256)
-        if not sound or type(size) is not int or not isinstance(preimage, str):
-            return None
-        notes = found.get("notes", {})
-        return Entry(
-            key, self._paths.blob(sha256), sha256, size, preimage, notes if isinstance(notes, dict) else {}
-        )
-
 
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _to_json(entry: Entry) -> bytes:
-    manifest: dict[str, object] = {
-        "version": 1,
-        "key": entry.key,
-        "sha256": entry.sha256,
-        "size": entry.size,
-        "preimage": entry.preimage,
-    }
-    if entry.notes:
-        manifest["notes"] = dict(entry.notes)
-    return (json.dumps(manifest, indent=1) + "\n").encode("ascii")

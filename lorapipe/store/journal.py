@@ -8,15 +8,21 @@ books, and whichever of them the file has, it is recognised.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorapipe.store.database import Database, Statement
 
-__all__ = ["KEPT", "Journal", "Record"]
+__all__ = ["KEPT", "UNKNOWN", "Journal", "Making", "Record"]
 
 KEPT = 16
 """Records kept for each path: an older output, put back by hand, is still recognised."""
+
+_INSERT = """
+INSERT OR REPLACE INTO journal (path, sha256, key, preimage, lineage, content, noted_ns)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
 
 _PRUNE = """
 DELETE FROM journal WHERE path = ? AND number NOT IN
@@ -25,11 +31,30 @@ DELETE FROM journal WHERE path = ? AND number NOT IN
 
 
 @dataclass(frozen=True, slots=True)
+class Making:
+    """How a result came to be, as far as it is known.
+
+    ``preimage`` is the text that its key is the sha256 of. It has the steps above by their
+    digests alone, and ``lineage`` tells all of them, so that one can say what changed.
+    ``content`` is the content key: over stored results above instead of over their lineage.
+    """
+
+    preimage: str = ""
+    lineage: str = ""
+    content: str = ""
+
+
+UNKNOWN = Making()
+"""Of a result that nobody told of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """An output as it was, or was about to be: the file's sha256, and the key it was built from."""
+    """An output as it was, or was about to be: the file's sha256, the key it was built from, and how."""
 
     sha256: str
     key: str
+    making: Making = UNKNOWN
 
 
 class Journal:
@@ -38,7 +63,15 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, path: Path, sha256: str, key: str, *, replacing: str | None = None) -> None:
+    def record(
+        self,
+        path: Path,
+        sha256: str,
+        key: str,
+        *,
+        replacing: str | None = None,
+        making: Making = UNKNOWN,
+    ) -> None:
         """Note what is about to appear at ``path``; it is on the disk when this returns.
 
         ``replacing`` is the digest that the file there has now: its record stays, however
@@ -48,7 +81,10 @@ class Journal:
         place = _place(path)
         self._database.write(
             *_renewed(place, replacing),
-            ("INSERT OR REPLACE INTO journal (path, sha256, key) VALUES (?, ?, ?)", (place, sha256, key)),
+            (
+                _INSERT,
+                (place, sha256, key, making.preimage, making.lineage, making.content, time.time_ns()),
+            ),
             (
                 _PRUNE,
                 (place, place, KEPT),
@@ -63,12 +99,31 @@ class Journal:
         )
         return bool(found)
 
+    def forget(self, folder: Path) -> None:
+        """Strike out all that is in the books below a folder. Raises as :meth:`record` does."""
+        above = _place(folder) + b"/"
+        self._database.write(("DELETE FROM journal WHERE substr(path, 1, ?) = ?", (len(above), above)))
+
     def last(self, path: Path) -> tuple[Record, ...]:
         """What was put at ``path``, the latest first. The first may not have got there."""
         rows = self._database.query(
-            "SELECT sha256, key FROM journal WHERE path = ? ORDER BY number DESC", (_place(path),)
+            "SELECT sha256, key, preimage, lineage, content FROM journal WHERE path = ? ORDER BY number DESC",
+            (_place(path),),
         )
-        return tuple(Record(str(sha256), str(key)) for sha256, key in rows)
+        return tuple(Record(sha256, key, Making(*making)) for sha256, key, *making in rows)
+
+    def forget_gone(self, before_ns: int, *, only_count: bool = False) -> int:
+        """Drop the records of outputs that are not there, made before a time in ns; returns their number.
+
+        Younger ones stay: a disk may be unplugged, an output be put back. ``only_count`` drops nothing.
+        """
+        rows = self._database.query("SELECT DISTINCT path FROM journal WHERE noted_ns < ?", (before_ns,))
+        gone = [place for (place,) in rows if not os.path.lexists(os.fsdecode(place))]
+        if gone and not only_count:
+            self._database.write(
+                *(("DELETE FROM journal WHERE path = ? AND noted_ns < ?", (p, before_ns)) for p in gone)
+            )
+        return len(gone)
 
 
 def _renewed(place: bytes, sha256: str | None) -> tuple[Statement, ...]:

@@ -11,6 +11,7 @@ comparing content again.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -89,18 +90,24 @@ class Memo:
                 return str(sha256)
         return None
 
-    def remember(self, state: FileState, sha256: str, hashed_at_ns: int) -> bool:
+    def remember(self, state: FileState, sha256: str, hashed_at_ns: int, path: Path | None = None) -> bool:
         """Keep a digest for good; False if the racy rule, or the store, does not let us.
 
-        ``hashed_at_ns`` is the wall clock's time when hashing ended.
+        ``hashed_at_ns`` is the wall clock's time when hashing ended; ``path`` is where the file
+        was, by which :meth:`forget_stale` sees whether it still is there.
         """
         if self._database.looking or hashed_at_ns - state.changed_ns <= granularity_ns(state):
             return False
         try:
             self._database.write(
                 (
-                    "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?)",
-                    (*_columns(state), sha256, _guard(state, sha256)),
+                    "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *_columns(state),
+                        sha256,
+                        _guard(state, sha256),
+                        None if path is None else os.fsencode(path.absolute()),
+                    ),
                 )
             )
         except BuildError:
@@ -118,7 +125,7 @@ class Memo:
             if known is not None:
                 return Hashed(known, state, self._clock())
         hashed = hash_file(path, progress)
-        self.remember(hashed.state, hashed.sha256, hashed.ended_ns)
+        self.remember(hashed.state, hashed.sha256, hashed.ended_ns, path)
         return hashed
 
     def later(self, path: Path, state: FileState | None, sha256: str) -> None:
@@ -130,24 +137,52 @@ class Memo:
             with self._lock:
                 self._pending.append(_Pending(path, state, sha256))
 
-    def settle(self) -> None:
+    def settle(self, *, waiting: bool = True) -> None:
         """Wait out the granularity of what :meth:`later` noted, all at once, and remember it.
 
-        A file that changed meanwhile is not remembered. No wait where nothing was noted.
+        A file that changed meanwhile is not remembered. No wait where nothing was noted, and
+        none without ``waiting``: what is too young is then noted as before.
         """
         with self._lock:
             pending, self._pending = self._pending, []
+            if not waiting:
+                now = self._clock()
+                self._pending = [p for p in pending if _ripe_ns(p) > now]
+                pending = [p for p in pending if _ripe_ns(p) <= now]
         if not pending:
             return
-        now = self._clock()
-        wait = max(p.state.changed_ns + granularity_ns(p.state) + 1 - now for p in pending)
+        wait = max(map(_ripe_ns, pending)) - self._clock()
         if wait > 0:
             # A file server's clock may run ahead of ours: then it is not worth the waiting.
             self._sleep(min(wait, COARSE_NS) / 1e9)
         for each in pending:
             with suppress(OSError):
                 if FileState.of(each.path) == each.state:
-                    self.remember(each.state, each.sha256, self._clock())
+                    self.remember(each.state, each.sha256, self._clock(), each.path)
+
+    def forget_stale(self, *, only_count: bool = False) -> int:
+        """Drop the rows of files that are gone or in another state; returns how many those are.
+
+        A file on a disk that is not there now is hashed again when it is back. ``only_count``
+        drops nothing.
+        """
+        rows = self._database.query("SELECT file, size, mtime_ns, ctime_ns, path FROM memo")
+        stale = [row[0] for row in rows if row[4] is None or not _still(os.fsdecode(row[4]), row[:4])]
+        if stale and not only_count:
+            self._database.write(*(("DELETE FROM memo WHERE file = ?", (file,)) for file in stale))
+        return len(stale)
+
+
+def _still(path: str, columns: tuple[object, ...]) -> bool:
+    try:
+        return _columns(FileState.of(Path(path))) == columns
+    except (OSError, ValueError):
+        return False
+
+
+def _ripe_ns(pending: _Pending) -> int:
+    """From when on a write to the file would show."""
+    return pending.state.changed_ns + granularity_ns(pending.state) + 1
 
 
 def _columns(state: FileState) -> tuple[str, int, int, int]:

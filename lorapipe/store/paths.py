@@ -6,6 +6,7 @@
       blobs/<aa>/<sha256>       results, named by their content
       manifests/<aa>/<key>.json which result a key has, and what the key was made of
       locks/<key>.lock          kernel locks: one process builds, the others wait
+      pins/<key>                empty files: what the size budget leaves alone
       temp/                     files being written
 
 Nothing here touches the disk but :meth:`StorePaths.create`, which writers call.
@@ -72,8 +73,19 @@ class StorePaths:
     def manifest(self, key: str) -> Path:
         return self.manifests / _checked(key)[:2] / f"{key}.json"
 
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    @property
+    def pins(self) -> Path:
+        return self.root / "pins"
+
     def lock(self, key: str) -> Path:
-        return self.root / "locks" / f"{_checked(key)}.lock"
+        return self.locks / f"{_checked(key)}.lock"
+
+    def pin(self, key: str) -> Path:
+        return self.pins / _checked(key)
 
     def create(self) -> None:
         """Make root and ``temp``, for their owner alone: manifests name the files a LoRA was made of.

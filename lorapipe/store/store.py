@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from lorapipe.errors import Interrupted
 from lorapipe.store.atomic import Hook, Staged, no_hook, stage
 from lorapipe.store.contents import listing_digest
 from lorapipe.store.database import Database
-from lorapipe.store.digest import FileState
+from lorapipe.store.digest import FileState, Hashed
 from lorapipe.store.entries import Entries
-from lorapipe.store.folders import StagedFolder, stage_folder
-from lorapipe.store.journal import Journal
+from lorapipe.store.folders import Resumption, StagedFolder, stage_folder
+from lorapipe.store.journal import UNKNOWN, Journal, Making
 from lorapipe.store.memo import Memo
 from lorapipe.store.paths import StorePaths, store_root
+from lorapipe.store.pins import Pins
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Reading", "Store", "open_store"]
+
+Reading = Callable[[Path, int, int], None]
+"""Told the path, the bytes read, and the size, while a file is hashed."""
+
+
+def _unseen(path: Path, done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class Store:
     memo: Memo
     journal: Journal
     entries: Entries
+    pins: Pins
     hook: Hook
 
     def stage(self, path: Path, *, needed: int | None = None) -> Staged:
@@ -44,7 +55,7 @@ class Store:
         return stage(path, needed=needed, hook=self.hook)
 
     def publish(
-        self, staged: Staged, sha256: str, key: str, *, replacing: str | None = None
+        self, staged: Staged, sha256: str, key: str, *, replacing: str | None = None, making: Making = UNKNOWN
     ) -> FileState | None:
         """Let a staged output appear: on the disk, then in the journal, then under its name.
 
@@ -52,18 +63,48 @@ class Store:
         memoised when the store is closed. Raises :class:`~lorapipe.errors.BuildError`.
         """
         staged.seal()
-        self._record(staged.path, sha256, key, replacing)
+        self._record(staged.path, sha256, key, replacing, making)
         state = staged.publish()
         self.memo.later(staged.path, state, sha256)
         return state
 
-    def stage_folder(self, path: Path, *, needed: int | None = None) -> StagedFolder:
-        """An output folder on its way to ``path``; otherwise as :meth:`stage`."""
+    def stage_folder(
+        self, path: Path, *, needed: int | None = None, key: str | None = None, progress: Reading = _unseen
+    ) -> StagedFolder:
+        """An output folder on its way to ``path``; otherwise as :meth:`stage`.
+
+        With a ``key``, which decides all its bytes, it goes on with the files that an interrupted
+        build of the same finished. They are read anew unless the memo knows them, which is told to
+        ``progress``.
+        """
         self.database.prepare()
-        return stage_folder(path, needed=needed, hook=self.hook, label="folder")
+        resumption = None if key is None else self._resumption(key, progress)
+        return stage_folder(path, needed=needed, hook=self.hook, label="folder", resumption=resumption)
+
+    def _resumption(self, key: str, progress: Reading) -> Resumption:
+        def whole(path: Path) -> Hashed | None:
+            recorded = {known.sha256 for known in self.journal.last(path) if known.key == key}
+            if not recorded:  # it need not be read to learn that
+                return None
+            hashed = self.memo.hash(path, partial(progress, path))
+            return hashed if hashed.sha256 in recorded else None
+
+        def record(path: Path, state: FileState, sha256: str) -> None:
+            self.journal.record(path, sha256, key)
+            # Those before it are old enough by now: the next build need not read them.
+            self.memo.settle(waiting=False)
+            self.memo.later(path, state, sha256)
+
+        return Resumption(key, whole, record, self.journal.forget)
 
     def publish_folder(
-        self, staged: StagedFolder, files: Mapping[str, str], key: str, *, replacing: str | None = None
+        self,
+        staged: StagedFolder,
+        files: Mapping[str, str],
+        key: str,
+        *,
+        replacing: str | None = None,
+        making: Making = UNKNOWN,
     ) -> None:
         """Let a staged folder appear; ``files`` are the sha256 of all that is in it, by relative name.
 
@@ -71,18 +112,18 @@ class Store:
         each file. Otherwise as :meth:`publish`.
         """
         staged.seal()
-        self._record(staged.path, listing_digest(files), key, replacing)
+        self._record(staged.path, listing_digest(files), key, replacing, making)
         for name, state in staged.publish().items():
             self.memo.later(staged.path / name, state, files[name])
 
-    def _record(self, path: Path, sha256: str, key: str, replacing: str | None) -> None:
+    def _record(self, path: Path, sha256: str, key: str, replacing: str | None, making: Making) -> None:
         self.hook("journal:record")
-        self.journal.record(path, sha256, key, replacing=replacing)
+        self.journal.record(path, sha256, key, replacing=replacing, making=making)
         self.hook("journal:recorded")
 
-    def close(self) -> None:
+    def close(self, *, waiting: bool = True) -> None:
         """Memoise what was written, which waits out the file system's clock, and let go."""
-        self.memo.settle()
+        self.memo.settle(waiting=waiting)
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -91,7 +132,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # Who stops a build does not wait.
+        self.close(waiting=kind is None or not issubclass(kind, KeyboardInterrupt | Interrupted))
 
 
 def open_store(root: Path | None = None, *, looking: bool = False, hook: Hook = no_hook) -> Store:
@@ -103,4 +145,5 @@ def open_store(root: Path | None = None, *, looking: bool = False, hook: Hook = 
     paths = StorePaths(store_root() if root is None else root)
     database = Database(paths, looking=looking)
     memo = Memo(database)
-    return Store(paths, database, memo, Journal(database), Entries(paths, database, memo, hook=hook), hook)
+    entries = Entries(paths, database, memo, hook=hook)
+    return Store(paths, database, memo, Journal(database), entries, Pins(paths), hook)

@@ -21,7 +21,7 @@ from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.contents import folder_size
-from lorapipe.store.lockfile import write
+from lorapipe.store.lockfile import read, write
 from lorapipe.store.temporaries import sweep
 from lorapipe.weights.specs import FileSpec
 
@@ -141,7 +141,7 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
 
 
 def _locked(recipe: Recipe, options: Options) -> Locked:
-    return locked_view(locate(recipe, options.lock), recipe_folder(recipe))
+    return locked_view(read(locate(recipe, options.lock)), recipe_folder(recipe))
 
 
 def _plan(recipe: Recipe, options: Options, records: Records, locked: Locked, *, read: bool) -> Plan:

@@ -1,17 +1,18 @@
 """``<recipe stem>.lock``: what a recipe was built from, and what came out.
 
 The text is sorted, one block a step, so that two branches that touched different steps
-merge without a conflict. It can always be made again, so it holds nothing that a build
-needs. It may come with a stranger's repository, so nothing in it is trusted to be of
-the right type.
+merge without a conflict; for the same reason no line of it stands for the recipe as a whole.
+It can always be made again, so it holds nothing that a build needs. It may come with a
+stranger's repository, so nothing in it is trusted to be of the right type.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ __all__ = [
     "LockedInput",
     "LockedOutput",
     "LockedStep",
+    "Terms",
     "lock_path",
     "parse",
     "read",
@@ -37,8 +39,11 @@ __all__ = [
 
 T = TypeVar("T")
 
-VERSION = 1
-"""Of the format. A reader takes unknown fields of its own version in its stride."""
+VERSION = 2
+"""Of the format. A reader takes unknown fields in its stride; what version 1 lacks counts as absent."""
+
+Terms = tuple[tuple[str, float], ...]
+"""What a port takes: step ids with their weights, in order."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,16 +59,25 @@ class LockedInput:
 
 @dataclass(frozen=True, slots=True)
 class LockedStep:
-    """A step's kind, the version of that kind, and the content key of its result."""
+    """A step as far as it decides a result: what two of them differ in is what changed in the recipe.
+
+    ``inputs`` goes by port; ``params`` are canonical, and of an output ``to`` is among them.
+    ``key`` is the content key of a result that is kept; what is fused into others has none.
+    """
 
     kind: str
     version: int
-    key: str
+    inputs: Mapping[str, Terms] = field(default_factory=lambda: _EMPTY)
+    params: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LockedOutput:
-    """A file that a ``save`` step wrote, and the key it was built from."""
+    """A file that a ``save`` step wrote, and the key it was built from.
+
+    A step whose file was never built has no such block; its key is in its :class:`LockedStep`.
+    """
 
     path: str
     sha256: str
@@ -75,22 +89,18 @@ class LockedOutput:
 class LockFile:
     """A lock: digests are sha256 in hexadecimal, mappings go by step id.
 
-    ``recipe`` is the digest of the recipe's text, ``params`` the values in force,
-    ``profile`` what the numbers depend on (torch version, device type, compute dtype),
-    ``lorapipe`` the version that wrote it. ``parse(render(lock)) == lock``.
+    ``params`` are the values in force, ``profile`` what the numbers depend on (torch version,
+    device type, compute dtype), ``date`` what ``SOURCE_DATE_EPOCH`` said, ``lorapipe`` the
+    version that wrote it. ``parse(render(lock)) == lock``.
     """
 
-    recipe: str
     lorapipe: str
+    date: str | None = None
     params: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     profile: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     inputs: Mapping[str, LockedInput] = field(default_factory=lambda: _EMPTY)
     steps: Mapping[str, LockedStep] = field(default_factory=lambda: _EMPTY)
     outputs: Mapping[str, LockedOutput] = field(default_factory=lambda: _EMPTY)
-
-    def owns(self, path: str, sha256: str) -> bool:
-        """Whether the lock holds this output (its path as :func:`relative` gives it) with this digest."""
-        return any(out.path == path and out.sha256 == sha256 for out in self.outputs.values())
 
 
 def lock_path(recipe: Path) -> Path:
@@ -140,7 +150,7 @@ def write(path: Path, lock: LockFile) -> bool:
 
 _HEADER = """\
 # Written by lorapipe: what the recipe beside this file was built from, and what came out.
-# It can be merged, or deleted: the next run writes it again.
+# It can be merged, or deleted: `lorapipe lock` writes it again.
 """
 
 
@@ -153,18 +163,32 @@ def render(lock: LockFile) -> str:
     document = {
         "version": VERSION,
         "lorapipe": lock.lorapipe,
-        "recipe": lock.recipe,
+        **({} if lock.date is None else {"date": lock.date}),
         "params": dict(sorted(lock.params.items())),
         "profile": dict(sorted(lock.profile.items())),
-        "inputs": {step: asdict(each) for step, each in sorted(lock.inputs.items())},
-        "steps": {step: asdict(each) for step, each in sorted(lock.steps.items())},
-        "outputs": {step: asdict(each) for step, each in sorted(lock.outputs.items())},
+        "inputs": _blocks(lock.inputs),
+        "steps": _blocks(lock.steps),
+        "outputs": _blocks(lock.outputs),
     }
     return _HEADER + plainyaml.dump(document)
 
 
+def _blocks(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A block a step: its fields in their order, those inside sorted, without what says nothing."""
+    return {step: dict(_fields(each)) for step, each in sorted(section.items())}
+
+
+def _fields(block: Any) -> Iterator[tuple[str, Any]]:
+    for each in fields(block):
+        value = getattr(block, each.name)
+        if each.default_factory is not MISSING and value:
+            yield each.name, dict(sorted(value.items()))
+        elif value is not None and each.default_factory is MISSING:
+            yield each.name, value
+
+
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
-_REMEDY = "delete it: 'lorapipe run' writes it again"
+_REMEDY = "'lorapipe lock' writes it again"
 
 
 def parse(text: str) -> LockFile:
@@ -186,8 +210,8 @@ def parse(text: str) -> LockFile:
             "lock-newer", f"its format is version {version}, made by a newer lorapipe", hint="update lorapipe"
         )
     return LockFile(
-        recipe=_field(found, "recipe", "recipe", _digest),
         lorapipe=_field(found, "lorapipe", "lorapipe", _text),
+        date=_field(found, "date", "date", _text) if "date" in found else None,
         params=_mapping(found, "params"),
         profile=_mapping(found, "profile"),
         inputs=_section(found, "inputs", LockedInput),
@@ -204,7 +228,9 @@ def _section(document: Mapping[str, Any], name: str, kind: type[T]) -> Mapping[s
         if not isinstance(block, Mapping):
             raise _malformed(f"'{place}' is not a map")
         values = {
-            each: _field(block, each, f"{place}: {each}", read) for each, read in _READERS[kind].items()
+            each: _field(block, each, f"{place}: {each}", read)
+            for each, read in _READERS[kind].items()
+            if each in block or each not in _OPTIONAL[kind]
         }
         blocks[step] = kind(**values)
     return MappingProxyType(blocks)
@@ -212,11 +238,7 @@ def _section(document: Mapping[str, Any], name: str, kind: type[T]) -> Mapping[s
 
 def _mapping(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = document.get(name)
-    if found is None:
-        return _EMPTY
-    if not isinstance(found, Mapping):
-        raise _malformed(f"'{name}' is not a map")
-    return MappingProxyType(dict(found))
+    return _EMPTY if found is None else _field(document, name, name, _map)
 
 
 def _field(block: Mapping[str, Any], name: str, place: str, read: Callable[[Any], Any]) -> Any:
@@ -246,10 +268,42 @@ def _whole(value: object) -> int:
     return value
 
 
+def _map(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("a map")
+    return MappingProxyType(dict(value))
+
+
+def _ports(value: object) -> Mapping[str, Terms]:
+    return MappingProxyType({port: _terms(terms) for port, terms in _map(value).items()})
+
+
+def _terms(value: object) -> Terms:
+    if not isinstance(value, list) or not all(_is_term(term) for term in value):
+        raise ValueError("lists of steps and weights")
+    return tuple((step, float(weight)) for step, weight in value)
+
+
+def _is_term(value: object) -> bool:
+    match value:
+        case [str(), int() | float() as weight] if not isinstance(weight, bool):
+            # The most that a float can be, whatever a whole number is.
+            return -sys.float_info.max <= weight <= sys.float_info.max
+    return False
+
+
 _READERS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
     LockedInput: {"path": _text, "sha256": _digest, "size": _whole},
-    LockedStep: {"kind": _text, "version": _whole, "key": _digest},
+    LockedStep: {"kind": _text, "version": _whole, "inputs": _ports, "params": _map, "key": _digest},
     LockedOutput: {"path": _text, "sha256": _digest, "size": _whole, "key": _digest},
+}
+_OPTIONAL = {
+    kind: {
+        each.name
+        for each in fields(kind)
+        if each.default is not MISSING or each.default_factory is not MISSING
+    }
+    for kind in _READERS
 }
 
 

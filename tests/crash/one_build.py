@@ -72,7 +72,7 @@ def build(folder: Path, version: str, hook: Callable[[str], None]) -> bool:
         "f": LockedOutput("out/f", digest, SIZE, key(version)),
         "m": LockedOutput("out/m", folder_digest(version), SIZE + len(version), key(version)),
     }
-    write(folder / "r.lock", LockFile(recipe=key("recipe"), lorapipe="0", outputs=outputs))
+    write(folder / "r.lock", LockFile(lorapipe="0", outputs=outputs))
     return built
 
 

@@ -82,8 +82,10 @@ def check_finished(folder: Path, version: str) -> None:
     assert folder_of(folder) == one_build.folder_content(version)
     lock = read(folder / "r.lock")
     assert lock is not None
-    assert lock.owns("out/m", one_build.folder_digest(version))
-    assert lock.owns("out/f", hashlib.sha256(one_build.content(version)).hexdigest())
+    assert {output.path: output.sha256 for output in lock.outputs.values()} == {
+        "out/m": one_build.folder_digest(version),
+        "out/f": hashlib.sha256(one_build.content(version)).hexdigest(),
+    }
     assert temporaries(folder) == []
     with open_store(folder / "store", looking=True) as store:
         assert store.entries.get(one_build.key(version)) is not None

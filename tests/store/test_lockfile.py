@@ -31,7 +31,6 @@ from lorapipe.store.lockfile import (
 A, B, C, D = ("a" * 64, "b" * 64, "1" * 64, "12e4" * 16)
 
 LOCK = LockFile(
-    recipe=A,
     lorapipe="0.1.0",
     params={"strength": 0.8, "rank": 4},
     profile={"torch": "2.13.0", "device": "cpu", "compute": "float64"},
@@ -39,16 +38,18 @@ LOCK = LockFile(
         "style": LockedInput("loras/style.safetensors", B, 5),
         "char": LockedInput("../char.safetensors", C, 7),
     },
-    steps={"both": LockedStep("concat", 1, A), "no": LockedStep("shuffle", 2, D)},
+    steps={
+        "both": LockedStep("concat", 1, {"concat": (("char", 1.0), ("style", -0.4))}),
+        "no": LockedStep("shuffle", 2, {"shuffle": (("both", 1.0),)}, {"seed": 7, "mode": "rotate"}, D),
+    },
     outputs={"lora": LockedOutput("out/x.safetensors", C, 123, D)},
 )
 
 TEXT = f"""\
 # Written by lorapipe: what the recipe beside this file was built from, and what came out.
-# It can be merged, or deleted: the next run writes it again.
-version: 1
+# It can be merged, or deleted: `lorapipe lock` writes it again.
+version: 2
 lorapipe: "0.1.0"
-recipe: "{A}"
 params:
   rank: 4
   strength: 0.8
@@ -69,10 +70,16 @@ steps:
   both:
     kind: "concat"
     version: 1
-    key: "{A}"
+    inputs:
+      concat: [["char", 1.0], ["style", -0.4]]
   "no":
     kind: "shuffle"
     version: 2
+    inputs:
+      shuffle: [["both", 1.0]]
+    params:
+      mode: "rotate"
+      seed: 7
     key: "{D}"
 outputs:
   lora:
@@ -87,14 +94,23 @@ ids = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
 words = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 sizes = st.integers(0, 2**63)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words
+terms = st.lists(st.tuples(ids, st.floats(allow_nan=False, allow_infinity=False)), max_size=3).map(tuple)
+steps = st.builds(
+    LockedStep,
+    words,
+    st.integers(0, 99),
+    st.dictionaries(ids, terms, max_size=2),
+    st.dictionaries(ids, scalars | st.dictionaries(ids, scalars, min_size=1, max_size=2), max_size=3),
+    st.none() | digests,
+)
 locks = st.builds(
     LockFile,
-    recipe=digests,
     lorapipe=words,
+    date=st.none() | words,
     params=st.dictionaries(ids, scalars | st.lists(scalars, max_size=3), max_size=3),
     profile=st.dictionaries(ids, words, max_size=3),
     inputs=st.dictionaries(ids, st.builds(LockedInput, words, digests, sizes), max_size=3),
-    steps=st.dictionaries(ids, st.builds(LockedStep, words, st.integers(0, 99), digests), max_size=3),
+    steps=st.dictionaries(ids, steps, max_size=3),
     outputs=st.dictionaries(ids, st.builds(LockedOutput, words, digests, sizes, digests), max_size=3),
 )
 
@@ -105,7 +121,13 @@ def test_the_text_is_sorted_with_one_block_a_step() -> None:
 
 def test_any_yaml_reader_reads_it() -> None:
     found = yaml.safe_load(TEXT)
-    assert found["steps"]["no"] == {"kind": "shuffle", "version": 2, "key": D}
+    assert found["steps"]["no"] == {
+        "kind": "shuffle",
+        "version": 2,
+        "inputs": {"shuffle": [["both", 1.0]]},
+        "params": {"mode": "rotate", "seed": 7},
+        "key": D,
+    }
     assert found["inputs"]["char"] == {"path": "../char.safetensors", "sha256": C, "size": 7}
 
 
@@ -144,12 +166,6 @@ def test_branches_that_change_different_steps_merge_without_conflict(tmp_path: P
     assert parse(merged.stdout) == replace(ours, outputs=theirs.outputs)
 
 
-def test_an_output_belongs_by_path_and_digest() -> None:
-    assert LOCK.owns("out/x.safetensors", C)
-    assert not LOCK.owns("out/x.safetensors", A)
-    assert not LOCK.owns("out/y.safetensors", C)
-
-
 def test_a_missing_lock_is_none(tmp_path: Path) -> None:
     assert read(tmp_path / "char.lock") is None
 
@@ -177,28 +193,58 @@ def test_unknown_fields_of_this_version_are_passed_over() -> None:
 
 
 def test_sections_may_be_missing() -> None:
-    assert parse(f'version: 1\nlorapipe: "0"\nrecipe: "{A}"\n') == LockFile(recipe=A, lorapipe="0")
+    assert parse('version: 2\nlorapipe: "0"\n') == LockFile(lorapipe="0")
+
+
+def test_a_lock_of_version_1_is_read_as_far_as_it_goes() -> None:
+    text = f"""\
+version: 1
+lorapipe: "0.1.0"
+recipe: "{A}"
+steps:
+  m:
+    kind: "shuffle"
+    version: 1
+    key: "{D}"
+"""
+    assert parse(text) == LockFile(lorapipe="0.1.0", steps={"m": LockedStep("shuffle", 1, key=D)})
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("version: 1\n", "", "'version' is missing"),
-        ("version: 1\n", "version: '1'\n", "'version' is not a whole number"),
-        (f'recipe: "{A}"', "recipe: 5", "'recipe' is not a sha256"),
-        (f'recipe: "{A}"\n', "", "'recipe' is missing"),
+        ("version: 2\n", "", "'version' is missing"),
+        ("version: 2\n", "version: '2'\n", "'version' is not a whole number"),
         ('lorapipe: "0.1.0"', "lorapipe: 1", "'lorapipe' is not a text"),
+        ('lorapipe: "0.1.0"\n', "", "'lorapipe' is missing"),
+        ('lorapipe: "0.1.0"\n', 'lorapipe: "0"\ndate: 2001\n', "'date' is not a text"),
         ("size: 5", "size: true", "'inputs: style: size' is not a whole number"),
         ("size: 5", "size: -5", "'inputs: style: size' is not a whole number"),
         ("    size: 5\n", "", "'inputs: style: size' is missing"),
         ("size: 123", "size: 1.5", "'outputs: lora: size' is not a whole number"),
-        (f'key: "{A}"', 'key: "../../x"', "'steps: both: key' is not a sha256"),
+        (f'key: "{D}"', 'key: "../../x"', "'steps: no: key' is not a sha256"),
+        (
+            '[["char", 1.0]',
+            '["char", ["x", 1.0]',
+            "'steps: both: inputs' is not lists of steps and weights",
+        ),
+        ('["char", 1.0]', '["char", "1"]', "'steps: both: inputs' is not lists of steps and weights"),
+        ('["char", 1.0]', '["char", true]', "'steps: both: inputs' is not lists of steps and weights"),
+        ('["char", 1.0]', '["char", 1e999]', "'steps: both: inputs' is not lists of steps and weights"),
+        (
+            '["char", 1.0]',
+            f'["char", 1{"0" * 400}]',
+            "'steps: both: inputs' is not lists of steps and weights",
+        ),
+        ('["char", 1.0]', "[5, 1.0]", "'steps: both: inputs' is not lists of steps and weights"),
+        ("    inputs:\n      concat: [[", "    inputs: [[", "'steps: both: inputs' is not a map"),
+        ("    params:\n      mode", "    params: 7\n    mode", "line 34: did not find expected key"),
         ('kind: "concat"', "kind: [concat]", "'steps: both: kind' is not a text"),
         ("  both:\n", "  both: 5\n  two:\n", "'steps: both' is not a map"),
         ("params:\n  rank: 4\n  strength: 0.8\n", "params: [1]\n", "'params' is not a map"),
-        ("  style:\n", "  char:\n", "line 18: 'char' is given twice"),
-        ("  rank: 4\n", "  rank: &r 4\n", "line 7: anchors and aliases have no place in it"),
-        ("params:\n", "params: [\n", "line 8: did not find expected ',' or ']'"),
+        ("  style:\n", "  char:\n", "line 17: 'char' is given twice"),
+        ("  rank: 4\n", "  rank: &r 4\n", "line 6: anchors and aliases have no place in it"),
+        ("params:\n", "params: [\n", "line 7: did not find expected ',' or ']'"),
     ],
 )
 def test_a_malformed_lock_is_named_with_place_and_remedy(
@@ -210,7 +256,7 @@ def test_a_malformed_lock_is_named_with_place_and_remedy(
     with pytest.raises(LockError) as caught:
         read(path)
     assert caught.value.code == "lock-malformed"
-    assert str(caught.value) == f"{path}: error: {message} - delete it: 'lorapipe run' writes it again"
+    assert str(caught.value) == f"{path}: error: {message} - 'lorapipe lock' writes it again"
 
 
 def test_a_lock_that_is_no_text_is_named(tmp_path: Path) -> None:
@@ -218,9 +264,7 @@ def test_a_lock_that_is_no_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(LockError) as caught:
         read(path)
-    assert str(caught.value) == (
-        f"{path}: error: it is not UTF-8 text - delete it: 'lorapipe run' writes it again"
-    )
+    assert str(caught.value) == (f"{path}: error: it is not UTF-8 text - 'lorapipe lock' writes it again")
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
@@ -238,18 +282,18 @@ def test_conflict_markers_are_called_that(tmp_path: Path, marker: str) -> None:
         read(path)
     assert caught.value.code == "lock-conflict"
     assert str(caught.value) == (
-        f"{path}: error: it holds git's conflict markers - delete it: 'lorapipe run' writes it again"
+        f"{path}: error: it holds git's conflict markers - 'lorapipe lock' writes it again"
     )
 
 
 def test_a_newer_format_is_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "char.lock"
-    path.write_text(TEXT.replace("version: 1\n", "version: 2\n", 1))
+    path.write_text(TEXT.replace("version: 2\n", "version: 3\n", 1))
     with pytest.raises(LockError) as caught:
         read(path)
     assert caught.value.code == "lock-newer"
     assert str(caught.value) == (
-        f"{path}: error: its format is version 2, made by a newer lorapipe - update lorapipe"
+        f"{path}: error: its format is version 3, made by a newer lorapipe - update lorapipe"
     )
 
 
@@ -272,7 +316,9 @@ def test_a_name_that_is_no_text_does_not_spoil_the_lock() -> None:
 
 def test_a_lock_of_two_thousand_steps_is_read_soon() -> None:
     """`lorapipe plan` reads it each time; measured 0.03 s."""
-    steps = {f"step-{n}": LockedStep("scale", 1, A) for n in range(2000)}
+    steps = {
+        f"step-{n}": LockedStep("scale", 1, {"scale": (("a", 1.0),)}, {"by": 0.5}, A) for n in range(2000)
+    }
     text = render(replace(LOCK, steps=steps))
     started = time.process_time()
     parse(text)

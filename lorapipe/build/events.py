@@ -48,7 +48,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """``how`` is built, store, or written; seconds of wall time."""
+    """``how`` is built, store, written, or found (another process wrote it); seconds of wall time."""
 
     step: str
     how: str

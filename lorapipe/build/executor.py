@@ -15,6 +15,7 @@ from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import BuiltOutput
 from lorapipe.build.spool import Spool
 from lorapipe.errors import LorapipeError, ManyErrors
+from lorapipe.formats.containers.output import Written
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.resolve import placed
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
@@ -81,7 +82,8 @@ def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) ->
 def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> tuple[Any, str]:
     """The step's value, and how it came: from the store, built, or written to its file."""
     if planned.output is not None:
-        return _write_output(planned, values, shop), "written"
+        made = _write_output(planned, values, shop)
+        return made, "written" if made.written else "found"
     if planned.kind.materialise is not Materialise.STORED:
         value = _work(planned, values, _context(planned, shop))
         if planned.source is not None:
@@ -90,7 +92,7 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
     assert planned.key is not None
     assert planned.preimage is not None
     # Of two processes that need the same result, one builds it and the other finds it here.
-    with shop.records.entry_lock(planned.key):
+    with shop.records.entry_lock(planned.key, _waiting(planned, shop)):
         if (found := shop.records.read_entry(planned.key, shop.plan.device)) is not None:
             value, known = found
             for fact, told in known.items():
@@ -133,13 +135,23 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
     assert planned.output is not None
     assert planned.key is not None
     assert isinstance(planned.spec, FileSpec)
-    path = planned.output
-    with shop.records.stage(path, planned.spec) as staged:
-        saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged))
-        shop.hold_inputs()
-        shop.ownership.publish(staged, saved, planned.key)
-    shop.listen(OutputReady(planned.step.id, path, saved.sha256, saved.size, written=True))
-    return BuiltOutput(planned.step.id, path, saved.sha256, saved.size, written=True)
+    path, step = planned.output, planned.step.id
+    # Of two processes that want the same output, one writes it and the other finds it in place.
+    with shop.records.entry_lock(planned.key, _waiting(planned, shop)):
+        found = shop.records.in_place(path, planned.key)
+        if found is not None:
+            shop.listen(OutputReady(step, path, *found, written=False))
+            return BuiltOutput(step, path, *found, written=False)
+        with shop.records.stage(path, planned.spec, planned.key) as staged:
+            saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged))
+            shop.hold_inputs()
+            shop.ownership.publish(staged, saved, planned.key)
+    shop.listen(OutputReady(step, path, saved.sha256, saved.size, written=True))
+    return BuiltOutput(step, path, saved.sha256, saved.size, written=True)
+
+
+def _waiting(planned: PlannedStep, shop: _Workshop) -> Callable[[], None]:
+    return lambda: shop.listen(Note(planned.step.id, "waiting", "another process is at work on it"))
 
 
 def _context(
@@ -166,9 +178,21 @@ def _context(
         put_away=Spool(shop.records.scratch).put_away if share.spooled else in_memory,
         wrote=wrote,
         output=output.file if isinstance(output, Staged) else None,
-        create=output.create if isinstance(output, StagedFolder) else None,
         provenance=planned.provenance,
+        **(_into(output, shop) if isinstance(output, StagedFolder) else {}),
     )
+
+
+def _into(folder: StagedFolder, shop: _Workshop) -> dict[str, Any]:
+    """What the step's work may know of the folder that it writes."""
+
+    def finish(name: str, written: Written) -> None:  # noqa: ARG001  # it is the file that is open
+        # What was read from an input that changed must not be kept under the old input's key.
+        shop.hold_inputs()
+        folder.finish(written.sha256)
+
+    finished = {name: Written(known.state.size, known.sha256) for name, known in folder.finished.items()}
+    return {"create": folder.create, "finished": finished, "finish": finish}
 
 
 def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:

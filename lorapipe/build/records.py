@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lorapipe.errors import BuildError, InputError
 from lorapipe.plan.files import InputFile
 from lorapipe.store.atomic import Hook, Staged
-from lorapipe.store.contents import whole_digest
+from lorapipe.store.contents import folder_size, whole_digest
 from lorapipe.store.digest import FileState
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.memo import Memo
@@ -149,9 +149,22 @@ class Records:
         """(sha256, key) of what lorapipe put at ``path``, the latest first."""
         return tuple((record.sha256, record.key) for record in self._store.journal.last(path))
 
-    def entry_lock(self, key: str) -> AbstractContextManager[None]:
-        """Held while a result is built, so that another process waits and then finds it."""
-        return self._store.entries.lock(key)
+    def entry_lock(
+        self, key: str, waiting: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Held while a result or an output is built, so that another process waits and then finds it.
+
+        ``waiting`` is told once if another process holds it.
+        """
+        tries = 0
+
+        def checkpoint() -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                waiting()
+
+        return self._store.entries.lock(key, checkpoint=checkpoint)
 
     def read_entry(self, key: str, device: str) -> tuple[Adapter, Notes] | None:
         """The result with this key and its notes; ``None`` if it is not there or is damaged."""
@@ -178,14 +191,15 @@ class Records:
             return value
         return read_stored(entry.path, device=device) if device == "cpu" else value
 
-    def stage(self, path: Path, spec: FileSpec) -> Staged | StagedFolder:
+    def stage(self, path: Path, spec: FileSpec, key: str | None = None) -> Staged | StagedFolder:
         """A temporary file or folder beside ``path``; raises ``disk-full`` when its bytes do not fit.
 
-        What killed builds left in that folder goes first: it may be what fills the disk.
+        What killed builds left in that folder goes first: it may be what fills the disk. But
+        a folder with a ``key`` goes on with what one of the same key finished.
         """
         sweep(path.parent)
         if spec.files:
-            return self._store.stage_folder(path, needed=spec.nbytes)
+            return self._store.stage_folder(path, needed=spec.nbytes, key=key, progress=self.digests.progress)
         return self._store.stage(path, needed=spec.nbytes)
 
     def present(self, path: Path) -> str | None:
@@ -196,6 +210,14 @@ class Records:
             if path.exists():
                 raise
             return None  # another build is about to give the name to its output
+
+    def in_place(self, path: Path, key: str) -> tuple[str, int] | None:
+        """Digest and size in bytes of an output that another process has built meanwhile."""
+        made = {sha256 for sha256, of in self.built(path) if of == key}
+        present = self.present(path) if made else None
+        if present is None or present not in made:
+            return None
+        return present, folder_size(path) if path.is_dir() else path.stat().st_size
 
     def adopt(self, path: Path, sha256: str, key: str) -> None:
         """Enter a file that is in place already, unless the journal has it."""

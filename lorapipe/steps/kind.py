@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from lorapipe.formats.containers.output import Create
+from lorapipe.formats.containers.output import Create, Written
 from lorapipe.recipe.model import JSON
 from lorapipe.weights.each import Each, PutAway, in_memory, serial
 from lorapipe.weights.specs import Spec
@@ -96,6 +96,10 @@ def _unheard(count: int) -> None:
     pass
 
 
+def _unkept(name: str, written: Written) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What ``work`` may know of the machine; only the numeric profile can change last bits.
@@ -110,8 +114,10 @@ class Context:
     needed, and gives them as they can be had again. ``wrote(count)`` is told the bytes
     written since it was told last. ``output`` is the stream that an output kind writes, a
     temporary file that becomes the output by a rename; where it is a folder, ``create`` opens
-    the files in it instead, one after the other, by relative name. ``provenance`` are the
-    metadata keys which say how the output came to be.
+    the files in it instead, one after the other, by relative name. Of these ``finished`` are there
+    already, from a build of the same key that was interrupted; ``finish`` says that the file opened
+    last is whole, so that it would be kept. ``provenance`` are the metadata keys which say how the
+    output came to be.
     """
 
     device: str = "cpu"
@@ -122,6 +128,8 @@ class Context:
     wrote: Callable[[int], None] = _unheard
     output: BinaryIO | None = None
     create: Create | None = None
+    finished: Mapping[str, Written] = field(default_factory=dict)
+    finish: Callable[[str, Written], None] = _unkept
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, groupby
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import BuildError, RecipeError
 from lorapipe.formats.files import names_folder, writer_for
-from lorapipe.formats.folders.writer import SHARD_SIZE, FolderSource, folder_spec, write_folder
+from lorapipe.formats.folders.writer import SHARD_SIZE, FolderSource, folder_spec, missing, write_folder
 from lorapipe.formats.layouts.peft_settings import HEADER
 from lorapipe.formats.layouts.table import KEEP
 from lorapipe.formats.layouts.writer import PEFT, Wanted, adapter_file, adapter_file_spec
@@ -146,7 +146,7 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> SavedFile:
     dtype, writer = _DTYPES[str(params["dtype"])], writer_for(inputs.files["to"])
     zeros: list[int] = []
     specs = saved_checkpoint_specs(value.spec, dtype)
-    data = _checkpoint_data(value, dtype, context, zeros.append)
+    data = _checkpoint_data(value, specs, dtype, context, zeros.append)
     assert context.output is not None
     told = {**kept_metadata(value.spec), **context.provenance, **_given(params)}
     written = writer.write(context.output, specs, data, told, context.wrote)
@@ -192,22 +192,31 @@ def _alphas_lost(suffix: str) -> BuildError:
 
 
 def _written_folder(checkpoint: Checkpoint, params: Params, context: Context) -> SavedFile:
-    """The checkpoint's folder, file after file."""
+    """The checkpoint's folder, file after file, but for those that an interrupted build finished."""
     dtype, zeros = _DTYPES[str(params["dtype"])], list[int]()
     spec = _folder_spec(checkpoint.spec, dtype, params)
     told = {**kept_metadata(checkpoint.spec), **context.provenance, **_given(params)}
-    data = _checkpoint_data(checkpoint, dtype, context, zeros.append)
+    finished = {file: written for file, written in context.finished.items() if file in spec.files}
+    if finished:
+        context.note("resumed", f"{len(finished)} of {len(spec.files)} files were finished")
+    data = _checkpoint_data(checkpoint, missing(spec, finished), dtype, context, zeros.append)
     besides = FolderSource.of(spec, checkpoint.spec.folder)
     assert context.create is not None
-    written = write_folder(context.create, spec, data, told, besides, context.wrote)
+    written = write_folder(
+        context.create, spec, data, told, besides, context.wrote, finished=finished, finish=context.finish
+    )
     context.note("underflow", sum(zeros))
     return SavedFile(spec, written.sha256, written.size, written.files)
 
 
 def _checkpoint_data(
-    checkpoint: Checkpoint, dtype: str | None, context: Context, underflow: Callable[[int], None]
+    checkpoint: Checkpoint,
+    keys: Iterable[str],
+    dtype: str | None,
+    context: Context,
+    underflow: Callable[[int], None],
 ) -> TensorData:
-    """The checkpoint's tensors in file order; a few slabs at work or in memory at a time."""
+    """The checkpoint's tensors ``keys``, in file order; a few slabs at work or in memory at a time."""
     from lorapipe.weights.checkpoints.quantised import Rescaled  # it needs torch
 
     arithmetic = partial(checkpoint.chunks, compute=context.compute, device=context.device)
@@ -217,7 +226,6 @@ def _checkpoint_data(
         key, slab = errand
         return key, list(arithmetic(key, dtype, slab=slab, rescaled=rescaled, underflow=underflow))
 
-    keys = saved_checkpoint_specs(checkpoint.spec, dtype)
     errands = ((key, slab) for key in keys for slab in checkpoint.slabs(key))
     done = context.each(make, errands)
     for key, parts in groupby(done, key=lambda part: part[0]):

@@ -2,25 +2,47 @@
 
     .lorapipe-<process id>-<16 hex digits>.tmp   a file or folder that has no name yet, or is to go
     .lorapipe-<process id>-<16 hex digits>.old   a folder around what a new output takes the name of
+    .lorapipe-<target>-<key>.part                a folder to be, with which a later build may go on
 
-They lie in the target's folder, since a rename is atomic only within a file system. Who made
+They lie in the target's folder, since a rename is atomic only within a file system. Who uses
 one holds a kernel lock on it: that, beside the process id in its name, tells :func:`sweep`
-that it is in use, be it from another container.
+that it is in use, be it from another container. A part's name is made of the target's name and
+of the key of what it is to become, so that who builds just that finds it.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["create_file", "create_folder", "put_back", "set_aside", "sweep", "throw_away"]
+__all__ = [
+    "KEPT_S",
+    "claim_part",
+    "create_file",
+    "create_folder",
+    "part_of",
+    "put_back",
+    "set_aside",
+    "sweep",
+    "sweep_parts",
+    "throw_away",
+]
+
+KEPT_S = 7 * 24 * 3600
+"""Seconds for which a part waits for the build that goes on with it."""
+
+_TAKEN = 5
+"""Times that a part is made: who had it may give it its name, and so take it away, just now."""
 
 _NAME = re.compile(r"\.lorapipe-(?P<pid>[0-9]+)-[0-9a-f]{16}\.(?P<use>tmp|old)")
+_PART = re.compile(r"\.lorapipe-(?P<target>[0-9a-f]{16})-(?P<key>[0-9a-f]{32})\.part")
 
 
 def create_file(folder: Path) -> tuple[Path, int]:
@@ -39,6 +61,37 @@ def create_folder(folder: Path, use: str = "tmp") -> tuple[Path, int]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
     _hold(fd)
     return path, fd
+
+
+def part_of(target: Path, key: str) -> Path:
+    """Where what is finished of a folder waits: one place for each target and ``key`` (hexadecimal)."""
+    return target.parent / f".lorapipe-{_tag(target)}-{key[:32]}.part"
+
+
+def claim_part(target: Path, key: str) -> tuple[Path, int] | None:
+    """The part of ``target``, made if it is not there, and a descriptor that holds its lock.
+
+    ``None`` where another process holds it, or where the file system knows no locks: two
+    processes must never write into one. Raises ``OSError``.
+    """
+    path = part_of(target, key)
+    for _ in range(_TAKEN):
+        with suppress(FileExistsError):
+            path.mkdir()
+        fd = _locked(path)
+        if fd is not None or os.path.lexists(path):
+            return None if fd is None else (path, fd)
+    return None
+
+
+def sweep_parts(target: Path, key: str | None = None) -> None:
+    """Remove what no process uses of the parts of ``target``, but for that of ``key``."""
+    own = None if key is None else part_of(target, key)
+    with suppress(OSError):
+        for path in target.parent.iterdir():
+            found = _PART.fullmatch(path.name)
+            if found is not None and found["target"] == _tag(target) and path != own:
+                _throw_away_part(path)
 
 
 def set_aside(target: Path) -> tuple[Path, int] | None:
@@ -86,22 +139,72 @@ def throw_away(path: Path) -> None:
 def sweep(folder: Path) -> tuple[Path, ...]:
     """Clear away what dead processes left in ``folder``, and name it.
 
-    What one of them had set aside gets its name back, unless the new output has it. Other
-    files, those of living processes and those that cannot be removed stay.
+    What one of them had set aside gets its name back, unless the new output has it; a part waits
+    for :data:`KEPT_S`. Other files, those of living processes and those that cannot be removed stay.
     """
     swept = []
     with suppress(OSError):
         for path in sorted(folder.iterdir()):
-            found = _NAME.fullmatch(path.name)
-            if found is not None and not _alive(int(found["pid"])) and _abandoned(path):
-                with suppress(OSError):
-                    if found["use"] == "old" and path.is_dir():
-                        put_back(path)
-                    else:
-                        throw_away(path)
-                if not os.path.lexists(path):
+            with suppress(OSError):
+                if _swept(path):
                     swept.append(path)
     return tuple(swept)
+
+
+def _swept(path: Path) -> bool:
+    """Clear one path away if it is ours and nobody's any more; whether it is gone."""
+    if _PART.fullmatch(path.name) is not None:
+        if time.time() - path.lstat().st_mtime <= KEPT_S:
+            return False
+        _throw_away_part(path)
+        return not os.path.lexists(path)
+    found = _NAME.fullmatch(path.name)
+    if found is None or _alive(int(found["pid"])) or not _abandoned(path):
+        return False
+    if found["use"] == "old" and path.is_dir():
+        put_back(path)
+    else:
+        throw_away(path)
+    return not os.path.lexists(path)
+
+
+def _throw_away_part(path: Path) -> None:
+    """Remove a part that no process holds, under its lock: nobody may begin to use it meanwhile."""
+    fd = _locked(path)
+    if fd is None:
+        return
+    try:
+        with suppress(OSError):
+            throw_away(path.rename(_fresh(path.parent, "tmp")))
+    finally:
+        os.close(fd)
+
+
+def _locked(part: Path) -> int | None:
+    """A descriptor that holds a part's lock; ``None`` if another process does, or it is no folder any more.
+
+    A file system without kernel locks has no parts.
+    """
+    try:
+        fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who had the lock may have given the folder its name, or removed it.
+        if os.path.samestat(os.fstat(fd), part.lstat()):
+            return fd
+    except OSError:
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _tag(target: Path) -> str:
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
 
 
 def _fresh(folder: Path, use: str) -> Path:

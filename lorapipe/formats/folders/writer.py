@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from lorapipe.formats.containers.opened import OpenedFile
-from lorapipe.formats.containers.output import Create, OnBytes, Sink, TensorData, in_step
+from lorapipe.formats.containers.output import Create, OnBytes, Sink, TensorData, Written, in_step
 from lorapipe.formats.containers.safetensors_writer import write_safetensors
 from lorapipe.formats.folders.members import inside
 from lorapipe.formats.folders.shards import index_text, shards_of
 from lorapipe.store.contents import listing_digest
 from lorapipe.weights.specs import CheckpointSpec, FileSpec, FolderSpec, TensorSpec
 
-__all__ = ["SHARD_SIZE", "FolderSource", "WrittenFolder", "folder_spec", "index_texts", "write_folder"]
+__all__ = [
+    "SHARD_SIZE",
+    "FolderSource",
+    "WrittenFolder",
+    "folder_spec",
+    "index_texts",
+    "missing",
+    "write_folder",
+]
 
 SHARD_SIZE = 5_000_000_000
 """Bytes of data that a file has at most unless the recipe says otherwise: transformers' own choice."""
@@ -106,30 +114,45 @@ class FolderSource:
         return cls(texts, None if folder is None else folder.path, copied)
 
 
-def write_folder(
+def _forget(name: str, written: Written) -> None:
+    pass
+
+
+def write_folder(  # noqa: PLR0913  # what a folder is made of, and what is told of it
     create: Create,
     spec: FileSpec,
     data: TensorData,
     metadata: Mapping[str, str],
     besides: FolderSource,
     on_bytes: OnBytes | None = None,
+    *,
+    finished: Mapping[str, Written] = MappingProxyType({}),
+    finish: Callable[[str, Written], None] = _forget,
 ) -> WrittenFolder:
     """Write the files of ``spec``, ``data`` in the order of its tensors, one piece in memory at a time.
 
     ``metadata`` is that of the first file. Each other one, and the first if ``metadata`` has none,
-    says ``format: pt``, without which transformers refuses a file.
+    says ``format: pt``, without which transformers refuses a file. Files of weights that are
+    ``finished`` are there already, and ``data`` lacks their tensors; ``finish`` is told of each
+    other one as it ends.
 
     Raises ``OSError`` as the files do, and as :func:`~.safetensors_writer.write_safetensors`.
     """
     files: dict[str, str] = {}
     size = 0
-    given = in_step(spec.tensors, data)
+    given = in_step({name: spec.tensors[name] for name in missing(spec, finished)}, data)
     told = {_FORMAT: "pt", **metadata}
     for file, names in spec.files.items():
         inner = {_inner(file, name): spec.tensors[name] for name in names}
-        stream = create(file, sum(tensor.nbytes for tensor in inner.values()))
-        own = ((_inner(file, name), pieces) for name, pieces in islice(given, len(names)))
-        written = write_safetensors(stream, inner, own, told, on_bytes)
+        nbytes = sum(tensor.nbytes for tensor in inner.values())
+        if file in finished:
+            written = finished[file]
+            if on_bytes is not None:
+                on_bytes(nbytes)
+        else:
+            own = ((_inner(file, name), pieces) for name, pieces in islice(given, len(names)))
+            written = write_safetensors(create(file, nbytes), inner, own, told, on_bytes)
+            finish(file, written)
         files[file], size = written.sha256, size + written.size
         told = {_FORMAT: told[_FORMAT]}
     for _ in given:  # which says so if there is more
@@ -142,6 +165,11 @@ def write_folder(
                 on_bytes(len(piece))
         files[file], size = sink.written().sha256, size + sink.position
     return WrittenFolder(size, MappingProxyType(files))
+
+
+def missing(spec: FileSpec, finished: Collection[str]) -> Iterator[str]:
+    """The tensors of the files that are not there yet, in the order of ``spec``."""
+    return (name for file, names in spec.files.items() if file not in finished for name in names)
 
 
 def _besides(besides: FolderSource) -> Iterator[tuple[str, Iterable[bytes | bytearray]]]:

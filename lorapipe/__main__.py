@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from lorapipe.cli import main
+from lorapipe.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

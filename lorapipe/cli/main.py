@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gc
-import signal
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import FrameType, MappingProxyType
-from typing import NoReturn, cast
+from types import MappingProxyType
+from typing import Any, NoReturn, cast
 
 import click
 
 from lorapipe.cli.failures import run_command
-from lorapipe.errors import Interrupted
+from lorapipe.cli.stopping import leave, stoppable, told
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
 
@@ -42,10 +42,6 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signal module's signature
-    raise Interrupted("terminated", "stopped by SIGTERM", hint="run again to go on")
-
-
 _COLLECT_AFTER = 500_000
 """Objects made before garbage is looked for; Python's own default is 700."""
 
@@ -69,6 +65,14 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"no command '{args[0]}' - {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # the terminal has printed ^C
+            raise told(error) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         for title, section in SECTIONS.items():
             with formatter.section(title):
@@ -85,10 +89,16 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script: run a command line and return its exit status."""
+    """Run a command line and return its exit status."""
     # Headers and specs are many small objects and no cycles: looking for some took an
     # eighth of the time of a plan on ten LoRAs.
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
-    # A scheduler's way of Ctrl-C: temporary files go, the status is that of an interruption.
-    signal.signal(signal.SIGTERM, _terminated)
-    return run_command(cli, arguments)
+    with stoppable():
+        return run_command(cli, arguments)
+
+
+def program() -> NoReturn:
+    """The console script: :func:`main`, and the end of the process."""
+    status = main()
+    leave(status)
+    sys.exit(status)

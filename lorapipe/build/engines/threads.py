@@ -35,30 +35,28 @@ def ordered_map(workers: int, tick: Callable[[], None] = lambda: None, under_way
 
     At most ``under_way`` items, two a worker by default, are at work or wait for the
     consumer, beside the one that it has. ``tick`` is called as each result is handed over.
-    An error in an item is raised in its place, and what is under way is waited for.
+    An error in an item is raised in its place. Who stops, for that or for any other reason, does
+    not wait for what is under way: nothing ends the SVD of a large module, which takes seconds.
+    One worker is a thread, too, so that the main thread hears of Ctrl-C.
     """
     most = workers * AHEAD if under_way is None else under_way
 
     def each(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        if workers == 1:
+        pool = ThreadPoolExecutor(workers, "lorapipe", initializer=_one_thread)
+        ahead: deque[Future[B]] = deque()
+        done = False
+        try:
             for item in items:
-                yield function(item)
-                tick()
-            return
-        with ThreadPoolExecutor(workers, "lorapipe", initializer=_one_thread) as pool:
-            ahead: deque[Future[B]] = deque()
-            try:
-                for item in items:
-                    ahead.append(pool.submit(function, item))
-                    if len(ahead) >= most:
-                        yield ahead.popleft().result()
-                        tick()
-                while ahead:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) >= most:
                     yield ahead.popleft().result()
                     tick()
-            finally:
-                for future in ahead:
-                    future.cancel()
+            while ahead:
+                yield ahead.popleft().result()
+                tick()
+            done = True
+        finally:
+            pool.shutdown(wait=done, cancel_futures=True)
 
     return each
 

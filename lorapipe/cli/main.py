@@ -24,13 +24,23 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "run": ("lorapipe.cli.run", "Build the files that a recipe names."),
             "plan": ("lorapipe.cli.plan", "Show what run would do, reading headers only."),
         },
+        "One line": {
+            "concat": ("lorapipe.cli.concat", "Add LoRAs exactly."),
+            "resize": ("lorapipe.cli.resize", "Bring a LoRA to a smaller rank."),
+            "merge": ("lorapipe.cli.merge", "Merge LoRAs into a checkpoint."),
+            "extract": ("lorapipe.cli.extract", "Make a LoRA of the difference of two checkpoints."),
+        },
         "Look": {
             "inspect": ("lorapipe.cli.inspect", "Tell what a LoRA or checkpoint file holds."),
             "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
         },
+        "Trust": {
+            "recover": ("lorapipe.cli.recover", "Print the recipe that built a file."),
+        },
         "Write recipes": {
             "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),
             "steps": ("lorapipe.cli.steps", "List the step kinds, or explain one."),
+            "import": ("lorapipe.cli.import_", "Turn a command of kohya's scripts into a recipe."),
             "schema": ("lorapipe.cli.schema", "Print or write the recipe schema for editors."),
         },
     }

@@ -1,0 +1,71 @@
+"""A recipe that an importer fills in, step by step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from lorapipe.recipe.draft import Draft, literal, step_id
+from lorapipe.recipe.model import JSON
+
+__all__ = ["Sheet"]
+
+_NONE: Mapping[str, JSON] = MappingProxyType({})
+
+
+class Sheet:
+    """Steps in the order in which they were added.
+
+    Paths that are given are relative to ``here``, where the command ran; those that are
+    written, to ``folder``, the recipe's.
+    """
+
+    def __init__(self, folder: Path, here: Path) -> None:
+        self._folder = folder
+        self._here = here
+        self._steps: dict[str, Mapping[str, JSON]] = {}
+        self._remarks: dict[str, Sequence[str]] = {}
+        self._head: list[str] = []
+        self.defaults: dict[str, JSON] = {}
+
+    def add(self, name: str, options: Mapping[str, JSON], *remarks: str) -> str:
+        """Add a step under ``name``, or a numbered one where it is taken; the id that it got."""
+        step = step_id(name, self._steps)
+        self._steps[step] = options
+        if remarks:
+            self._remarks[step] = remarks
+        return step
+
+    def load(self, given: str, *, name: str | None = None, **options: JSON) -> str:
+        """A ``load`` of a file; the step's id is ``name``, else made of the file's."""
+        return self.add(name or Path(given).stem, {"load": self.written(given), **options})
+
+    def save(self, step: str, given: str, options: Mapping[str, JSON] = _NONE, *, name: str = "out") -> str:
+        """A ``save``; a folder that is not the recipe's, or in it, is said in a remark."""
+        remarks = []
+        to = self.written(given)
+        if to.startswith("../") or Path(to).is_absolute():
+            root = Path(to).parent.as_posix()
+            remarks.append(f"Outputs stay in the recipe's folder: run with --output-root {root}")
+            to = Path(to).name
+        return self.add(name, {"save": step, "to": to, **options}, *remarks)
+
+    def tell(self, *texts: str) -> None:
+        """Add comments to the recipe's head."""
+        self._head.extend(texts)
+
+    def written(self, given: str) -> str:
+        """A path as the recipe says it: from its folder, with forward slashes."""
+        path = Path(given)
+        if not path.is_absolute():
+            path = Path(os.path.relpath(self._here / path, self._folder))
+        return literal(path.as_posix())
+
+    def found(self, given: str) -> Path:
+        """Where a file is that the command named."""
+        return self._here / given
+
+    def draft(self, name: str | None = None) -> Draft:
+        return Draft(self._steps, name=name, defaults=self.defaults, head=self._head, remarks=self._remarks)

@@ -22,6 +22,7 @@ __all__ = [
     "InputFile",
     "find_input",
     "identify",
+    "pin_mismatch",
     "place_output",
 ]
 
@@ -151,18 +152,23 @@ def identify(
     sha256 = found.digest(digests.hash if read else digests.known)
     if sha256 is not None:
         if pin is not None and sha256 != pin.lower():
-            raise InputError(
-                "sha256-mismatch",
-                f"'{path.name}' has sha256 {sha256[:12]}..., the recipe pins {pin.lower()[:12]}...",
-                hint="fetch the pinned file again, or change the pin to take this one",
-                option="sha256",
-            )
+            raise pin_mismatch(path, sha256, pin)
         return replace(found, sha256=sha256, certainty=Certainty.CHECKED)
     if pin is not None:
         return replace(found, sha256=pin.lower(), certainty=Certainty.PINNED)
     if locked is not None:
         return replace(found, sha256=locked, certainty=Certainty.LOCKED)
     return found
+
+
+def pin_mismatch(path: Path, sha256: str, pin: str) -> InputError:
+    """The error for an input of this ``sha256`` where the recipe pins another."""
+    return InputError(
+        "sha256-mismatch",
+        f"'{path.name}' has sha256 {sha256[:12]}..., the recipe pins {pin.lower()[:12]}...",
+        hint="fetch the pinned file again, or change the pin to take this one",
+        option="sha256",
+    )
 
 
 def _found(path: Path, variant: str | None) -> InputFile:

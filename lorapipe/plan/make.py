@@ -58,9 +58,11 @@ def make_plan(
     *,
     device: str | None = None,
     read: bool = False,
+    assume: bool = False,
 ) -> Plan:
     """Plan a build from headers and the memo; ``read`` hashes what the memo lacks.
 
+    With ``assume`` that is outputs alone: inputs are taken to be what pins and lock say.
     ``device`` overrides the recipe's. Raises :class:`~lorapipe.errors.ManyErrors` with
     all that can be wrong before any arithmetic.
     """
@@ -68,7 +70,9 @@ def make_plan(
     sequence = order(graph)
     wanted_device = device or str(recipe.defaults["device"])
     device, profile = choose_device(wanted_device, str(recipe.defaults["compute"]), locked.device)
-    resolved = resolve(recipe, sequence, folders, past.digests, locked=locked.inputs, read=read)
+    resolved = resolve(
+        recipe, sequence, folders, past.digests, locked=locked.inputs, read=read and not assume
+    )
     view = _View(profile, past, locked, read, source_date(os.environ))
     steps = {name: _decide(resolved[name], resolved, view) for name in sequence}
     ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}

@@ -11,11 +11,13 @@ from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
 from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDone, StepStarted
 from lorapipe.build.means import Means
 from lorapipe.build.ownership import Ownership
-from lorapipe.build.records import EntryVanished, Records
+from lorapipe.build.records import Records
 from lorapipe.build.result import BuiltOutput
+from lorapipe.build.results import Results
 from lorapipe.build.spool import Spool
 from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.formats.containers.output import Written
+from lorapipe.plan.files import Certainty
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.resolve import placed
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
@@ -38,17 +40,23 @@ class _Workshop:
     ownership: Ownership
     means: Means
     listen: Listener
+    results: Results
 
     @property
     def records(self) -> Records:
         return self.ownership.records
 
-    def hold_inputs(self) -> None:
-        """See that no input changed: those that are loaded are read until the build ends."""
-        for position in self.plan.schedule:
-            source = self.plan.steps[position.step].source
-            if source is not None:
-                self.records.hold(source)
+    def hold_inputs(self, below: PlannedStep) -> None:
+        """See that no input above a step changed: those that are loaded are read until it is done."""
+        above, pending = {below.step.id}, [below]
+        while pending:
+            planned = pending.pop()
+            if planned.source is not None:
+                self.records.hold(planned.source)
+            if planned.status is not Status.IN_STORE:
+                new = {term.step for term in planned.step.terms()} - above
+                above |= new
+                pending.extend(self.plan.steps[step] for step in new)
 
 
 def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) -> tuple[BuiltOutput, ...]:
@@ -57,7 +65,7 @@ def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) ->
     A value lives from the step that makes it to the last step that uses it. Raises what
     the steps raise, with the step named.
     """
-    shop = _Workshop(plan, ownership, means, listen)
+    shop = _Workshop(plan, ownership, means, listen, Results(ownership.records, plan))
     values: dict[str, Any] = {}
     written: list[BuiltOutput] = []
     with single_threaded_torch():
@@ -86,25 +94,26 @@ def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) 
         return made, "written" if made.written else "found"
     if planned.kind.materialise is not Materialise.STORED:
         value = _work(planned, values, _context(planned, shop))
-        if planned.source is not None:
-            shop.records.hold(planned.source)
+        if planned.source is not None and planned.source.certainty is Certainty.CHECKED:
+            shop.records.hold(planned.source)  # the others are still being hashed, beside the work
         return value, "built"
-    assert planned.key is not None
-    assert planned.preimage is not None
-    # Of two processes that need the same result, one builds it and the other finds it here.
-    with shop.records.entry_lock(planned.key, _waiting(planned, shop)):
-        if (found := shop.records.read_entry(planned.key, shop.plan.device)) is not None:
-            value, known = found
-            for fact, told in known.items():
-                shop.listen(Note(planned.step.id, fact, told))
-            return _checked(value, planned), "store"
-        if planned.status is Status.IN_STORE:
-            raise EntryVanished(planned.step.id)
-        notes: dict[str, object] = {}
+    return _obtain(planned, values, shop)
+
+
+def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> tuple[Any, str]:
+    """The result of a stored kind, from the store or by work."""
+
+    def work(notes: dict[str, object]) -> Any:
         value = _work(planned, values, _context(planned, shop, notes=notes))
-        shop.hold_inputs()
-        kept = shop.records.write_entry(planned.key, planned.preimage, value, notes, shop.plan.device)
-        return kept, "built"
+        shop.hold_inputs(planned)
+        return value
+
+    value, known = shop.results.obtain(planned, work, _waiting(planned, shop))
+    if known is None:
+        return value, "built"
+    for fact, told in known.items():
+        shop.listen(Note(planned.step.id, fact, told))
+    return _checked(value, planned), "store"
 
 
 def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context) -> Any:
@@ -138,14 +147,15 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Worksh
     path, step = planned.output, planned.step.id
     # Of two processes that want the same output, one writes it and the other finds it in place.
     with shop.records.entry_lock(planned.key, _waiting(planned, shop)):
-        found = shop.records.in_place(path, planned.key)
+        making = shop.results.making(planned)
+        found = shop.records.in_place(path, planned.key, making)
         if found is not None:
             shop.listen(OutputReady(step, path, *found, written=False))
             return BuiltOutput(step, path, *found, written=False)
         with shop.records.stage(path, planned.spec, planned.key) as staged:
             saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged))
-            shop.hold_inputs()
-            shop.ownership.publish(staged, saved, planned.key)
+            shop.hold_inputs(planned)
+            shop.ownership.publish(staged, saved, planned.key, making)
     shop.listen(OutputReady(step, path, saved.sha256, saved.size, written=True))
     return BuiltOutput(step, path, saved.sha256, saved.size, written=True)
 
@@ -179,16 +189,16 @@ def _context(
         wrote=wrote,
         output=output.file if isinstance(output, Staged) else None,
         provenance=planned.provenance,
-        **(_into(output, shop) if isinstance(output, StagedFolder) else {}),
+        **(_into(output, planned, shop) if isinstance(output, StagedFolder) else {}),
     )
 
 
-def _into(folder: StagedFolder, shop: _Workshop) -> dict[str, Any]:
+def _into(folder: StagedFolder, planned: PlannedStep, shop: _Workshop) -> dict[str, Any]:
     """What the step's work may know of the folder that it writes."""
 
     def finish(name: str, written: Written) -> None:  # noqa: ARG001  # it is the file that is open
         # What was read from an input that changed must not be kept under the old input's key.
-        shop.hold_inputs()
+        shop.hold_inputs(planned)
         folder.finish(written.sha256)
 
     finished = {name: Written(known.state.size, known.sha256) for name, known in folder.finished.items()}

@@ -9,17 +9,19 @@ it is adopted, so that a lost lock or another machine's store costs a build and 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorapipe.build.records import Records
-from lorapipe.errors import BuildError, LorapipeError
+from lorapipe.errors import BuildError, LockError, LorapipeError
 from lorapipe.formats.files import open_tensors
 from lorapipe.plan.make import Locked
 from lorapipe.store.atomic import Staged
 from lorapipe.store.contents import walk
 from lorapipe.store.folders import StagedFolder
+from lorapipe.store.journal import Making
 from lorapipe.weights.specs import FileSpec
 
 if TYPE_CHECKING:
@@ -30,11 +32,24 @@ __all__ = ["Ownership"]
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What this build may replace; ``force`` is everything."""
+    """What this build may replace; ``force`` is everything.
+
+    ``promised`` are the digests that outputs must come out with, since the lock says so.
+    """
 
     records: Records
     locked: Locked
     force: bool = False
+    promised: Mapping[Path, str] = field(default_factory=dict)
+
+    def check_promised(self, paths: Iterable[Path | None]) -> None:
+        """See that outputs which are up to date are those of the lock.
+
+        Raises :class:`~lorapipe.errors.LockError` ``not-as-locked``.
+        """
+        for path in paths:
+            if path is not None and path in self.promised:
+                self._keep_promise(path, self.records.digests.hash(path))
 
     def check(self, path: Path, spec: FileSpec) -> None:
         """Stop before any work when an output would replace a file that is not ours.
@@ -46,19 +61,30 @@ class Ownership:
         if not self._replaceable(path) and not _has_tensors(path, spec):
             raise self._foreign(path)
 
-    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str) -> None:
+    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str, making: Making) -> None:
         """Give a finished file or folder its name, or adopt the one there if it is the same.
 
         Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` when another file is
-        there that is not ours: it may have come while the build was at work.
+        there that is not ours: it may have come while the build was at work; and
+        :class:`~lorapipe.errors.LockError` ``not-as-locked``.
         """
         path = staged.path
+        self._keep_promise(path, saved.sha256)
         if self.records.present(path) == saved.sha256:
-            self.records.adopt(path, saved.sha256, key)
+            self.records.adopt(path, saved.sha256, key, lambda: making)
         elif self._replaceable(path):
-            self.records.publish(staged, saved, key)
+            self.records.publish(staged, saved, key, making)
         else:
             raise self._foreign(path)
+
+    def _keep_promise(self, path: Path, sha256: str) -> None:
+        promised = self.promised.get(path, sha256)
+        if sha256 != promised:
+            raise LockError(
+                "not-as-locked",
+                f"'{path.name}' came out with sha256 {sha256[:12]}..., the lock has {promised[:12]}...",
+                hint="another processor may round the last bits otherwise: --any-profile allows it",
+            )
 
     def _replaceable(self, path: Path) -> bool:
         if self.force or not os.path.lexists(path):

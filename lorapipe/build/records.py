@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from lorapipe.build.budget import store_budget
+from lorapipe.build.frozen import Beside, changed
 from lorapipe.errors import BuildError, InputError
 from lorapipe.plan.files import InputFile
+from lorapipe.plan.plan import Plan
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import folder_size, whole_digest
 from lorapipe.store.digest import FileState
+from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
+from lorapipe.store.journal import Making
+from lorapipe.store.manifest import Entry
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
 from lorapipe.store.temporaries import sweep
@@ -111,26 +118,45 @@ class Records:
     """The memo, the journal and the results of the user's store; close it after use.
 
     ``looking`` promises that nothing is written: that is what a plan is made with.
-    ``hook`` is called at each point where a crash would matter; tests crash there.
+    ``hook`` is called at each point where a crash would matter; tests crash there. ``root`` is
+    where the store is to be, if not where the environment says.
     """
 
-    def __init__(self, *, looking: bool, progress: HashProgress = _quiet, hook: Hook = _no_hook) -> None:
-        self._store = open_store(looking=looking, hook=hook)
+    def __init__(
+        self,
+        *,
+        looking: bool,
+        progress: HashProgress = _quiet,
+        hook: Hook = _no_hook,
+        root: Path | None = None,
+    ) -> None:
+        self._store = open_store(root, looking=looking, hook=hook)
+        self._beside: Beside | None = None
+        self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
+        self._grown = False
         self.digests = _MemoDigests(self._store.memo, progress)
+
+    @contextmanager
+    def hashing(self, plan: Plan) -> Iterator[Beside]:
+        """Hash on a thread, while the context lasts, what a plan takes at the word of lock or pin."""
+        self._beside = Beside(plan, self._store.memo.hash)
+        try:
+            yield self._beside
+        finally:
+            self._beside.close()
+            self._beside = None
 
     def hold(self, source: InputFile) -> None:
         """See that an input is what it was when it was hashed; read anew only if its state is another.
 
         What was read from a file that changed would be kept under the old file's key, for
-        good. Raises :class:`~lorapipe.errors.InputError` ``input-changed``.
+        good. Waits for one that is being hashed. Raises :class:`~lorapipe.errors.InputError`
+        ``input-changed``.
         """
+        if self._beside is not None:
+            self._beside.wait(source)
         if source.sha256 is not None and source.digest(self.digests.hash) != source.sha256:
-            raise InputError(
-                "input-changed",
-                "changed after it was hashed",
-                hint="run again when nothing writes to it",
-                where=str(source.path),
-            )
+            raise changed(source.path)
 
     @property
     def scratch(self) -> Path:
@@ -166,14 +192,22 @@ class Records:
 
         return self._store.entries.lock(key, checkpoint=checkpoint)
 
-    def read_entry(self, key: str, device: str) -> tuple[Adapter, Notes] | None:
-        """The result with this key and its notes; ``None`` if it is not there or is damaged."""
+    def read_entry(self, key: str, device: str) -> tuple[Adapter, Entry] | None:
+        """The result with this key and what is known of it; ``None`` if it is not there or is damaged."""
         from lorapipe.formats.stored import read_stored
 
         entry = self._store.entries.get(key)
-        return None if entry is None else (read_stored(entry.path, device=device), entry.notes)
+        if entry is None:
+            return None
+        try:
+            return read_stored(entry.path, device=device), entry
+        except InputError:  # gone between look and reading, or of an older lorapipe
+            self._store.entries.drop(key)
+            return None
 
-    def write_entry(self, key: str, preimage: str, value: Adapter, notes: Notes, device: str) -> Adapter:
+    def write_entry(
+        self, key: str, making: Making, value: Adapter, notes: Notes, device: str
+    ) -> tuple[Adapter, Entry | None]:
         """Keep a result under its key, and return it; a store whose disk is full costs time, not the build.
 
         On the CPU what is returned reads its factors from the store: a result in float64 is
@@ -183,13 +217,25 @@ class Records:
 
         try:
             entry = self._store.entries.put(
-                key, lambda stream: write_stored(value, stream), preimage, notes=notes
+                key,
+                lambda stream: write_stored(value, stream),
+                making.preimage,
+                notes=notes,
+                lineage=making.lineage,
             )
         except BuildError as error:
             if error.code not in ("store-unwritable", "disk-full"):
                 raise
-            return value
-        return read_stored(entry.path, device=device) if device == "cpu" else value
+            return value, None
+        self._grown = True
+        return read_stored(entry.path, device=device) if device == "cpu" else value, entry
+
+    def link_entry(
+        self, key: str, entry: Entry, preimage: str, *, lineage: str = "", alias: bool = False
+    ) -> None:
+        """Let another key lead to a result; without it, it is only not found so soon again."""
+        with suppress(BuildError):
+            self._store.entries.link(key, entry, preimage, lineage=lineage, alias=alias)
 
     def stage(self, path: Path, spec: FileSpec, key: str | None = None) -> Staged | StagedFolder:
         """A temporary file or folder beside ``path``; raises ``disk-full`` when its bytes do not fit.
@@ -211,20 +257,28 @@ class Records:
                 raise
             return None  # another build is about to give the name to its output
 
-    def in_place(self, path: Path, key: str) -> tuple[str, int] | None:
-        """Digest and size in bytes of an output that another process has built meanwhile."""
-        made = {sha256 for sha256, of in self.built(path) if of == key}
-        present = self.present(path) if made else None
-        if present is None or present not in made:
+    def in_place(self, path: Path, key: str, making: Making) -> tuple[str, int] | None:
+        """Digest and size in bytes of an output that need not be written.
+
+        Another process has built it meanwhile, or it was made of results that came out as before.
+        """
+        records = [
+            record
+            for record in self._store.journal.last(path)
+            if record.key == key or record.making.content == making.content
+        ]
+        present = self.present(path) if records else None
+        if present is None or present not in {record.sha256 for record in records}:
             return None
+        self.adopt(path, present, key, lambda: making)
         return present, folder_size(path) if path.is_dir() else path.stat().st_size
 
-    def adopt(self, path: Path, sha256: str, key: str) -> None:
+    def adopt(self, path: Path, sha256: str, key: str, making: Callable[[], Making]) -> None:
         """Enter a file that is in place already, unless the journal has it."""
         if (sha256, key) not in self.built(path):
-            self._store.journal.record(path, sha256, key)
+            self._store.journal.record(path, sha256, key, making=making())
 
-    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str) -> None:
+    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str, making: Making) -> None:
         """Enter the file or folder in the journal, then give it its name.
 
         In this order a crash in between leaves an old output that the journal still
@@ -232,9 +286,9 @@ class Records:
         """
         present = self.present(staged.path)
         if isinstance(staged, StagedFolder):
-            self._store.publish_folder(staged, saved.files, key, replacing=present)
+            self._store.publish_folder(staged, saved.files, key, replacing=present, making=making)
         else:
-            self._store.publish(staged, saved.sha256, key, replacing=present)
+            self._store.publish(staged, saved.sha256, key, replacing=present, making=making)
 
     def __enter__(self) -> Self:
         return self
@@ -242,4 +296,14 @@ class Records:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._store.close()
+        try:
+            if kind is None and self._grown:
+                self._shrink()
+        finally:
+            self._store.close()
+
+    def _shrink(self) -> None:
+        """Let results go that are beyond the store's size, but for those that this build used."""
+        store = self._store
+        for kept in surplus(kept_results(store), most=self._budget, spare=store.entries.in_use):
+            evict(store, kept)

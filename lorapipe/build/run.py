@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from lorapipe.build.drift import drift
 from lorapipe.build.engines.threads import default_workers
 from lorapipe.build.events import Event, Hashing, Listener
-from lorapipe.build.locking import locate, lock_of, locked_view
+from lorapipe.build.locking import locate, lock_of, locked_view, required, right_outputs
 from lorapipe.build.means import Means
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import EntryVanished, HashProgress, Records
 from lorapipe.build.result import Built, BuiltOutput
+from lorapipe.build.results import Results
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors
 from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
@@ -42,6 +45,10 @@ class Options:
     ``lock`` is the lock file's path if not beside the recipe; ``force`` replaces files
     that lorapipe did not write; ``workers`` are threads, by default one per core;
     ``memory`` is how many bytes the process may take at most.
+
+    ``locked`` builds what the lock describes or nothing, and leaves the lock alone; with
+    ``any_profile`` torch and device may be others. ``frozen`` is ``locked``, and inputs are not
+    hashed before the work but beside it. ``store`` is the store's folder, if not the user's.
     """
 
     device: str | None = None
@@ -51,6 +58,15 @@ class Options:
     lock: Path | None = None
     force: bool = False
     memory: int | None = None
+    locked: bool = False
+    frozen: bool = False
+    any_profile: bool = False
+    store: Path | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the build is held to the lock."""
+        return self.locked or self.frozen
 
 
 _DEFAULTS = Options()
@@ -78,33 +94,36 @@ def build(
     """Make every output of the recipe that is not up to date.
 
     ``hook`` is called at each point where a crash would matter. Raises
-    :class:`~lorapipe.errors.ManyErrors` with all that the plan finds wrong, and
-    :class:`~lorapipe.errors.BuildError` for what goes wrong after it.
+    :class:`~lorapipe.errors.ManyErrors` with all that the plan finds wrong,
+    :class:`~lorapipe.errors.LockError` where the build is held to a lock that describes another,
+    and :class:`~lorapipe.errors.BuildError` for what goes wrong after it.
     """
-    with Records(looking=False, progress=_hashing(listen), hook=hook) as records:
+    with Records(looking=False, progress=_hashing(listen), hook=hook, root=options.store) as records:
         made, written = _attempt(recipe, options, records, listen)
-        outputs = tuple(_output(step, written, records) for step in made.outputs)
+        outputs = tuple(_output(made, step, written, records) for step in made.outputs)
     lock = locate(recipe, options.lock)
     for folder in {lock.parent, *(output.path.parent for output in outputs)}:
         sweep(folder)
-    write(lock, lock_of(made, outputs, recipe_folder(recipe)))
+    if not options.held:
+        write(lock, lock_of(made, outputs, recipe_folder(recipe)))
     return Built(made, outputs)
 
 
 def _attempt(
     recipe: Recipe, options: Options, records: Records, listen: Listener
 ) -> tuple[Plan, Mapping[str, BuiltOutput]]:
-    locked = _locked(recipe, options)
+    make = partial(_plan, recipe, options, records, read=True)
+    hold = _held if options.held else _free
     for _ in range(_ATTEMPTS):
-        made = _plan(recipe, options, records, locked, read=True)
-        ownership = Ownership(records, locked, options.force)
+        made, ownership = hold(recipe, options, records, make)
         means = Means(options.workers or default_workers(), options.memory)
         means.check(made)
         _check_targets(made, ownership)
         if made.pending:
             # Both are needed when the work is done: better to know before.
             records.probe()
-            stage(locate(recipe, options.lock), label="lock").discard()
+            if not options.held:
+                stage(locate(recipe, options.lock), label="lock").discard()
         try:
             return made, _execute(made, ownership, means, listen)
         except EntryVanished:
@@ -114,6 +133,28 @@ def _attempt(
         "the store keeps losing results while they are used",
         hint="see whether another program cleans the store's folder",
     )
+
+
+def _free(recipe: Recipe, options: Options, records: Records, make: _Make) -> tuple[Plan, Ownership]:
+    """The plan of a build that the lock does not hold."""
+    locked = _locked(recipe, options)
+    return make(locked), Ownership(records, locked, options.force)
+
+
+def _held(recipe: Recipe, options: Options, records: Records, make: _Make) -> tuple[Plan, Ownership]:
+    """The plan of a build that is what the lock describes; else raises, before any work."""
+    path = locate(recipe, options.lock)
+    lock, folder = required(path), recipe_folder(recipe)
+    locked = locked_view(lock, folder)
+    made = make(locked)
+    drift(lock, made).refuse(str(path), any_profile=options.any_profile)
+    right = replace(locked, outputs=right_outputs(lock, made))
+    if right.outputs != locked.outputs:  # under another root, or by another torch or device
+        made = make(right)
+    promised = {} if options.any_profile else {path: sha256 for path, (sha256, _) in right.outputs.items()}
+    ownership = Ownership(records, right, options.force, promised)
+    ownership.check_promised(output.output for output in made.outputs if output not in made.pending)
+    return made, ownership
 
 
 def _check_targets(made: Plan, ownership: Ownership) -> None:
@@ -136,7 +177,13 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
     # Imported here: a build with nothing to do answers before torch would be loaded.
     from lorapipe.build.executor import execute
 
-    outputs = execute(made, ownership, means, listen)
+    with ownership.records.hashing(made) as beside:
+
+        def told(event: Event) -> None:
+            beside.look()  # an input that is another is no use to work on with
+            listen(event)
+
+        outputs = execute(made, ownership, means, told)
     return {output.step: output for output in outputs}
 
 
@@ -144,11 +191,15 @@ def _locked(recipe: Recipe, options: Options) -> Locked:
     return locked_view(read(locate(recipe, options.lock)), recipe_folder(recipe))
 
 
+_Make = Callable[[Locked], Plan]
+
+
 def _plan(recipe: Recipe, options: Options, records: Records, locked: Locked, *, read: bool) -> Plan:
     named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
     models = (*options.models, *(Path(folder) for folder in named if folder))
     folders = Folders(recipe_folder(recipe), models, options.output_root)
-    return make_plan(recipe, folders, records, locked, device=options.device, read=read)
+    device, assume = options.device, options.frozen
+    return make_plan(recipe, folders, records, locked, device=device, read=read, assume=assume)
 
 
 def recipe_folder(recipe: Recipe) -> Path:
@@ -159,14 +210,16 @@ def recipe_folder(recipe: Recipe) -> Path:
     return Path(recipe.file).parent.resolve()
 
 
-def _output(step: PlannedStep, written: Mapping[str, BuiltOutput], records: Records) -> BuiltOutput:
+def _output(
+    made: Plan, step: PlannedStep, written: Mapping[str, BuiltOutput], records: Records
+) -> BuiltOutput:
     """An output that was written, or that was up to date by the journal or the lock."""
     if step.step.id in written:
         return written[step.step.id]
     assert step.output is not None
     assert step.key is not None
     sha256 = records.digests.hash(step.output)
-    records.adopt(step.output, sha256, step.key)
+    records.adopt(step.output, sha256, step.key, lambda: Results(records, made).making(step))
     size = folder_size(step.output) if step.output.is_dir() else step.output.stat().st_size
     return BuiltOutput(step.step.id, step.output, sha256, size, written=False)
 

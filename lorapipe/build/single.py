@@ -17,13 +17,14 @@ from lorapipe.plan.files import Folders, InputFile, find_input, identify
 from lorapipe.plan.lineage import Lineage, Profile
 from lorapipe.plan.make import Locked
 from lorapipe.plan.overlaps import overlap
-from lorapipe.plan.provenance import output_key, source_date
+from lorapipe.plan.provenance import account, output_key, source_date
 from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
 from lorapipe.store.atomic import Staged
 from lorapipe.store.folders import StagedFolder
+from lorapipe.store.journal import Making
 from lorapipe.weights.specs import FileSpec
 
 if TYPE_CHECKING:
@@ -95,14 +96,14 @@ def save_single(step: Step, given: Given) -> Path:
     hidden = specs.one("save").hidden
     folder = bool(foretold.files)
     lineage, date = _lineage(step, kind, given, None), source_date(os.environ)
-    key, _, said = output_key(lineage, _PROFILE, path, hidden, folder=folder, date=date)
+    key, preimage, said = output_key(lineage, _PROFILE, path, hidden, folder=folder, date=date)
     with Records(looking=False) as records:
         ownership = Ownership(records, Locked())
         ownership.check(path, foretold)
         with records.stage(path, foretold) as staged, single_threaded_torch():
             inputs = _inputs(step, given, {"to": path}, lambda value: value)
             saved = kind.work(inputs, step.params, _context(staged, said))
-            ownership.publish(staged, saved, key)
+            ownership.publish(staged, saved, key, Making(preimage, account(lineage, _PROFILE), key))
     return path
 
 

@@ -11,12 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lorapipe.recipe.model import JSON
 
-__all__ = ["KEY_SCHEMA", "Lineage", "Profile", "Source", "canonical", "content_key"]
+__all__ = [
+    "KEY_SCHEMA",
+    "RESULT",
+    "Lineage",
+    "Profile",
+    "Source",
+    "canonical",
+    "content_key",
+    "over_results",
+]
 
 KEY_SCHEMA = 1
 """Rises when the encoding of keys changes; every key then changes with it."""
@@ -94,13 +103,37 @@ class Lineage:
         return (parent for port in sorted(self.inputs) for _, parent in self.inputs[port])
 
 
+RESULT = "result"
+"""In the place of a kind: a stored result, known by its bytes and not by what led to it."""
+
+
+def over_results(lineage: Lineage, results: Mapping[str, str]) -> Lineage:
+    """The lineage with results in place of the steps that made them, where these are known.
+
+    ``results`` gives by a lineage's digest the sha256 of its stored result. Only the nearest
+    ones count, and ``lineage`` itself stays.
+    """
+    done: dict[str, Lineage] = {}
+    for each in lineage.ancestors():
+        if each.digest in results and each is not lineage:
+            done[each.digest] = Lineage(RESULT, 1, {}, source=Source("", results[each.digest]))
+        else:
+            inputs = {
+                port: tuple((weight, done[parent.digest]) for weight, parent in terms)
+                for port, terms in each.inputs.items()
+            }
+            done[each.digest] = replace(each, inputs=inputs)
+    return done[lineage.digest]
+
+
 def content_key(
     lineage: Lineage, profile: Profile, extra: Mapping[str, str] | None = None
 ) -> tuple[str, str]:
     """The key of a stored or written result, and the text whose sha256 it is.
 
-    ``extra`` adds what decides the bytes of a file but not of a value: its format and
-    the metadata written with it.
+    Of a lineage down to the input files it is the plan key, which is known without any data;
+    of one over stored results (:func:`over_results`) the content key. ``extra`` adds what
+    decides the bytes of a file but not of a value: its format and the metadata written with it.
     """
     preimage = canonical(
         {

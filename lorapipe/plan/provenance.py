@@ -12,7 +12,17 @@ from typing import Any
 from lorapipe.errors import UsageError
 from lorapipe.plan.lineage import Lineage, Profile, canonical, content_key
 
-__all__ = ["DATE", "FOLDER", "KEY", "VERSION", "output_key", "provenance", "source_date", "steps_of"]
+__all__ = [
+    "DATE",
+    "FOLDER",
+    "KEY",
+    "VERSION",
+    "account",
+    "output_key",
+    "provenance",
+    "source_date",
+    "steps_of",
+]
 
 KEY = "lorapipe.provenance"
 """The metadata key under which provenance is written."""
@@ -50,6 +60,11 @@ def provenance(
     if detail == "full":
         told["steps"] = steps_of(lineage)
     return MappingProxyType({KEY: canonical(told)})
+
+
+def account(lineage: Lineage, profile: Profile) -> str:
+    """All that led to a result, in the form of full provenance: what the store keeps beside its key."""
+    return provenance(lineage, profile, "full", hidden=False)[KEY]
 
 
 def source_date(environment: Mapping[str, str]) -> str | None:

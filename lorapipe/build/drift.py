@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lorapipe.errors import LockError
-from lorapipe.plan.differences import UNSET, Description, arrow, differences
-from lorapipe.plan.lineage import canonical
+from lorapipe.plan.differences import UNSET, Description, arrow, differences, same
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.provenance import source_date
 from lorapipe.store.lockfile import LockedStep, LockFile, Terms
@@ -91,7 +90,7 @@ def described(step: LockedStep, sha256: str | None) -> Description:
 def _params(lock: LockFile, plan: Plan) -> Iterator[str]:
     # A param that came or went shows in the steps that use it, or changes nothing.
     for name, value in plan.recipe.params.items():
-        if name in lock.params and canonical(lock.params[name]) != canonical(value):
+        if name in lock.params and not same(lock.params[name], value):
             yield arrow(f"param {name}", lock.params[name], value)
 
 
@@ -115,6 +114,9 @@ def _steps(lock: LockFile, plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, (NEW,)
             continue
         was = lock.inputs[name].sha256 if name in lock.inputs else None
+        if planned.source is not None and was is None:
+            yield name, ("its input is not in the lock",)
+            continue
         now = planned.source.sha256 if planned.source is not None else None
         if planned.source is not None and now is None:
             now = was

@@ -16,7 +16,7 @@ from lorapipe.recipe.model import Recipe
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, lock_path, read, relative
 from lorapipe.version import __version__
 
-__all__ = ["locate", "lock_of", "locked_view", "required"]
+__all__ = ["locate", "lock_of", "locked_view", "required", "right_outputs"]
 
 
 def locate(recipe: Recipe, given: Path | None) -> Path:
@@ -50,6 +50,21 @@ def required(path: Path) -> LockFile:
     if lock is None:
         raise LockError("lock-missing", "there is no lock", hint="'lorapipe lock' writes it", where=str(path))
     return lock
+
+
+def right_outputs(lock: LockFile, plan: Plan) -> dict[Path, tuple[str, str]]:
+    """What the outputs of a plan are by its lock, wherever they go: path to (sha256, the plan's key).
+
+    The plan is what the lock describes, if perhaps by another torch or device.
+    """
+    right = {}
+    for planned in plan.outputs:
+        locked, step = lock.outputs.get(planned.step.id), lock.steps[planned.step.id]
+        if locked is not None and locked.key == step.key:  # else it was locked, and not built since
+            assert planned.output is not None
+            assert planned.key is not None
+            right[planned.output] = (locked.sha256, planned.key)
+    return right
 
 
 def lock_of(

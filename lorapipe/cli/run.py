@@ -18,6 +18,9 @@ __all__ = ["command"]
 @click.option(
     "--memory", metavar="SIZE", help="The most that the build may take, such as 1GiB; by default any."
 )
+@click.option("--locked", is_flag=True, help="Build what the lock describes, or nothing.")
+@click.option("--frozen", is_flag=True, help="As --locked; inputs are hashed while they are read.")
+@click.option("--any-profile", is_flag=True, help="With --locked: another torch or device will do.")
 @click.option("--force", is_flag=True, help="Replace files that lorapipe did not write.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -29,6 +32,9 @@ def command(
     lock: Path | None,
     workers: int | None,
     memory: str | None,
+    locked: bool,
+    frozen: bool,
+    any_profile: bool,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -36,6 +42,9 @@ def command(
 
     The same recipe and inputs give the same bytes. What was built before and is still
     right is not built again.
+
+    With --locked inputs, recipe, params and versions must be those of the lock, which
+    'lorapipe lock' writes; else nothing is done, and every difference is named.
     """
     from rich.console import Console
 
@@ -55,6 +64,9 @@ def command(
         lock=lock,
         force=force,
         memory=None if memory is None else memory_size(memory),
+        locked=locked,
+        frozen=frozen,
+        any_profile=any_profile,
     )
     console = Console(stderr=True, highlight=False)
     with progress_view(console, quiet=quiet) as listen:

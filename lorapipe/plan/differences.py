@@ -9,10 +9,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lorapipe.plan.lineage import canonical
 from lorapipe.recipe.model import JSON
 
-__all__ = ["UNSET", "Description", "arrow", "differences"]
+__all__ = ["UNSET", "Description", "arrow", "differences", "same"]
 
 UNSET = "unset"
 """What stands for the value of an option that is not there."""
@@ -54,6 +53,15 @@ def differences(old: Description, new: Description) -> tuple[str, ...]:
     return tuple(_found(old, new))
 
 
+def same(one: object, other: object) -> bool:
+    """Whether two values are one, types told apart; what no key could hold is a value, too.
+
+    >>> same({"a": 1}, {"a": 1}), same(1, 1.0), same(float("inf"), float("inf"))
+    (True, False, True)
+    """
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def arrow(what: str, old: object, new: object) -> str:
     """``what old -> new``, long values cut.
 
@@ -69,7 +77,7 @@ def _found(old: Description, new: Description) -> Iterator[str]:
     before, after = dict(_flat(old.params)), dict(_flat(new.params))
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name, _Missing), after.get(name, _Missing)
-        if was is _Missing or now is _Missing or canonical(was) != canonical(now):
+        if was is _Missing or now is _Missing or not same(was, now):
             yield arrow(name, was, now)
     for port in sorted(old.inputs.keys() | new.inputs.keys()):
         yield from _terms(port, old.inputs.get(port, ()), new.inputs.get(port, ()))

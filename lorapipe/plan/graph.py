@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import networkx as nx
 
 from lorapipe.recipe.model import Recipe
 
-__all__ = ["Position", "order", "schedule", "step_graph"]
+__all__ = ["Position", "held_back", "order", "schedule", "step_graph"]
+
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One place in the schedule: a step, and whose values nobody needs after it."""
+    """One place in the schedule: a step, and whose values nobody needs after it.
+
+    ``goals`` are the wanted steps that it is done for: without them it need not be done.
+    """
 
     step: str
     releases: tuple[str, ...]
+    goals: frozenset[str] = frozenset()
 
 
 def step_graph(recipe: Recipe) -> nx.DiGraph[str]:
@@ -29,20 +37,46 @@ def step_graph(recipe: Recipe) -> nx.DiGraph[str]:
     return graph
 
 
-def order(graph: nx.DiGraph[str]) -> tuple[str, ...]:
-    """Every step after its inputs; among those that are free to go, as written."""
+def order(graph: nx.DiGraph[str], checked: Mapping[str, str] = _NOTHING) -> tuple[str, ...]:
+    """Every step after its inputs; among those that are free to go, as written.
+
+    ``checked`` maps checks to the step that each is about. What is made of that step waits for the
+    check, unless a check needs it.
+    """
     written = {step: position for position, step in enumerate(graph)}
-    return tuple(nx.lexicographical_topological_sort(graph, key=written.__getitem__))
+    waiting: nx.DiGraph[str] = graph.copy()
+    first = set(checked).union(*(nx.ancestors(graph, check) for check in checked))
+    for check, step in checked.items():
+        waiting.add_edges_from((check, later) for later in nx.descendants(graph, step) - first)
+    return tuple(nx.lexicographical_topological_sort(waiting, key=written.__getitem__))
 
 
-def schedule(graph: nx.DiGraph[str], wanted: Collection[str], ready: Collection[str]) -> tuple[Position, ...]:
+def held_back(
+    graph: nx.DiGraph[str], checked: Mapping[str, str], outputs: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """The outputs that each check holds back: those of its own step, and of what is made of it."""
+    found = {check: nx.descendants(graph, step) for check, step in checked.items()}
+    return {check: tuple(o for o in outputs if o in found[check]) for check in checked}
+
+
+def schedule(
+    graph: nx.DiGraph[str],
+    wanted: Collection[str],
+    ready: Collection[str],
+    checked: Mapping[str, str] = _NOTHING,
+) -> tuple[Position, ...]:
     """What to do, in order, to get ``wanted``, and when each value can be let go.
 
     Steps in ``ready`` have their result in the store: they are on the schedule when
-    something needs them, their own inputs are not. Pure: the executor only walks it.
+    something needs them, their own inputs are not. ``checked`` as in :func:`order`. Pure: the
+    executor only walks it.
     """
-    needed = _needed(graph, wanted, ready)
-    sequence = [step for step in order(graph) if step in needed]
+    sequence = order(graph, checked)
+    goals = {step: {step} for step in wanted}
+    for step in reversed(sequence):
+        for above in graph.predecessors(step) if step in goals and step not in ready else ():
+            goals.setdefault(above, set()).update(goals[step])
+    sequence = tuple(step for step in sequence if step in goals)
     last: dict[str, str] = {}
     for step in sequence:
         last[step] = step
@@ -51,16 +85,4 @@ def schedule(graph: nx.DiGraph[str], wanted: Collection[str], ready: Collection[
     releases: Mapping[str, list[str]] = {step: [] for step in sequence}
     for value, step in last.items():
         releases[step].append(value)
-    return tuple(Position(step, tuple(releases[step])) for step in sequence)
-
-
-def _needed(graph: nx.DiGraph[str], wanted: Collection[str], ready: Collection[str]) -> set[str]:
-    needed: set[str] = set()
-    pending = list(wanted)
-    while pending:
-        step = pending.pop()
-        if step not in needed:
-            needed.add(step)
-            if step not in ready:
-                pending.extend(graph.predecessors(step))
-    return needed
+    return tuple(Position(step, tuple(releases[step]), frozenset(goals[step])) for step in sequence)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lorapipe.recipe.holes import Value
-from lorapipe.recipe.language import Language
+from lorapipe.recipe.language import Language, Option
 from lorapipe.recipe.model import JSON, Recipe, Step, Term
 from lorapipe.recipe.nodes import MapNode, Node, Scalar, to_json
 from lorapipe.recipe.options import Draft
@@ -43,12 +43,14 @@ def canonical(value: JSON, schema: Schema) -> JSON:
     """``value`` in the one form that equal recipes share, so that their keys are equal.
 
     Where a whole number is due, ``4.0`` and ``1e3`` are the integers 4 and 1000; where
-    any number is due, ``1`` is 1.0 and ``-0.0`` is 0.0.
+    any number is due, ``1`` is 1.0 and ``-0.0`` is 0.0. A map whose order counts
+    (``x-ordered``) is a list of maps of one key: keys sort maps.
     """
     if isinstance(value, dict):
         known, others = schema.get("properties", {}), schema.get("additionalProperties")
         others = others if isinstance(others, dict) else {}
-        return {key: canonical(one, known.get(key, others)) for key, one in value.items()}
+        found = {key: canonical(one, known.get(key, others)) for key, one in value.items()}
+        return [{key: one} for key, one in found.items()] if schema.get("x-ordered") else found
     if isinstance(value, list):
         items = schema.get("items", {})
         return [canonical(one, items) for one in value]
@@ -69,11 +71,7 @@ def _step(draft: Draft, source: Source) -> Step:
         weight: Any = 1.0 if reference.weight is None else to_json(reference.weight)
         place = source.place(reference.step.span)
         inputs.setdefault(reference.port, []).append(Term(reference.step.text, float(weight) + 0.0, place))
-    given = {
-        name: canonical(to_json(written[name]), options[name].schema)
-        for name in draft.kind.params
-        if name in written
-    }
+    given = {name: _value(written[name], options[name]) for name in draft.kind.params if name in written}
     params = {
         name: given.get(name, options[name].default)
         for name in draft.kind.params
@@ -88,6 +86,14 @@ def _step(draft: Draft, source: Source) -> Step:
         places=MappingProxyType({name: source.place(node.span) for name, node in written.items()}),
         description=_text(written.get("description")),
     )
+
+
+def _value(node: Node, option: Option) -> JSON:
+    """An option's value, without the steps that it names: these are inputs."""
+    value = canonical(to_json(node), option.schema)
+    if not isinstance(value, dict):
+        return value
+    return {key: one for key, one in value.items() if key not in option.inner}
 
 
 def _text(node: Node | None) -> str | None:

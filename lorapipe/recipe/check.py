@@ -53,6 +53,8 @@ class Finding:
     detail: str = ""
 
 
+_ASCENDING = "x-ascending"
+
 Wording = tuple[str, Span, str | None]
 """A message, where it belongs, and a hint."""
 
@@ -78,8 +80,10 @@ def word_value(finding: Finding) -> Wording:
 
     The first half is the text that editors show, too (``patternErrorMessage``).
     """
-    takes = finding.schema.get("patternErrorMessage") or _takes(finding)
     node = finding.node
+    if finding.keyword == _ASCENDING:
+        return f"'{finding.path[-1]}' leaves nothing: {finding.detail}", node.span, None
+    takes = finding.schema.get("patternErrorMessage") or _takes(finding)
     if not isinstance(node, Scalar):
         return f"{takes}, not {show(node)}", node.span, None
     if node.inserted and not node.unknown:
@@ -172,13 +176,15 @@ def _node_at(node: Node, path: tuple[str | int, ...]) -> Node:
 def _validator() -> Any:
     """Draft 7 as editors check it, where Python and JavaScript differ.
 
-    Numbers are finite; ``$`` does not match before a newline at the end.
+    Numbers are finite; ``$`` does not match before a newline at the end. A keyword of our own,
+    ``x-ascending``, names two keys of which the first is not above the second.
     """
     from jsonschema import Draft7Validator, validators
 
     types = Draft7Validator.TYPE_CHECKER.redefine("number", lambda _, value: _is_finite(value))
     extend: Any = validators.extend
-    return extend(Draft7Validator, {"pattern": _pattern}, type_checker=types)
+    keywords = {"pattern": _pattern, _ASCENDING: _ascending}
+    return extend(Draft7Validator, keywords, type_checker=types)
 
 
 def _is_finite(value: object) -> bool:
@@ -200,3 +206,13 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Schema) -> I
 
     if isinstance(instance, str) and not _compiled(pattern).search(instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _ascending(
+    _validator: Any, keys: tuple[str, str], instance: Any, _schema: Schema
+) -> Iterator[ValidationError]:
+    from jsonschema.exceptions import ValidationError
+
+    low, high = (instance.get(key) if isinstance(instance, dict) else None for key in keys)
+    if _is_finite(low) and _is_finite(high) and low > high:
+        yield ValidationError(f"{keys[0]} {low:g} is above {keys[1]} {high:g}")

@@ -2,13 +2,14 @@
 
 A kind's ports, files, options and defaults all follow from its schema: a property
 that refers to ``step`` or ``terms`` of the common definitions is a port, one that
-refers to ``input-file`` or ``output-file`` is a file, the rest are parameters.
+refers to ``input-file`` or ``output-file`` is a file, the rest are parameters. A map among
+these may have ports inside, which go by both names: ``energy.of``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
@@ -61,13 +62,23 @@ class FileUse(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One key of a step. ``schema`` has its references inlined."""
+    """One key of a step. ``schema`` has its references inlined.
+
+    ``inner`` are the ports among the keys of a map.
+    """
 
     name: str
     schema: Schema
     required: bool
     port: Port | None = None
     file: FileUse | None = None
+    inner: Mapping[str, Port] = field(default_factory=dict)
+
+    @property
+    def ports(self) -> Mapping[str, Port]:
+        """The option itself if it is a port, or those inside, as ``option.key``."""
+        own = {} if self.port is None else {self.name: self.port}
+        return {**own, **{f"{self.name}.{key}": port for key, port in self.inner.items()}}
 
     @property
     def default(self) -> JSON:
@@ -116,8 +127,13 @@ class KindSchema:
 
     @property
     def ports(self) -> Mapping[str, Port]:
-        """The options that refer to steps, in order."""
-        return MappingProxyType({o.name: o.port for o in self.options.values() if o.port is not None})
+        """What refers to steps, in order: options, and keys inside of options."""
+        return MappingProxyType({n: port for o in self.options.values() for n, port in o.ports.items()})
+
+    @property
+    def last(self) -> bool:
+        """Whether no step can take what comes of it: a file, or nothing (``x-gives: nothing``)."""
+        return FileUse.OUTPUT in self.files.values() or self.schema.get("x-gives") == "nothing"
 
     @property
     def files(self) -> Mapping[str, FileUse]:
@@ -206,6 +222,7 @@ def kind_schema(name: str, schema: Schema, files: Mapping[str, Schema]) -> KindS
             required=key in required,
             port=_referred(fragment, Port),
             file=_referred(fragment, FileUse),
+            inner=_inner_ports(fragment),
         )
         for key, fragment in schema["properties"].items()
         if key != _NOTE
@@ -238,6 +255,11 @@ def _referred(fragment: Schema, values: type[Any]) -> Any:
     """The member of ``values`` whose common definition ``fragment`` refers to, or None."""
     _, _, name = str(fragment.get("$ref", "")).rpartition("#/definitions/")
     return next((member for member in values if member.value == name), None)
+
+
+def _inner_ports(fragment: Schema) -> Mapping[str, Port]:
+    found = {key: _referred(inner, Port) for key, inner in fragment.get("properties", {}).items()}
+    return MappingProxyType({key: port for key, port in found.items() if port is not None})
 
 
 def choices(schema: Schema) -> tuple[str, ...]:

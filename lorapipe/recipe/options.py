@@ -74,10 +74,12 @@ def check_values(draft: Draft, report: Report) -> None:
 
 def _bad_value(finding: Finding, draft: Draft, report: Report) -> None:
     option = draft.kind.options.get(str(finding.path[0])) if finding.path else None
-    is_weight = len(finding.path) > 1 and isinstance(finding.path[1], str)
-    if option is not None and option.port is not None and not is_weight:
+    is_inside = len(finding.path) > 1 and isinstance(finding.path[1], str)
+    if option is not None and option.port is not None and not is_inside:
         if finding.keyword != "pattern":  # an id that cannot be one is no step: references say so
             _bad_port(finding, option.name, option.port, draft, report)
+        return
+    if option is not None and is_inside and finding.path[1] in option.inner and finding.keyword == "pattern":
         return
     message, span, hint = word_value(finding)
     report.add("bad-value", message, span, hint)

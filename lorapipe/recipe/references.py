@@ -31,14 +31,23 @@ def references(draft: Draft) -> Iterator[Reference]:
 
     What is no id is left out: the schema's check has named it.
     """
-    for port in draft.kind.ports:
-        node = draft.node.get(port)
+    for port, node in _ports(draft):
         if isinstance(node, MapNode):
             yield from (Reference(port, entry.key, entry.value) for entry in node.entries)
         else:
             for item in node.items if isinstance(node, ListNode) else [node]:
                 if isinstance(item, Scalar) and isinstance(item.value, str) and not item.unknown:
                     yield Reference(port, item)
+
+
+def _ports(draft: Draft) -> Iterator[tuple[str, Node | None]]:
+    """What stands at each port, those inside of options among them."""
+    for option in draft.kind.options.values():
+        node = draft.node.get(option.name)
+        if option.port is not None:
+            yield option.name, node
+        elif isinstance(node, MapNode):
+            yield from ((f"{option.name}.{key}", node.get(key)) for key in option.inner)
 
 
 def check_references(drafts: Sequence[Draft], ids: Collection[str], report: Report) -> None:
@@ -57,8 +66,8 @@ def check_references(drafts: Sequence[Draft], ids: Collection[str], report: Repo
                 _unknown(reference, choices, report)
             elif name == draft.id:
                 report.add("self-reference", f"step '{name}' uses itself", _span(reference))
-            elif name in by_id and FileUse.OUTPUT in by_id[name].kind.files.values():
-                _uses_output(reference, by_id[name], report)
+            elif name in by_id and by_id[name].kind.last:
+                _uses_last(reference, by_id[name], report)
     _check_cycles(drafts, report)
 
 
@@ -80,12 +89,13 @@ def _span(reference: Reference) -> Span:
     return step.inserted[0].span if step.inserted else step.span
 
 
-def _uses_output(reference: Reference, output: Draft, report: Report) -> None:
-    saved = output.node.get(output.kind.name)
-    hint = f"a {output.kind.name} makes a file; load it in a step of its own"
-    if isinstance(saved, Scalar) and output.kind.main.port is not None:
-        hint = f"a {output.kind.name} makes a file; use what it saves, '{saved.text}'"
-    report.add("uses-output", f"step '{output.id}' gives nothing to use", _span(reference), hint)
+def _uses_last(reference: Reference, last: Draft, report: Report) -> None:
+    taken, files = last.node.get(last.kind.name), FileUse.OUTPUT in last.kind.files.values()
+    hint = f"a {last.kind.name} makes {'a file; load it in a step of its own' if files else 'no weights'}"
+    if isinstance(taken, Scalar) and last.kind.main.port is not None:
+        made, does = ("a file", "saves") if files else ("no weights", "takes")
+        hint = f"a {last.kind.name} makes {made}; use what it {does}, '{taken.text}'"
+    report.add("uses-output", f"step '{last.id}' gives nothing to use", _span(reference), hint)
 
 
 def _check_cycles(drafts: Sequence[Draft], report: Report) -> None:

@@ -37,6 +37,8 @@ class Materialise(Enum):
     """Computed once and kept in the store by its content key."""
     OUTPUT = "output"
     """Written to a file that the recipe names."""
+    CHECK = "check"
+    """Nothing that a step could take: it holds back what is written of its main input."""
 
 
 @dataclass(frozen=True, slots=True)

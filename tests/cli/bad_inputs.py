@@ -201,7 +201,7 @@ RECIPE_TEXT = [
         "no kind",
         "a: {load: a.safetensors}\ns: {rank: 4}\nout: {save: s, to: o.safetensors}",
         3,
-        "r.yaml:4:3: error: step 's' has no kind - 'rank' is an option of svd-resize, extract-lora",
+        "r.yaml:4:3: error: step 's' has no kind - 'rank' is an option of svd-resize, extract-lora, check",
         "s",
         "validate",
     ),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from lorapipe.errors import Place
-from lorapipe.plan.graph import Position, order, schedule, step_graph
+from lorapipe.plan.graph import Position, held_back, order, schedule, step_graph
 from lorapipe.recipe.model import Recipe, Step, Term
 
 _HERE = Place(file="r.yaml", line=1, column=1)
@@ -47,10 +50,10 @@ def test_a_value_is_released_with_the_last_step_that_uses_it() -> None:
     made = schedule(graph, ["one", "two"], ready=[])
 
     assert made == (
-        Position("a", ()),
-        Position("b", ()),
-        Position("one", ("b", "one")),
-        Position("two", ("a", "two")),
+        Position("a", (), frozenset({"one", "two"})),
+        Position("b", (), frozenset({"one"})),
+        Position("one", ("b", "one"), frozenset({"one"})),
+        Position("two", ("a", "two"), frozenset({"two"})),
     )
 
 
@@ -67,7 +70,8 @@ def test_what_is_in_the_store_is_read_and_its_inputs_are_left_alone() -> None:
 
     made = schedule(graph, ["out"], ready=["c"])
 
-    assert made == (Position("c", ()), Position("out", ("c", "out")))
+    out = frozenset({"out"})
+    assert made == (Position("c", (), out), Position("out", ("c", "out"), out))
 
 
 def test_an_input_that_a_stored_step_shares_with_another_is_still_made() -> None:
@@ -77,3 +81,82 @@ def test_an_input_that_a_stored_step_shares_with_another_is_still_made() -> None
     steps = [p.step for p in schedule(graph, ["out", "other"], ready=["c"])]
 
     assert steps == ["a", "c", "out", "other"]
+
+
+# --- checks -----------------------------------------------------------------------------
+
+
+def test_what_is_made_of_a_checked_step_waits_for_the_check_and_the_rest_does_not() -> None:
+    #   a ── small ── mixed ── late
+    #    │       └─ good (a check)
+    #    └── other
+    graph = step_graph(_recipe(a="", small="a", mixed="small", late="mixed", other="a", good="small"))
+
+    assert order(graph) == ("a", "small", "mixed", "late", "other", "good")
+    assert order(graph, {"good": "small"}) == ("a", "small", "other", "good", "mixed", "late")
+
+
+def test_what_a_check_needs_itself_does_not_wait_for_another_check() -> None:
+    #   a ── b ── c, with a check of b, and one of c
+    graph = step_graph(_recipe(a="", b="a", c="b", out="c", first="b", second="c"))
+
+    made = order(graph, {"first": "b", "second": "c"})
+
+    assert made == ("a", "b", "c", "first", "second", "out")
+
+
+def test_a_step_that_a_check_is_only_compared_with_waits_for_nothing() -> None:
+    #   both ── small ── good (a check of small, compared with both)
+    graph = step_graph(_recipe(both="", out="both", small="both", good="small both", late="small"))
+
+    assert order(graph, {"good": "small"}) == ("both", "out", "small", "good", "late")
+    assert held_back(graph, {"good": "small"}, ["out", "late"]) == {"good": ("late",)}
+
+
+def test_a_check_holds_back_what_is_saved_of_its_step_and_of_all_that_is_made_of_it() -> None:
+    #   a ── b ── saves_b      b ── model ── saves_model
+    #   a ── saves_a
+    steps = {"a": "", "b": "a", "saves_a": "a", "saves_b": "b", "model": "b", "saves_model": "model"}
+    graph = step_graph(_recipe(**steps, of_a="a", of_model="model"))
+
+    held = held_back(graph, {"of_a": "a", "of_model": "model"}, ["saves_a", "saves_b", "saves_model"])
+
+    assert held == {"of_a": ("saves_a", "saves_b", "saves_model"), "of_model": ("saves_model",)}
+
+
+def test_every_position_knows_the_goals_that_it_is_done_for() -> None:
+    #   a ── b ── one, good;  a ── two;  b is in the store
+    graph = step_graph(_recipe(a="", b="a", one="b", good="b", two="a"))
+
+    made = schedule(graph, ["one", "two", "good"], ready=["b"], checked={"good": "b"})
+
+    assert {p.step: set(p.goals) for p in made} == {
+        "a": {"two"},
+        "b": {"one", "good"},
+        "good": {"good"},
+        "one": {"one"},
+        "two": {"two"},
+    }
+    assert [p.step for p in made].index("good") < [p.step for p in made].index("one")
+
+
+@given(st.data())
+def test_no_recipe_has_an_order_in_which_a_save_comes_before_a_check_that_holds_it(
+    data: st.DataObject,
+) -> None:
+    """Whatever the graph: checks and outputs are its ends, all else is used by what comes later."""
+    inner = [f"s{i}" for i in range(data.draw(st.integers(1, 6)))]
+    steps: dict[str, str] = {}
+    for number, name in enumerate(inner):
+        steps[name] = " ".join(data.draw(st.sets(st.sampled_from(inner[:number]))) if number else ())
+    checked = {f"c{i}": data.draw(st.sampled_from(inner)) for i in range(data.draw(st.integers(0, 4)))}
+    outputs = {f"o{i}": data.draw(st.sampled_from(inner)) for i in range(data.draw(st.integers(0, 4)))}
+    every = list({**steps, **checked, **outputs}.items())
+    graph = step_graph(_recipe(**dict(data.draw(st.permutations(every)))))
+
+    made = order(graph, checked)
+
+    assert sorted(made) == sorted(name for name, _ in every)
+    assert all(made.index(above) < made.index(below) for above, below in graph.edges)
+    for check, held in held_back(graph, checked, outputs).items():
+        assert all(made.index(check) < made.index(output) for output in held)

@@ -34,6 +34,17 @@ def test_defaults_of_the_schema_are_filled_in_and_what_has_none_is_absent() -> N
     assert step_of("{load: f}").params == {"load": "f"}
 
 
+def test_a_step_inside_of_an_option_is_an_input_and_no_part_of_the_value() -> None:
+    step = step_of("{check: a, energy: {of: b, min: 1}, differs-from: a}")
+    assert {port: [t.step for t in terms] for port, terms in step.inputs.items()} == {
+        "check": ["a"],
+        "energy.of": ["b"],
+        "differs-from": ["a"],
+    }
+    assert step.params == {"energy": {"min": 1.0}, "finite": False}
+    assert step.places["energy"].column == 25
+
+
 @pytest.mark.parametrize("rank", ["4", "4.0", "0x4", "4e0", "400e-2", "+4"])
 def test_a_whole_number_is_an_integer_however_it_is_written(rank: str) -> None:
     value = step_of(f"{{svd-resize: a, rank: {rank}}}").params["rank"]

@@ -50,6 +50,13 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
             {"bias": "none", "full": False, "method": "exact", "unmatched": "error"},
             ("extract-lora", "base", "rank"),
         ),
+        "check": (
+            {"check": step, "energy.of": step, "differs-from": step},
+            {},
+            ("rank", "modules", "finite", "norm", "energy"),
+            {"finite": False},
+            ("check",),
+        ),
         "save": (
             {"save": step},
             {"to": FileUse.OUTPUT},
@@ -75,8 +82,19 @@ def test_the_main_option_has_the_name_of_the_kind_and_comes_first() -> None:
 
 
 def test_having_finds_the_kinds_with_an_option() -> None:
-    assert [kind.name for kind in LANGUAGE.having("rank")] == ["svd-resize", "extract-lora"]
+    assert [kind.name for kind in LANGUAGE.having("rank")] == ["svd-resize", "extract-lora", "check"]
     assert list(LANGUAGE.having("none")) == []
+
+
+def test_a_port_inside_of_an_option_goes_by_both_names_and_the_option_is_no_port() -> None:
+    check = LANGUAGE.kind("check")
+    assert check.options["energy"].inner == {"of": Port.STEP}
+    assert check.options["energy"].port is None
+    assert check.options["energy"].ports == {"energy.of": Port.STEP}
+
+
+def test_of_files_and_of_what_gives_nothing_no_step_can_make_use() -> None:
+    assert [kind.name for kind in LANGUAGE.kinds.values() if kind.last] == ["check", "save"]
 
 
 def test_an_unknown_kind_is_a_key_error() -> None:

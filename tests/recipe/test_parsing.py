@@ -134,7 +134,7 @@ def test_the_errors_of_the_design_read_as_they_should() -> None:
         "char.yaml:8:15: error: no step kind 'svd-resise' - did you mean 'svd-resize'?",
         "char.yaml:9:29: error: svd-resize has no option 'rnak' - did you mean 'rank'?",
         "char.yaml:10:21: error: step 'two' has two kinds: shuffle and svd-resize - give each its own step; 'svd-resize' could take 'two'",
-        "char.yaml:11:3: error: step 'none' has no kind - 'rank' is an option of svd-resize, extract-lora, dylora-slice",
+        "char.yaml:11:3: error: step 'none' has no kind - 'rank' is an option of svd-resize, extract-lora, check, dylora-slice",
         "char.yaml:14:32: error: 'rank' takes a whole number from 1, or $(name), not 'four'",
         "char.yaml:17:31: error: 'rank' takes a whole number from 1, or $(name) - $(r) is 'four'",
         "char.yaml:19:18: error: no step 'typo-oot' - did you mean 'typo-opt'?",
@@ -236,6 +236,7 @@ def steps(draw: st.DrawFn) -> dict[str, Any]:
     for option in kind.options.values():
         if draw(st.integers(0, 9)) < (9 if option.required else 3):
             right = option.examples[0] if option.port is None else "a"
+            right = {**right, **dict.fromkeys(option.inner, "a")} if option.inner else right
             step[option.name] = draw(st.one_of(st.just(right), values if option.port is None else terms_of))
     for key in draw(st.lists(st.sampled_from(keys), max_size=1)):
         # Words of other kinds' ports would be unknown steps, which no schema knows of.

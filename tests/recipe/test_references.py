@@ -49,6 +49,25 @@ def test_a_save_gives_nothing_to_use() -> None:
     ]
 
 
+def test_a_check_gives_nothing_to_use() -> None:
+    steps = "  c: {check: a, finite: true}\n  x: {shuffle: c}\n  y: {check: b, energy: {of: c, min: 1}}"
+    nothing = "error: step 'c' gives nothing to use - a check makes no weights; use what it takes, 'a'"
+    assert of_steps(steps) == [f"r.yaml:6:16: {nothing}", f"r.yaml:7:30: {nothing}"]
+
+
+def test_a_step_inside_of_an_option_is_looked_up_as_any_other() -> None:
+    assert of_step("{check: a, energy: {of: bb, min: 1}}") == [
+        "r.yaml:5:30: error: no step 'bb' - did you mean 'b'?"
+    ]
+    assert of_step("{check: a, energy: {of: f.pt, min: 1}}") == [
+        "r.yaml:5:30: error: no step 'f.pt' - a file is read by its own step: {load: f.pt}"
+    ]
+    assert of_steps("  c: {shuffle: a}\n  x: {check: x, energy: {of: x, min: 1}}") == [
+        "r.yaml:6:14: error: step 'x' uses itself",
+        "r.yaml:6:30: error: step 'x' uses itself",
+    ]
+
+
 def test_a_circle_is_named_step_by_step_from_its_first_step() -> None:
     """q uses p, r uses q, p uses r: p feeds q, q feeds r, r feeds p."""
     assert of_steps("  q: {shuffle: p}\n  r: {concat: [a, q]}\n  p: {shuffle: r}") == [

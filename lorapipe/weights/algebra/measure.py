@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
 
 import torch
+from torch import Tensor
 
+from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.borders import inside
+from lorapipe.weights.each import Each, serial
+from lorapipe.weights.inference.checking import Figure, names
 from lorapipe.weights.linalg.svd import core
+from lorapipe.weights.operators.operator import Operated
+from lorapipe.weights.specs import ModuleId
 from lorapipe.weights.structures.delta import Delta
+from lorapipe.weights.structures.parts import take_apart
+from lorapipe.weights.tensors import all_finite, torch_dtype
 
-__all__ = ["norm", "relative_error"]
+__all__ = ["SAME", "measure", "norm", "relative_error"]
+
+SAME = 1e-6
+"""Share of its norm up to which a delta is taken for another: twenty roundings to float32."""
 
 
 def norm(delta: Delta, dtype: torch.dtype = torch.float64) -> float:
@@ -31,3 +44,66 @@ def relative_error(result: Delta, terms: Sequence[tuple[float, Delta]]) -> float
     difference = result.joined(*(delta.scaled(-weight) for weight, delta in terms))
     scale = sum(abs(weight) * norm(delta) for weight, delta in terms)
     return norm(difference) / scale if scale else norm(difference)
+
+
+def measure(
+    adapter: Adapter,
+    *,
+    of: Adapter | None = None,
+    differs_from: Adapter | None = None,
+    normed: bool = True,
+    compute: str = "float64",
+    each: Each = serial,
+) -> dict[str, Figure]:
+    """What ``check`` asks of each module, by the name that a file has for it.
+
+    ``of`` has the same modules, all of them deltas, and ``x - y`` is measured for each of them;
+    ``differs_from`` may have others. ``normed`` asks for the norms of deltas. Every module is
+    looked at for NaN and Inf, in its factors and in its norm.
+    """
+    dtype = torch_dtype(compute)
+
+    def one(module: ModuleId) -> Figure:
+        with inside(module):
+            value = adapter.modules[module]
+            left = whole = float("nan")
+            if not all(all_finite(tensor) for tensor in _tensors(value)):
+                return Figure(finite=False, differs=True)
+            size = norm(value, dtype) if isinstance(value, Delta) and (normed or differs_from) else 0.0
+            if of is not None:
+                other = of.delta(module)
+                left, whole = (
+                    norm(adapter.delta(module).joined(other.scaled(-1.0)), dtype),
+                    norm(other, dtype),
+                )
+            differs = differs_from is not None and _differs(value, size, differs_from, module, dtype)
+            return Figure(size, left, whole, isfinite(size), differs)
+
+    called = names(adapter.spec)
+    modules = adapter.spec.modules
+    return {called[module]: found for module, found in zip(modules, each(one, modules), strict=True)}
+
+
+def _differs(
+    value: Delta | Operated, size: float, other: Adapter, module: ModuleId, dtype: torch.dtype
+) -> bool:
+    theirs = other.modules.get(module)
+    if isinstance(value, Delta) and isinstance(theirs, Delta):
+        least = SAME * max(size, norm(theirs, dtype))
+        return norm(value.joined(theirs.scaled(-1.0)), dtype) > least
+    if isinstance(value, Operated) and isinstance(theirs, Operated):
+        ours, others = value.read().written(), theirs.read().written()
+        same = ours.keys() == others.keys() and all(torch.equal(ours[name], others[name]) for name in ours)
+        return not same or value.strength != theirs.strength
+    return True
+
+
+def _tensors(value: Delta | Operated) -> Iterator[Tensor]:
+    """All numbers that a module has."""
+    if isinstance(value, Operated):
+        yield torch.tensor(value.strength)
+        yield from value.read().written().values()
+        return
+    for term in value.terms:
+        yield torch.tensor(term.coefficient)
+        yield from take_apart(term.structure.load())[1].values()

@@ -1,0 +1,127 @@
+"""Measures of checkpoints, of which a few slabs are in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import isfinite, prod, sqrt
+
+import torch
+from torch import Tensor
+
+from lorapipe.errors import BuildError
+from lorapipe.weights.borders import inside
+from lorapipe.weights.checkpoints.checkpoint import Checkpoint
+from lorapipe.weights.checkpoints.edits import operated
+from lorapipe.weights.checkpoints.quantised import Rescaled
+from lorapipe.weights.each import Each, serial
+from lorapipe.weights.inference.checking import Figure
+from lorapipe.weights.specs import FLOATING
+from lorapipe.weights.tensors import torch_dtype
+
+__all__ = ["differs", "measure"]
+
+
+def measure(
+    checkpoint: Checkpoint,
+    *,
+    of: Checkpoint | None = None,
+    compute: str = "float64",
+    device: str = "cpu",
+    each: Each = serial,
+) -> dict[str, Figure]:
+    """The norm of each tensor of floating-point numbers, by its key, and whether all are finite.
+
+    With ``of``, which has the same tensors, the norms of ``x - y`` and ``y`` too. The values
+    are those before any rounding; of a scaled fp8 weight they are multiplied out. Sums of
+    squares are added up slab by slab.
+    """
+
+    def one(key: str) -> Figure:
+        with inside(key):
+            size = left = whole = 0.0
+            finite = True
+            for start, stop in checkpoint.slabs(key):
+                values = _gathered(checkpoint, key, start, stop, compute, device)
+                finite = finite and _finite(values)
+                size += _square(values)
+                if of is not None:
+                    others = _gathered(of, key, start, stop, compute, device)
+                    whole += _square(others)
+                    left += _square(values.sub_(others))
+        if of is None:
+            return Figure(sqrt(size), finite=finite)
+        return Figure(sqrt(size), sqrt(left), sqrt(whole), finite)
+
+    keys = [key for key in checkpoint.spec.tensors if _measured(checkpoint, key)]
+    return dict(zip(keys, each(one, keys), strict=True))
+
+
+def differs(
+    checkpoint: Checkpoint, other: Checkpoint, *, compute: str = "float64", device: str = "cpu"
+) -> str | None:
+    """The first tensor that would be written with other bytes, of two that have the same tensors.
+
+    What merges change is compared first, and what neither changes of one file is the same. A
+    number that has no place in its tensor's type makes a difference too.
+    """
+    sides = [_Written(side, compute, device) for side in (checkpoint, other)]
+    changed = [key for key in checkpoint.spec.tensors if key in checkpoint.edits or key in other.edits]
+    rest = [key for key in checkpoint.spec.tensors if key not in set(changed)]
+    for key in changed if checkpoint.source is other.source else (*changed, *rest):
+        if key not in checkpoint.spec.companions and _other_bytes(sides, key):
+            return key
+    return None
+
+
+class _Written:
+    """A checkpoint's tensors as ``dtype: keep`` writes them."""
+
+    def __init__(self, checkpoint: Checkpoint, compute: str, device: str) -> None:
+        self.checkpoint = checkpoint
+        self._rescaled = Rescaled(partial(checkpoint.rescaled, compute=compute, device=device))
+        self._chunks = partial(checkpoint.chunks, compute=compute, device=device, rescaled=self._rescaled)
+
+    def whole(self, key: str) -> bool:
+        """Whether an operator says in which slabs the tensor is made."""
+        return operated(self.checkpoint.edits.get(key, ()))
+
+    def bytes(self, key: str, slab: tuple[int, int]) -> bytes:
+        return b"".join(self._chunks(key, slab=slab))
+
+
+def _other_bytes(sides: Sequence[_Written], key: str) -> bool:
+    one, two = sides
+    slabs = (two if two.whole(key) else one).checkpoint.slabs(key)
+    if one.whole(key) and two.whole(key):
+        slabs = iter([(0, max(1, *one.checkpoint.spec.tensors[key].shape[:1]))])
+    with inside(key):
+        try:
+            return any(one.bytes(key, slab) != two.bytes(key, slab) for slab in slabs)
+        except BuildError as error:
+            if error.code in ("overflow", "not-finite"):
+                return True
+            raise
+
+
+def _measured(checkpoint: Checkpoint, key: str) -> bool:
+    """Whether a tensor holds weights: no integers, no scales of others."""
+    spec = checkpoint.spec
+    return spec.tensors[key].dtype in FLOATING and key not in spec.companions
+
+
+def _gathered(checkpoint: Checkpoint, key: str, start: int, stop: int, compute: str, device: str) -> Tensor:
+    """Rows of a tensor in one matrix ``[stop - start, I*k]``: two checkpoints have other blocks."""
+    columns = prod(checkpoint.spec.tensors[key].shape[1:])
+    rows = torch.zeros(stop - start, columns, dtype=torch_dtype(compute), device=device)
+    for first, values in checkpoint.values(key, start, stop, compute=compute, device=device):
+        rows[first - start : first - start + len(values)] = values
+    return rows
+
+
+def _square(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values)) ** 2
+
+
+def _finite(values: Tensor) -> bool:
+    return not values.numel() or all(isfinite(float(end)) for end in torch.aminmax(values))

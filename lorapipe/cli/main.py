@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         "Build": {
             "run": ("lorapipe.cli.run", "Build the files that a recipe names."),
             "plan": ("lorapipe.cli.plan", "Show what run would do, reading headers only."),
+            "lock": ("lorapipe.cli.lock", "Write down what a build is made of, without building."),
         },
         "One line": {
             "concat": ("lorapipe.cli.concat", "Add LoRAs exactly."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from lorapipe.plan.lineage import Lineage, Profile, Source, canonical
 from lorapipe.plan.provenance import DATE, FOLDER, KEY, VERSION, steps_of
 from lorapipe.store.digest import is_sha256
 
-__all__ = ["LONGEST", "Told", "read_provenance"]
+__all__ = ["LONGEST", "Told", "read_account", "read_provenance"]
 
 LONGEST = 4_000_000
 """Characters of provenance that are read; a recipe of 2,000 steps makes a tenth of that."""
@@ -59,15 +59,25 @@ def read_provenance(metadata: Mapping[str, str], where: str) -> Told:
     text = metadata.get(KEY)
     if text is None:
         raise InputError("no-provenance", "it does not tell how it was made", hint=_WITHOUT, where=where)
+    told = read_account(text, where)
+    if told.lineage.kind != "save":
+        raise _altered().located(where=where)
+    return replace(told, epoch=_epoch(metadata, told.lineage))
+
+
+def read_account(text: str, where: str) -> Told:
+    """What :func:`~lorapipe.plan.provenance.account` told of a result of any kind.
+
+    Raises as :func:`read_provenance`.
+    """
     try:
         told = _object(text)
         if "steps" not in told:
             _refuse_minimal()
-        lineage = _lineage(told)
-        profile = _profile(told.get("profile"))
+        lineage, profile = _lineage(told), _profile(told.get("profile"))
     except InputError as error:
         raise error.located(where=where) from None
-    return Told(lineage, profile, told.get("format") == FOLDER, _epoch(metadata, lineage))
+    return Told(lineage, profile, told.get("format") == FOLDER)
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -111,12 +121,8 @@ def _lineage(told: Mapping[str, Any]) -> Lineage:
         lineages[name] = _step(name, steps[name], lineages)
     wanted = told.get("result")
     found = next((lineage for lineage in lineages.values() if lineage.digest == wanted), None)
-    if found is None or steps_of(found) != steps or found.kind != "save":
-        raise InputError(
-            "provenance-altered",
-            "the steps that it tells of are not those that its digest stands for",
-            hint=_ALTERED,
-        )
+    if found is None or steps_of(found) != steps:
+        raise _altered()
     return found
 
 
@@ -197,6 +203,11 @@ def _epoch(metadata: Mapping[str, str], lineage: Lineage) -> int | None:
     except ValueError:
         return None
     return int(date.replace(tzinfo=timezone.utc).timestamp())
+
+
+def _altered() -> InputError:
+    message = "the steps that it tells of are not those that its digest stands for"
+    return InputError("provenance-altered", message, hint=_ALTERED)
 
 
 def _bad(name: str) -> InputError:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,8 +26,8 @@ from lorapipe.weights.inference.extraction import Extraction, Site, Sites, extra
 from lorapipe.weights.inference.reference import whole_shape
 from lorapipe.weights.linalg.spectra import Spectrum, low_rank, sketch, spectrum
 from lorapipe.weights.specs import AdapterSpec, ModuleId, ModuleSpec
+from lorapipe.weights.structures.away import put_dense_away
 from lorapipe.weights.structures.delta import Delta, Term
-from lorapipe.weights.structures.lazy import Lazy
 from lorapipe.weights.structures.structure import Dense, LowRank, Structure
 
 __all__ = ["Extracted", "extract"]
@@ -221,18 +220,11 @@ class _Found:
 
 
 def _kept(value: LowRank | Dense | None, put_away: PutAway) -> Structure | None:
-    """The structure, put away where that is asked for; a matrix as if it were a factor."""
-    if value is None or isinstance(value, LowRank):
-        return None if value is None else put_away(value)
-    matrix = value.matrix
-    away: Any = put_away(LowRank(matrix, matrix.new_empty(matrix.shape[1], 0)))
-    return value if isinstance(away, LowRank) else Lazy(value.shape, value.rank, lambda: _read(away), False)
-
-
-def _read(away: Lazy) -> Dense:
-    loaded = away.load()
-    assert isinstance(loaded, LowRank)
-    return Dense(loaded.up)
+    """The structure, put away where that is asked for."""
+    if value is None:
+        return None
+    kept: Structure = put_dense_away(value, put_away) if isinstance(value, Dense) else put_away(value)
+    return kept
 
 
 def _empty(shape: tuple[int, ...], site: Site) -> LowRank:

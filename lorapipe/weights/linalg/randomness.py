@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["near_normal", "permutation", "raw_bits", "rotation"]
+__all__ = ["near_normal", "permutation", "raw_bits", "rotation", "uniform"]
 
 
 def raw_bits(seed: int, name: str, count: int) -> npt.NDArray[np.uint64]:
@@ -29,6 +29,15 @@ def raw_bits(seed: int, name: str, count: int) -> npt.NDArray[np.uint64]:
 def permutation(seed: int, name: str, size: int) -> Tensor:
     """A permutation of ``range(size)`` as int64: the order of as many random words."""
     return torch.from_numpy(np.argsort(raw_bits(seed, name, size), kind="stable"))
+
+
+def uniform(seed: int, name: str, count: int) -> Tensor:
+    """Independent random numbers ``[count]`` from 0 to below 1 in float64: multiples of ``2^-53``."""
+    words = raw_bits(seed, name, count)
+    words >>= np.uint64(11)
+    numbers = words.astype(np.float64)
+    numbers *= 2.0**-53
+    return torch.from_numpy(numbers)
 
 
 def near_normal(seed: int, name: str, rows: int, columns: int) -> Tensor:

@@ -17,8 +17,12 @@ from lorapipe.version import __version__
 if TYPE_CHECKING:
     from lorapipe.api import (
         Weights,
+        combine,
         concat,
+        dylora_slice,
+        ema,
         extract_lora,
+        filter,  # noqa: A004  # the kind's name
         load,
         make_plan,
         merge_into_checkpoint,
@@ -37,8 +41,12 @@ __all__ = [
     "Options",
     "Weights",
     "__version__",
+    "combine",
     "concat",
+    "dylora_slice",
+    "ema",
     "extract_lora",
+    "filter",
     "load",
     "make_plan",
     "merge_into_checkpoint",

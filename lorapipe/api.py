@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Weights",
+    "combine",
     "concat",
+    "dylora_slice",
+    "ema",
     "extract_lora",
+    "filter",
     "load",
     "make_plan",
     "merge_into_checkpoint",
@@ -100,15 +104,94 @@ def load(
 
 
 def scale(
-    lora: Weights, *, by: float | None = None, components: Mapping[str, float] | None = None
+    lora: Weights,
+    *,
+    by: float | None = None,
+    components: Mapping[str, float] | None = None,
+    blocks: str | Sequence[float] | Mapping[str, Any] | None = None,
+    modules: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
 ) -> Weights:
-    """``by`` times a LoRA, by component where ``components`` says: ``{"unet": 1.0, "te": 0.5}``."""
-    return _call({"scale": lora}, {"by": by, "components": components})
+    """A LoRA times ``by``, times what its ``components``, ``blocks`` and ``modules`` say.
+
+    ``{"unet": 1.0, "te": 0.5}``; ``{"OUT*": 0.5, "MID": 0}``, a list in the order of LBW, or
+    a preset's name; ``{"*attn2*": 0.5}``, of which the first pattern that matches counts.
+    """
+    return _call({"scale": lora}, {"by": by, "components": components, "blocks": blocks, "modules": modules})
+
+
+def filter(  # noqa: A001  # the kind's name
+    lora: Weights, *, keep: Mapping[str, Any] | None = None, drop: Mapping[str, Any] | None = None
+) -> Weights:
+    """Some of a LoRA's modules: ``keep={"components": "unet"}``, ``drop={"blocks": ["OUT1*"]}``."""
+    return _call({"filter": lora}, {"keep": keep, "drop": drop})
+
+
+def dylora_slice(lora: Weights, *, components: int, alpha: str | None = None) -> Weights:
+    """The first components of a DyLoRA as a LoRA; ``alpha`` is keep or trained."""
+    return _call({"dylora-slice": lora}, {"components": components, "alpha": alpha})
+
+
+def ema(
+    loras: Terms,
+    *,
+    decay: float | None = None,
+    sigma_rel: float | None = None,
+    steps: Sequence[float] | None = None,
+    average: str | None = None,
+) -> Weights:
+    """The moving average of a training run's LoRAs, the earliest first; ``average`` is factors or deltas."""
+    options = {"decay": decay, "sigma-rel": sigma_rel, "steps": steps, "average": average}
+    return _call({"ema": loras}, options)
 
 
 def concat(loras: Terms) -> Weights:
     """The exact weighted sum: ``concat([(a, 0.7), (b, -0.4)])``."""
     return _call({"concat": loras}, {})
+
+
+def combine(  # noqa: PLR0913  # a parameter an option
+    loras: Terms,
+    *,
+    method: str,
+    density: float | None = None,
+    seed: int | None = None,
+    elect: str | None = None,
+    normalize: str | None = None,
+    lambda_: float | None = None,
+    epsilon: float | None = None,
+    gamma: float | None = None,
+    t: float | None = None,
+    directions: int | None = None,
+    side: str | None = None,
+    projection: float | None = None,
+    rank: int | None = None,
+    conv_rank: int | None = None,
+    conv1x1_rank: int | None = None,
+    dense: bool | None = None,
+) -> Weights:
+    """LoRAs merged by ``method``: ``combine([a, b], method="ties", density=0.5, rank=32)``.
+
+    Methods that work value by value make full matrices, and need ``rank`` or ``dense=True``.
+    """
+    options = {
+        "method": method,
+        "density": density,
+        "seed": seed,
+        "elect": elect,
+        "normalize": normalize,
+        "lambda": lambda_,
+        "epsilon": epsilon,
+        "gamma": gamma,
+        "t": t,
+        "directions": directions,
+        "side": side,
+        "projection": projection,
+        "rank": rank,
+        "conv-rank": conv_rank,
+        "conv1x1-rank": conv1x1_rank,
+        "dense": dense,
+    }
+    return _call({"combine": loras}, options)
 
 
 def extract_lora(  # noqa: PLR0913  # a parameter an option
@@ -154,13 +237,13 @@ def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) 
 def svd_resize(
     lora: Weights,
     *,
-    rank: int,
-    conv_rank: int | None = None,
-    conv1x1_rank: int | None = None,
+    rank: int | Mapping[str, Any],
+    conv_rank: int | Mapping[str, Any] | None = None,
+    conv1x1_rank: int | Mapping[str, Any] | None = None,
     dynamic: Mapping[str, float] | None = None,
     max_size: str | int | None = None,
 ) -> Weights:
-    """The best LoRA of at most the given ranks.
+    """The best LoRA of at most the given ranks; by block: ``{"default": 16, "blocks": {"MID": 32}}``.
 
     ``dynamic`` chooses each module's rank by its singular values: ``{"sv-fro": 0.9}``.
     ``max_size`` is that of the file, ``"100MB"`` or bytes, shared out where it keeps most.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lorapipe.architectures.blocks import Blocks, numbered_part
 from lorapipe.architectures.catalogue import families, family, titles
 from lorapipe.architectures.family import Family
 from lorapipe.architectures.recognise import (
@@ -14,12 +15,14 @@ from lorapipe.architectures.recognise import (
 from lorapipe.architectures.target import Target
 
 __all__ = [
+    "Blocks",
     "Family",
     "Recognised",
     "Target",
     "families",
     "family",
     "nearest",
+    "numbered_part",
     "other_families",
     "recognise_adapter",
     "recognise_checkpoint",

@@ -8,6 +8,7 @@ from functools import partial
 from operator import eq
 from types import MappingProxyType
 
+from lorapipe.architectures.blocks import Blocks
 from lorapipe.architectures.expansion import Features
 from lorapipe.architectures.index import Index, Module, Stored
 from lorapipe.architectures.table import Naming, Table
@@ -28,6 +29,7 @@ class Family:
     title: str
     components: tuple[str, ...]
     metadata: Mapping[str, tuple[str, ...]]
+    blocks: Blocks
     _table: Table
     _index: Index
 
@@ -138,6 +140,13 @@ class Family:
         pairs = ((c, naming) for c, naming in self._namings() if naming.prefix)
         return next((c for c, naming in pairs if stem.startswith(naming.prefix)), None)
 
+    def behind(self, component: str, name: str) -> str:
+        """A name or key without the path to its model: ``model.diffusion_model.``, ``transformer.``."""
+        found = self._table.components[component]
+        namings = (*found.stored, *found.namings.values(), *found.also)
+        paths = {naming.prefix for naming in namings if naming.separator == "." and "." in naming.prefix}
+        return name[max((len(path) for path in paths if name.startswith(path)), default=0) :]
+
     def stored(self, key: str) -> Stored | None:
         """The tensor that a checkpoint calls ``key``, with its published size; see :meth:`place`."""
         return self._index.place(key)
@@ -203,11 +212,13 @@ class Family:
 
 def build_family(table: Table) -> Family:
     """The family of a table; nothing of the table is written out yet."""
+    index = Index(table)
     return Family(
         name=table.head.name,
         title=table.head.title,
         components=tuple(table.components),
         metadata=MappingProxyType(dict(table.metadata)),
+        blocks=Blocks(table, index),
         _table=table,
-        _index=Index(table),
+        _index=index,
     )

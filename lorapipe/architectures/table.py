@@ -96,7 +96,8 @@ class Component:
 
     ``namings`` give each module one canonical name each; names by ``also`` are
     understood and never written. ``stored`` says how checkpoints spell its tensors, the
-    reference layout first.
+    reference layout first. ``blocks`` maps names of blocks, ``{n}`` in them a number of two
+    digits, to the beginnings of their keys.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Component:
     namings: Mapping[str, Naming]
     also: tuple[Naming, ...]
     stored: tuple[Naming, ...]
+    blocks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class Table:
     """A whole table. ``sides`` maps each further side to the one that it falls back to.
 
     ``modelspec`` is what trainers write of a LoRA under these keys of the ModelSpec standard.
+    ``block_lists`` are the blocks that lists of values are for, ``block_presets`` such lists
+    with a name, ``block_names`` further names of blocks.
     """
 
     head: Head
@@ -138,6 +142,9 @@ class Table:
     positions: Mapping[str, tuple[str, Walk]]
     metadata: Mapping[str, tuple[str, ...]]
     modelspec: Mapping[str, str] = field(default_factory=dict)
+    block_lists: tuple[tuple[str, ...], ...] = ()
+    block_presets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    block_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def bad_table(name: str, problem: str) -> LorapipeError:
@@ -185,10 +192,17 @@ def _table(name: str, raw: Mapping[str, Any], included: list[dict[str, Any]]) ->
     parts: dict[str, tuple[Row, ...]] = {}
     walks: dict[str, Walk] = {}
     sides: dict[str, str] = {}
+    lists: tuple[tuple[str, ...], ...] = ()
+    presets: dict[str, tuple[float, ...]] = {}
+    also: dict[str, str] = {}
     for source in (*included, raw):
         parts |= {part: _rows(rows) for part, rows in source.get("parts", {}).items()}
         walks |= {walk: _walk(w) for walk, w in source.get("walks", {}).items()}
         sides |= source.get("sides", {})
+        listed = source.get("block-lists", {})
+        lists += tuple(_block_list(names) for names in listed.get("lists", ()))
+        presets |= {name: tuple(map(float, values)) for name, values in listed.get("presets", {}).items()}
+        also |= listed.get("also", {})
     return Table(
         head=_head(name, raw),
         components={n: _component(n, c) for n, c in raw["components"].items()},
@@ -197,6 +211,9 @@ def _table(name: str, raw: Mapping[str, Any], included: list[dict[str, Any]]) ->
         positions={m: (p["component"], walks[p["walk"]]) for m, p in raw.get("positions", {}).items()},
         metadata={key: tuple(patterns) for key, patterns in raw.get("metadata", {}).items()},
         modelspec=raw.get("modelspec", {}),
+        block_lists=lists,
+        block_presets=presets,
+        block_names=also,
     )
 
 
@@ -219,7 +236,19 @@ def _component(name: str, raw: Mapping[str, Any]) -> Component:
         namings={n: Naming(**fields) for n, fields in raw["namings"].items()},
         also=also,
         stored=tuple(dict.fromkeys(stored)),
+        blocks=raw.get("blocks", {}),
     )
+
+
+def _block_list(names: list[str]) -> tuple[str, ...]:
+    """Names of blocks, ``IN04..05`` being IN04 and IN05."""
+    found: list[str] = []
+    for name in names:
+        first, _, last = name.partition("..")
+        stem = first.rstrip("0123456789")
+        number = first[len(stem) :]
+        found += [f"{stem}{n:02}" for n in range(int(number), int(last) + 1)] if last else [first]
+    return tuple(found)
 
 
 def _walk(raw: Mapping[str, Any]) -> Walk:

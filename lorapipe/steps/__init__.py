@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "find_kind"]
 
 KINDS: Mapping[str, str] = {
+    "check": "lorapipe.steps.check",
+    "combine": "lorapipe.steps.combine",
     "concat": "lorapipe.steps.concat",
+    "dylora-slice": "lorapipe.steps.dylora_slice",
+    "ema": "lorapipe.steps.ema",
     "extract-lora": "lorapipe.steps.extract_lora",
+    "filter": "lorapipe.steps.filter",
     "load": "lorapipe.steps.load",
     "merge-into-checkpoint": "lorapipe.steps.merge_into_checkpoint",
     "save": "lorapipe.steps.save",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from lorapipe.errors import RecipeError
+from lorapipe.recipe.model import JSON
+from lorapipe.steps.blocks import read_blocks
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
-from lorapipe.weights.inference.ranks import Dynamic, Ranks
+from lorapipe.weights.inference.ranks import Dynamic, Rank, Ranks
 from lorapipe.weights.inference.steps import resize_spec
 from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import AdapterSpec, Spec
@@ -17,27 +20,46 @@ if TYPE_CHECKING:
 __all__ = ["KIND"]
 
 
-def _ranks(params: Params) -> Ranks:
+def _ranks(spec: AdapterSpec, params: Params) -> Ranks:
     rule = list(cast("dict[str, float]", params.get("dynamic") or {}).items())
     size = cast("int | str | None", params.get("max-size"))
     return Ranks(
-        cast("int", params["rank"]),
-        conv=cast("int | None", params.get("conv-rank")),
-        conv1x1=cast("int | None", params.get("conv1x1-rank")),
+        _rank(spec, params["rank"], "rank"),
+        conv=_rank(spec, params["conv-rank"], "conv-rank") if "conv-rank" in params else None,
+        conv1x1=_rank(spec, params["conv1x1-rank"], "conv1x1-rank") if "conv1x1-rank" in params else None,
         dynamic=Dynamic(*rule[0]) if rule else None,
         max_size=None if size is None else size_in_bytes(size),
     )
 
 
+def _rank(spec: AdapterSpec, said: JSON, option: str) -> Rank:
+    """A rank for all modules, or each module's by its block.
+
+    Raises :class:`RecipeError` ``bad-rank``, and as :func:`~.blocks.read_blocks` does.
+    """
+    if not isinstance(said, dict):
+        return cast("int", said)
+    default = cast("float | None", said.get("default"))
+    numbers = read_blocks(spec, said["blocks"], option)
+    found = numbers.spread(spec, default, "say it with a default: {default: 16, blocks: ...}")
+    wrong = next((rank for rank in numbers.named.values() if not (rank >= 1 and rank == int(rank))), None)
+    if wrong is not None:
+        hint = "filter leaves out modules of blocks that shall have none" if wrong == 0 else None
+        message = f"a rank is a whole number from 1, not {wrong:g}"
+        raise RecipeError("bad-rank", message, hint=hint, option=option)
+    return {module: int(value) for module, value in found.items()}
+
+
 def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
-    return resize_spec(adapter_spec(inputs.one("svd-resize"), "svd-resize"), _ranks(params))
+    spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
+    return resize_spec(spec, _ranks(spec, params))
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     from lorapipe.weights.algebra.resize import resize
 
     adapter = inputs.one("svd-resize")
-    ranks = _ranks(params)
+    ranks = _ranks(adapter.spec, params)
     resized = resize(adapter, ranks, compute=context.compute, each=context.each, put_away=context.put_away)
     context.note("energy", {str(module): energy for module, energy in resized.energy.items()})
     if ranks.bounded:
@@ -49,7 +71,7 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
     spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
     out = adapter_spec(result, KIND.name)
-    bounded = _ranks(params).bounded
+    bounded = _ranks(spec, params).bounded
     changed = {i: m for i, m in spec.modules.items() if bounded or out.modules[i] != m}
     # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
     flops = sum(

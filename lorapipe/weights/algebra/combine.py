@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,25 +10,32 @@ from torch import Tensor
 from lorapipe.errors import BuildError
 from lorapipe.weights.algebra.adapter import Adapter
 from lorapipe.weights.inference.joining import Piece, join
-from lorapipe.weights.inference.steps import module_factors, scale_spec
+from lorapipe.weights.inference.steps import Factors, filter_spec, module_factors, scale_spec
 from lorapipe.weights.operators.operator import Operated
+from lorapipe.weights.specs import ModuleId
 from lorapipe.weights.structures.delta import Delta
 
-__all__ = ["AdapterTerm", "concat", "scale"]
+__all__ = ["AdapterTerm", "concat", "kept", "part", "scale", "united_extras"]
 
 AdapterTerm = tuple[str, float, Adapter]
 """A term of a concat: the name it goes by (its step), its weight, its value."""
 
 
-def scale(adapter: Adapter, by: float = 1.0, components: Mapping[str, float] | None = None) -> Adapter:
-    """``by * components[c] * delta`` for each module of component ``c`` (1.0 unless given).
+def scale(adapter: Adapter, factors: Factors) -> Adapter:
+    """``f * delta`` for each module, ``f`` one number or each module's own.
 
-    ``te`` stands for every text encoder. Modules scaled to 0 are left out. Raises what
+    Modules scaled to 0 are left out. Raises what
     :func:`~lorapipe.weights.inference.steps.module_factors` raises.
     """
-    factors = module_factors(adapter.spec, by, components)
-    modules = {module: adapter.modules[module].scaled(factor) for module, factor in factors.items()}
-    return Adapter(scale_spec(adapter.spec, by, components), modules, adapter.extras)
+    live = module_factors(adapter.spec, factors)
+    modules = {module: adapter.modules[module].scaled(factor) for module, factor in live.items()}
+    return Adapter(scale_spec(adapter.spec, factors), modules, adapter.extras)
+
+
+def kept(adapter: Adapter, modules: Collection[ModuleId]) -> Adapter:
+    """Some of an adapter's modules as they are. Raises what :func:`~.inference.steps.filter_spec` raises."""
+    spec = filter_spec(adapter.spec, modules)
+    return Adapter(spec, {module: adapter.modules[module] for module in spec.modules}, adapter.extras)
 
 
 def concat(terms: Sequence[AdapterTerm], titles: Mapping[str, str] | None = None) -> Adapter:
@@ -39,7 +46,7 @@ def concat(terms: Sequence[AdapterTerm], titles: Mapping[str, str] | None = None
     """
     joint = join([(name, weight, adapter.spec) for name, weight, adapter in terms], titles)
     modules = {module: _joined(terms, pieces) for module, pieces in joint.pieces.items()}
-    return Adapter(joint.spec, modules, _extras(terms) if joint.spec.extras else {})
+    return Adapter(joint.spec, modules, united_extras(terms) if joint.spec.extras else {})
 
 
 def _joined(terms: Sequence[AdapterTerm], pieces: Sequence[Piece]) -> Delta | Operated:
@@ -47,17 +54,19 @@ def _joined(terms: Sequence[AdapterTerm], pieces: Sequence[Piece]) -> Delta | Op
     alone = adapter.modules[pieces[0].module]
     if isinstance(alone, Operated):
         return alone.scaled(weight)
-    return _part(terms, pieces[0]).joined(*(_part(terms, piece) for piece in pieces[1:]))
+    first, *others = (part(terms[p.term][2], p).scaled(terms[p.term][1]) for p in pieces)
+    return first.joined(*others)
 
 
-def _part(terms: Sequence[AdapterTerm], piece: Piece) -> Delta:
-    _, weight, adapter = terms[piece.term]
-    delta = adapter.delta(piece.module).scaled(weight)
+def part(adapter: Adapter, piece: Piece) -> Delta:
+    """The rows of one of the adapter's deltas that go into a joined module."""
+    delta = adapter.delta(piece.module)
     whole = (piece.start, piece.stop) == (0, delta.shape[0])
     return delta if whole else delta.rows(piece.start, piece.stop)
 
 
-def _extras(terms: Sequence[AdapterTerm]) -> dict[str, Tensor]:
+def united_extras(terms: Sequence[AdapterTerm]) -> dict[str, Tensor]:
+    """The other tensors of all terms; raises what :func:`concat` says."""
     union: dict[str, Tensor] = {}
     for name, weight, adapter in terms:
         for extra, tensor in adapter.extras.items() if weight else ():

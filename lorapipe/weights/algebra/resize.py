@@ -13,7 +13,7 @@ from lorapipe.weights.inference.steps import resize_spec
 from lorapipe.weights.linalg.svd import compact_svd
 from lorapipe.weights.specs import ModuleId
 from lorapipe.weights.structures.delta import Delta, Term
-from lorapipe.weights.structures.lazy import Lazy
+from lorapipe.weights.structures.lazy import Lazy, leading
 from lorapipe.weights.structures.structure import LowRank
 from lorapipe.weights.tensors import torch_dtype
 
@@ -90,23 +90,7 @@ def _cut(delta: Delta, bound: int, ranks: Ranks, compute: str) -> _Cut:
 def _result(delta: Delta, cut: _Cut) -> Delta:
     if cut.factors is None or (delta.plain and cut.rank == delta.rank):
         return delta
-    return Delta(delta.shape, (Term(1.0, _first(cut.factors, cut.rank)),))
-
-
-def _first(factors: LowRank | Lazy, rank: int) -> LowRank | Lazy:
-    """The first ``rank`` components."""
-    if factors.rank == rank:
-        return factors
-    if isinstance(factors, LowRank):
-        # Views: copies would come beside what the workers' heaps do not give back (measured).
-        return LowRank(factors.up[:, :rank], factors.down[:rank])
-
-    def read() -> LowRank:
-        loaded = factors.load()
-        assert isinstance(loaded, LowRank)
-        return LowRank(loaded.up[:, :rank], loaded.down[:rank])
-
-    return Lazy(factors.shape, rank, read)
+    return Delta(delta.shape, (Term(1.0, leading(cut.factors, cut.rank)),))
 
 
 def _energy(cut: _Cut) -> float:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, isfinite, prod
+from typing import cast
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.inference.forms import passes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, ModuleId, ModuleSpec
 
-__all__ = ["RULES", "Dynamic", "Ranks", "fitted", "least_size"]
+__all__ = ["RULES", "Dynamic", "Rank", "Ranks", "fitted", "least_size"]
 
 RULES = ("sv-ratio", "sv-cumulative", "sv-fro", "threshold", "quantile")
 
@@ -68,33 +69,41 @@ class Dynamic:
         return max(1, reached - 1) if self.rule == "quantile" else reached
 
 
+Rank = int | Mapping[ModuleId, int]
+"""One rank for all modules, or each module's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """What ``svd-resize`` aims at: for linear modules, larger kernels and 1x1 kernels.
 
-    ``conv`` and ``conv1x1`` are ``linear`` unless given. With ``dynamic`` or ``max_size``
-    (bytes of the file, see :func:`fitted`) these are the most that a module may have.
+    Each is one rank, or one for each module. ``conv`` and ``conv1x1`` are ``linear`` unless
+    given. With ``dynamic`` or ``max_size`` (bytes of the file, see :func:`fitted`) these are the
+    most that a module may have.
     Raises :class:`RecipeError` ``rank-below-one``.
     """
 
-    linear: int
-    conv: int | None = None
-    conv1x1: int | None = None
+    linear: Rank
+    conv: Rank | None = None
+    conv1x1: Rank | None = None
     dynamic: Dynamic | None = None
     max_size: int | None = None
 
     def __post_init__(self) -> None:
         for rank in (self.linear, self.conv, self.conv1x1):
-            if rank is not None and rank < 1:
-                raise RecipeError("rank-below-one", f"a rank is a whole number from 1, not {rank}")
+            for one in rank.values() if isinstance(rank, Mapping) else (rank,):
+                if one is not None and one < 1:
+                    raise RecipeError("rank-below-one", f"a rank is a whole number from 1, not {one}")
 
     @property
     def bounded(self) -> bool:
         """Whether only the data tell the ranks, and specs no more than their bounds."""
         return self.dynamic is not None or self.max_size is not None
 
-    def target(self, module: ModuleSpec) -> int:
+    def target(self, module: ModuleSpec, name: ModuleId | None = None) -> int:
         """The rank that a module may have: by its kernel, and at most its full rank.
+
+        ``name`` is needed where modules have ranks of their own.
 
         >>> from lorapipe.weights.specs import Spelling
         >>> Ranks(16, conv=48).target(ModuleSpec((320, 4, 3, 3), 64, Spelling("x")))
@@ -102,7 +111,8 @@ class Ranks:
         """
         kernel = module.shape[2:]
         by_kernel = (self.conv if prod(kernel) > 1 else self.conv1x1) if kernel else None
-        return min(self.linear if by_kernel is None else by_kernel, module.full_rank)
+        rank = self.linear if by_kernel is None else by_kernel
+        return min(rank[name] if isinstance(rank, Mapping) and name else cast("int", rank), module.full_rank)
 
 
 def least_size(spec: AdapterSpec) -> int:

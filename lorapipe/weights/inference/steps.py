@@ -6,14 +6,13 @@ results with the same functions, so that the two cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from math import isfinite
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.inference.binding import Binding
-from lorapipe.weights.inference.forms import factored, needs_deltas
+from lorapipe.weights.inference.forms import factored, needs_deltas, passes
 from lorapipe.weights.inference.joining import SpecTerm, join
 from lorapipe.weights.inference.metadata import hidden_spec
 from lorapipe.weights.inference.operating import Merged, check_operators, grown, held
@@ -21,70 +20,53 @@ from lorapipe.weights.inference.ranks import Ranks, least_size
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId
 
 __all__ = [
+    "Factors",
     "concat_spec",
+    "filter_spec",
     "merge_spec",
     "module_factors",
     "resize_spec",
     "scale_spec",
     "shuffle_spec",
+    "slice_spec",
 ]
 
 
-def module_factors(
-    spec: AdapterSpec, by: float = 1.0, components: Mapping[str, float] | None = None
-) -> dict[ModuleId, float]:
+Factors = float | Mapping[ModuleId, float]
+"""What deltas are multiplied with: all by one number, or each module by its own."""
+
+
+def module_factors(spec: AdapterSpec, factors: Factors) -> dict[ModuleId, float]:
     """What ``scale`` multiplies each module with; a module scaled to 0 is not in it.
 
-    ``te`` means every component whose name begins so, unless that one is named itself.
-
-    Raises :class:`RecipeError` ``unknown-component``, ``not-a-number``, or
-    ``nothing-left`` when every module is scaled to 0.
+    Raises :class:`RecipeError` ``not-a-number``, or ``nothing-left`` when every module is
+    scaled to 0.
     """
-    components = components or {}
-    present = sorted({module.component for module in spec.modules})
-    for value in (by, *components.values()):
+    each = factors if isinstance(factors, Mapping) else dict.fromkeys(spec.modules, factors)
+    for value in each.values():
         if not isfinite(value):
             raise RecipeError("not-a-number", f"a LoRA cannot be scaled by {value}")
-    for name in components:
-        if not any(_covers(name, component) for component in present):
-            raise _unknown_component(name, present)
-    factors: dict[ModuleId, float] = {}
-    for module in spec.modules:
-        named = [name for name in components if _covers(name, module.component)]
-        factor = by * components[max(named, key=len)] if named else by
-        if factor != 0.0:
-            factors[module] = factor
-    if not factors:
+    live = {module: each[module] for module in spec.modules if each[module] != 0.0}
+    if not live:
         raise RecipeError("nothing-left", "every module is scaled to 0: nothing is left")
-    return factors
+    return live
 
 
-def _covers(name: str, component: str) -> bool:
-    return component == name or (name == "te" and component.startswith("te"))
-
-
-def _unknown_component(name: str, present: Sequence[str]) -> RecipeError:
-    known = [component for component in present if component]
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        hint = f"did you mean '{near[0]}'?"
-    elif known:
-        hint = f"it has {', '.join(known)}"
-    else:
-        hint = "its family is not known: say `family:` on the step that loads it"
-    return RecipeError(
-        "unknown-component", f"the LoRA has no component '{name}'", hint=hint, option="components"
-    )
-
-
-def scale_spec(
-    spec: AdapterSpec, by: float = 1.0, components: Mapping[str, float] | None = None
-) -> AdapterSpec:
+def scale_spec(spec: AdapterSpec, factors: Factors) -> AdapterSpec:
     """The spec after ``scale``: as it was, less the modules that are scaled to 0."""
-    factors = module_factors(spec, by, components)
-    if len(factors) == len(spec.modules):
+    return filter_spec(spec, module_factors(spec, factors))
+
+
+def filter_spec(spec: AdapterSpec, kept: Collection[ModuleId]) -> AdapterSpec:
+    """The spec of some of the modules, in their order.
+
+    Raises :class:`RecipeError` ``nothing-left`` when these are none.
+    """
+    if len(kept) == len(spec.modules):
         return spec
-    return replace(spec, modules={module: spec.modules[module] for module in factors})
+    if not kept:
+        raise RecipeError("nothing-left", "no module is kept: nothing is left")
+    return replace(spec, modules={module: known for module, known in spec.modules.items() if module in kept})
 
 
 def concat_spec(terms: Sequence[SpecTerm], titles: Mapping[str, str] | None = None) -> AdapterSpec:
@@ -121,8 +103,29 @@ def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
             hint=f"'max-size' must be {least} or more",
             option="max-size",
         )
-    modules = {module: factored(known, ranks.target(known)) for module, known in spec.modules.items()}
+    modules = {module: factored(known, ranks.target(known, module)) for module, known in spec.modules.items()}
     return replace(spec, modules=modules, bounded=spec.bounded or ranks.bounded)
+
+
+def slice_spec(spec: AdapterSpec, components: int) -> AdapterSpec:
+    """The spec after ``dylora-slice``: no module of more ranks than ``components``.
+
+    Biases and norms stay as they are. Raises :class:`RecipeError` ``rank-above`` where no module
+    has so many, ``not-factors`` for other formats, ``not-additive`` for what is no delta.
+    """
+    needs_deltas(spec, "dylora-slice")
+    plain = {module: known for module, known in spec.modules.items() if not passes(known)}
+    odd = next(((module, known.form) for module, known in plain.items() if known.form is not None), None)
+    if odd is not None:
+        message = f"a {odd[1].name} has no components to take the first of"
+        hint = "svd-resize makes a LoRA of any rank of it"
+        raise RecipeError("not-factors", message, module=str(odd[0]), hint=hint, option="dylora-slice")
+    most = max((known.rank for known in plain.values()), default=0)
+    if components > most:
+        message = f"the LoRA has {most} components, not {components}"
+        raise RecipeError("rank-above", message, hint=f"{most} is the most", option="components")
+    modules = {module: replace(known, rank=min(known.rank, components)) for module, known in plain.items()}
+    return replace(spec, modules={**spec.modules, **modules})
 
 
 def merge_spec(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lorapipe.weights.structures.structure import Loaded
+from lorapipe.weights.structures.structure import Loaded, LowRank
 
-__all__ = ["Lazy"]
+__all__ = ["Lazy", "leading"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,3 +38,19 @@ class Lazy:
         """The matrix's transpose."""
         out, columns = self.shape
         return Lazy((columns, out), self.rank, lambda: self.read().transposed(), self.plain)
+
+
+def leading(factors: LowRank | Lazy, rank: int) -> LowRank | Lazy:
+    """The product of the first ``rank`` components of two factors, in memory or in their file."""
+    if factors.rank == rank:
+        return factors
+    if isinstance(factors, LowRank):
+        # Views: copies would come beside what the workers' heaps do not give back (measured).
+        return LowRank(factors.up[:, :rank], factors.down[:rank])
+
+    def read() -> LowRank:
+        loaded = factors.load()
+        assert isinstance(loaded, LowRank)
+        return LowRank(loaded.up[:, :rank], loaded.down[:rank])
+
+    return Lazy(factors.shape, rank, read)

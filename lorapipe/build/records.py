@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +20,10 @@ from lorapipe.plan.plan import Plan
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import folder_size, whole_digest
 from lorapipe.store.digest import FileState
+from lorapipe.store.entries import Write
 from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
-from lorapipe.store.journal import Making
+from lorapipe.store.journal import Making, Record
 from lorapipe.store.manifest import Entry
 from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
@@ -175,6 +177,10 @@ class Records:
         """(sha256, key) of what lorapipe put at ``path``, the latest first."""
         return tuple((record.sha256, record.key) for record in self._store.journal.last(path))
 
+    def history(self, path: Path) -> tuple[Record, ...]:
+        """All that the journal has of ``path``, the latest first."""
+        return self._store.journal.last(path)
+
     def entry_lock(
         self, key: str, waiting: Callable[[], None] = lambda: None
     ) -> AbstractContextManager[None]:
@@ -215,20 +221,34 @@ class Records:
         """
         from lorapipe.formats.stored import read_stored, write_stored
 
+        entry = self._put(key, making, lambda stream: write_stored(value, stream), notes)
+        if entry is None or device != "cpu":
+            return value, entry
+        return read_stored(entry.path, device=device), entry
+
+    def read_figures(self, key: str) -> tuple[Notes, Entry] | None:
+        """What a check that held measured, and what is known of it; ``None`` if it is not there."""
+        entry = self._store.entries.get(key)
         try:
-            entry = self._store.entries.put(
-                key,
-                lambda stream: write_stored(value, stream),
-                making.preimage,
-                notes=notes,
-                lineage=making.lineage,
-            )
+            return None if entry is None else (json.loads(entry.path.read_bytes()), entry)
+        except (OSError, ValueError):  # gone between look and reading
+            return None
+
+    def write_figures(self, key: str, making: Making, figures: Notes, notes: Notes) -> Entry | None:
+        """Keep what a check measured under its key: that it is there says that the check held."""
+        text = json.dumps(figures, ensure_ascii=False, sort_keys=True).encode()
+        return self._put(key, making, lambda stream: stream.write(text), notes)
+
+    def _put(self, key: str, making: Making, write: Write, notes: Notes) -> Entry | None:
+        """Keep a result; ``None`` if the store has no room for it."""
+        try:
+            entry = self._store.entries.put(key, write, making.preimage, notes=notes, lineage=making.lineage)
         except BuildError as error:
             if error.code not in ("store-unwritable", "disk-full"):
                 raise
-            return value, None
+            return None
         self._grown = True
-        return read_stored(entry.path, device=device) if device == "cpu" else value, entry
+        return entry
 
     def link_entry(
         self, key: str, entry: Entry, preimage: str, *, lineage: str = "", alias: bool = False

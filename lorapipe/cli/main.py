@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         "Build": {
             "run": ("lorapipe.cli.run", "Build the files that a recipe names."),
             "plan": ("lorapipe.cli.plan", "Show what run would do, reading headers only."),
+            "explain": ("lorapipe.cli.explain", "Say why a step would run, or would not."),
             "lock": ("lorapipe.cli.lock", "Write down what a build is made of, without building."),
         },
         "One line": {
@@ -37,6 +38,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         },
         "Trust": {
             "recover": ("lorapipe.cli.recover", "Print the recipe that built a file."),
+            "attest": ("lorapipe.cli.attest", "State, signed, how files were built; verify it."),
         },
         "Write recipes": {
             "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lorapipe.plan.files import InputFile
 
 __all__ = [
+    "STATUS_STYLES",
     "binding_table",
     "built_table",
     "family_text",
@@ -35,7 +36,8 @@ __all__ = [
     "result_text",
 ]
 
-_STYLES = {Status.UP_TO_DATE: "green", Status.IN_STORE: "cyan", Status.UNUSED: "dim"}
+STATUS_STYLES = {Status.UP_TO_DATE: "green", Status.IN_STORE: "cyan", Status.UNUSED: "dim"}
+"""How a status is drawn; one that is not here has nothing remarkable."""
 
 _LOG_WIDTH = 100_000
 """Where nobody watches, no line is ever wrapped."""
@@ -63,7 +65,7 @@ def _step_lines(planned: PlannedStep, folder: Path) -> Iterator[Text]:
     # That an input is read when it is used needs no words.
     if planned.source is None or planned.status is not Status.RUN:
         quiet = planned.status is Status.RUN and planned.kind.materialise is Materialise.LAZY
-        style = "dim" if quiet else _STYLES.get(planned.status, "")
+        style = "dim" if quiet else STATUS_STYLES.get(planned.status, "")
         yield Text(visible(f"{planned.status.value}: {planned.reason}"), style=style)
 
 

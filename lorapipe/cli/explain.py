@@ -1,0 +1,46 @@
+"""``lorapipe explain``: why a step would run, or would not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lorapipe.cli.options import build_options
+
+__all__ = ["command"]
+
+
+@click.command("explain")
+@build_options
+@click.argument("step", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(
+    recipe: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    models: tuple[Path, ...],
+    output_root: Path | None,
+    lock: Path | None,
+    step: str | None,
+    as_json: bool,
+) -> None:
+    """Say why a run of RECIPE would do STEP, or would not: what changed, old -> new.
+
+    Without STEP every output and every stored step is explained. Reads headers and what
+    earlier builds left word of, and writes nothing.
+    """
+    from lorapipe.build.explaining import explain_recipe
+    from lorapipe.build.planning import Options, recipe_folder
+    from lorapipe.recipe.params import parse_setting
+    from lorapipe.recipe.parsing import load_recipe
+    from lorapipe.views.explanation import explanation_json, print_explanations
+
+    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
+    options = Options(device=device, models=models, output_root=output_root, lock=lock)
+    found = explain_recipe(loaded, options, step)
+    if as_json:
+        click.echo(json.dumps(explanation_json(found, recipe_folder(loaded)), indent=2))
+    else:
+        print_explanations(found, recipe_folder(loaded))

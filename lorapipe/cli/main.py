@@ -37,8 +37,12 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
         },
         "Trust": {
+            "verify": ("lorapipe.cli.verify", "Hold outputs against the lock; build them again to compare."),
             "recover": ("lorapipe.cli.recover", "Print the recipe that built a file."),
             "attest": ("lorapipe.cli.attest", "State, signed, how files were built; verify it."),
+        },
+        "Store": {
+            "store": ("lorapipe.cli.store", "Show, trim and check what is kept between builds."),
         },
         "Write recipes": {
             "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["build_options", "memory_size", "recipe_argument", "setting_option"]
+__all__ = ["build_options", "duration", "memory_size", "recipe_argument", "setting_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,15 +23,35 @@ setting_option = click.option(
 )
 
 
-def memory_size(text: str) -> int:
-    """Bytes of ``1GiB``; raises :class:`~lorapipe.errors.UsageError` ``bad-memory``."""
+def memory_size(text: str, option: str = "--memory") -> int:
+    """Bytes of ``1GiB``; raises :class:`~lorapipe.errors.UsageError` ``bad-size``."""
     from lorapipe.errors import RecipeError, UsageError
     from lorapipe.weights.sizes import size_in_bytes
 
     try:
         return size_in_bytes(text)
     except RecipeError:
-        raise UsageError("bad-memory", f"--memory takes a size, not '{text}'", hint="such as 1GiB") from None
+        raise UsageError("bad-size", f"{option} takes a size, not '{text}'", hint="such as 1GiB") from None
+
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds of ``30d``; raises :class:`~lorapipe.errors.UsageError` ``bad-duration``.
+
+    >>> duration("36h", "--older-than") == duration("1.5d", "--older-than")
+    True
+    """
+    import re
+
+    from lorapipe.errors import UsageError
+
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]+)?) ?(s|min|h|d|w)", text)
+    if found is None:
+        hint = "such as 30d, 12h or 90min"
+        raise UsageError("bad-duration", f"{option} takes a length of time, not '{text}'", hint=hint)
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def build_options(command: F) -> F:

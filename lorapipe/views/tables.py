@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,11 @@ from rich.text import Text
 
 from lorapipe.architectures import family
 from lorapipe.plan.plan import Plan, PlannedStep, Status
-from lorapipe.recipe.model import Step, Term
+from lorapipe.recipe.model import Term
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.bindings import BoundRow
 from lorapipe.views.text import bytes_text, path_text, visible
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, ModuleId, ModuleSpec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, CheckSpec, FileSpec, ModuleId, ModuleSpec
 
 if TYPE_CHECKING:
     from lorapipe.build.result import Built, BuiltOutput
@@ -28,6 +28,7 @@ __all__ = [
     "binding_table",
     "built_table",
     "family_text",
+    "headed_table",
     "module_table",
     "plan_table",
     "plan_totals",
@@ -36,7 +37,13 @@ __all__ = [
     "result_text",
 ]
 
-STATUS_STYLES = {Status.UP_TO_DATE: "green", Status.IN_STORE: "cyan", Status.UNUSED: "dim"}
+STATUS_STYLES = {
+    Status.UP_TO_DATE: "green",
+    Status.IN_STORE: "cyan",
+    Status.UNUSED: "dim",
+    Status.HELD: "yellow",
+    Status.FAILS: "red",
+}
 """How a status is drawn; one that is not here has nothing remarkable."""
 
 _LOG_WIDTH = 100_000
@@ -52,16 +59,19 @@ def plan_table(plan: Plan, folder: Path) -> Table:
     table.add_column(style="bold", overflow="fold", max_width=20)
     table.add_column(overflow="fold")
     for planned in plan.steps.values():
-        table.add_row(Text(planned.step.id), Text("\n").join(_step_lines(planned, folder)))
+        lines = _step_lines(planned, folder, plan.held.get(planned.step.id, ()))
+        table.add_row(Text(planned.step.id), Text("\n").join(lines))
     return table
 
 
-def _step_lines(planned: PlannedStep, folder: Path) -> Iterator[Text]:
+def _step_lines(planned: PlannedStep, folder: Path, held: Sequence[str]) -> Iterator[Text]:
     path = planned.source.path if planned.source else planned.output
-    yield Text(visible(_sentence(planned.step, None if path is None else path_text(path, folder))))
+    yield Text(visible(_sentence(planned, None if path is None else path_text(path, folder))))
     if planned.source is not None:
         yield Text(_source_text(planned.source, outside=not planned.source.path.is_relative_to(folder)))
     yield Text(", ".join([result_text(planned), *_sizes(planned)]))
+    if held:
+        yield Text(f"holds back {', '.join(held)}")
     # That an input is read when it is used needs no words.
     if planned.source is None or planned.status is not Status.RUN:
         quiet = planned.status is Status.RUN and planned.kind.materialise is Materialise.LAZY
@@ -69,9 +79,12 @@ def _step_lines(planned: PlannedStep, folder: Path) -> Iterator[Text]:
         yield Text(visible(f"{planned.status.value}: {planned.reason}"), style=style)
 
 
-def _sentence(step: Step, path: str | None) -> str:
+def _sentence(planned: PlannedStep, path: str | None) -> str:
     """The step as a recipe reads: ``concat char, 0.7 style``; ``save both to out/x.safetensors``."""
-    said = ", ".join(_term(term) for term in step.terms())
+    step = planned.step
+    # What a check compares with is among what it asserts.
+    terms = step.inputs[step.kind] if isinstance(planned.spec, CheckSpec) else step.terms()
+    said = ", ".join(_term(term) for term in terms)
     if path is None:
         return f"{step.kind} {said}"
     return f"{step.kind} {said} to {path}" if said else f"{step.kind} {path}"
@@ -102,7 +115,7 @@ def _sizes(planned: PlannedStep) -> Iterator[str]:
 
 def _bounded(planned: PlannedStep) -> bool:
     """Whether sizes and ranks are upper bounds, since only the data tell them."""
-    return not isinstance(planned.spec, CheckpointSpec) and planned.spec.bounded
+    return isinstance(planned.spec, AdapterSpec | FileSpec) and planned.spec.bounded
 
 
 def result_text(planned: PlannedStep) -> str:
@@ -111,6 +124,8 @@ def result_text(planned: PlannedStep) -> str:
     if isinstance(spec, AdapterSpec):
         modules = _count(len(spec.modules), "module")
         return f"LoRA, {family_text(spec.family)}, {modules}, {rank_text(spec)}"
+    if isinstance(spec, CheckSpec):
+        return ", ".join(spec.asserted)
     tensors = _count(len(spec.tensors), "tensor")
     if isinstance(spec, CheckpointSpec):
         touched = f", {len(spec.touched)} of them changed" if spec.touched else ""
@@ -140,17 +155,25 @@ def rank_text(spec: AdapterSpec) -> str:
 def plan_totals(plan: Plan) -> str:
     """What a run would do in all: a line, and another if hashing would tell more."""
     pending = plan.pending
-    if not pending:
-        return "nothing to do: every output is up to date"
+    if not plan.schedule:
+        return _nothing(plan)
     active = [plan.steps[p.step] for p in plan.schedule]
     read = sum(step.cost.read for step in active)
     written = sum(step.cost.written for step in active)
-    outputs = f"{_count(len(pending), 'output')} to write on {plan.device}"
+    checks = f", {_count(len(plan.unchecked), 'check')} to make" if plan.unchecked else ""
+    outputs = f"{_count(len(pending), 'output')} to write{checks} on {plan.device}"
     most = "at most " if any(_bounded(step) for step in active) else ""
     total = f"{outputs}: {bytes_text(read)} to read, {most}{bytes_text(written)} to write"
     if any(step.status is Status.UNDECIDED for step in plan.steps.values()):
         total += "\nlorapipe plan --hash reads what is not hashed yet, and decides the rest"
     return total
+
+
+def _nothing(plan: Plan) -> str:
+    held = [step for step in plan.outputs if step.status is Status.HELD]
+    if held:
+        return f"nothing to do: {_count(len(held), 'output')} held back"
+    return "nothing to do: every output is up to date"
 
 
 def _count(number: int, thing: str) -> str:
@@ -159,7 +182,7 @@ def _count(number: int, thing: str) -> str:
 
 def module_table(modules: Iterable[tuple[ModuleId, ModuleSpec]]) -> Table:
     """A row a module: its name in the file, where it belongs, its shape and rank."""
-    table = _table("module", "binds to", "shape", "rank")
+    table = headed_table("module", "binds to", "shape", "rank")
     for module, spec in modules:
         shape = "x".join(str(n) for n in spec.shape)
         table.add_row(
@@ -170,7 +193,7 @@ def module_table(modules: Iterable[tuple[ModuleId, ModuleSpec]]) -> Table:
 
 def binding_table(rows: Iterable[BoundRow]) -> Table:
     """A row a module of a merge: which LoRA's it is, and the rows that it changes, or why none."""
-    table = _table("lora", "module", "goes to")
+    table = headed_table("lora", "module", "goes to")
     for row in rows:
         span = "" if row.rows is None else f"[{row.rows[0]}:{row.rows[1]}]"
         to = f"{row.key}{span}" if row.key is not None else f"nowhere: {row.reason}"
@@ -181,7 +204,7 @@ def binding_table(rows: Iterable[BoundRow]) -> Table:
 
 def built_table(built: Built, folder: Path) -> Table:
     """A row an output: where it is and what is in it, its size, its sha256, how it came."""
-    table = _table("output", "size", "sha256", "")
+    table = headed_table("output", "size", "sha256", "")
     for output in built.outputs:
         name = Text(visible(path_text(output.path, folder)))
         content = Text(f"\n  {_content(built, output)}", style="dim")
@@ -195,7 +218,8 @@ def _content(built: Built, output: BuiltOutput) -> str:
     return result_text(built.plan.steps[step.step.inputs["save"][0].step])
 
 
-def _table(*headings: str) -> Table:
+def headed_table(*headings: str) -> Table:
+    """A table without lines; ranks and sizes stand to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("rank", "size") else "left")

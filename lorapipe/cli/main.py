@@ -116,6 +116,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """The console script: :func:`main`, and the end of the process."""
-    status = main()
-    leave(status)
-    sys.exit(status)
+    leave(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lorapipe.formats.containers.opened import OpenedFile
 
-__all__ = ["read_object"]
+__all__ = ["object_of", "read_object"]
 
 _AGAIN = "copy or download it again"
 
@@ -27,12 +27,20 @@ def read_object(path: Path, limit: int, sort: str) -> dict[str, object]:
             )
         raw = bytes(file.read(0, file.size))
         try:
-            found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise file.error(f"{sort}-not-json", f"{path.name} is not JSON: {reason}", _AGAIN) from None
-        if not isinstance(found, dict):
-            raise file.error(f"{sort}-not-json", f"{path.name} is not a JSON object", _AGAIN)
+            return object_of(raw)
+        except ValueError as error:
+            raise file.error(f"{sort}-not-json", f"{path.name} is {error}", _AGAIN) from None
+
+
+def object_of(raw: bytes) -> dict[str, object]:
+    """The JSON object that bytes hold; ``ValueError`` says what they are instead."""
+    try:
+        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"not JSON: {reason}") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
     return found
 
 

@@ -50,7 +50,7 @@ class Drift:
         if self.settings or self.steps:
             hint = "'lorapipe lock' takes over what is now"
         elif self.machine and not any_profile:
-            hint = "--any-profile builds all the same; the last bits may come out otherwise"
+            hint = "with --any-profile it is built all the same; the last bits may be others"
         else:
             return
         machine = () if any_profile else self.machine

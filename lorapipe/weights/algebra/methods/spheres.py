@@ -19,8 +19,9 @@ __all__ = ["karcher", "nuslerp", "slerp"]
 _PARALLEL = 0.9995
 """Cosines beyond this, of either sign, are those of lines: mergekit's threshold for ``slerp``."""
 
-_ALIKE = 1e-16
-"""The square of a sine below which two directions are one: mergekit's for ``nuslerp``."""
+_ALIKE = 1e-12
+"""The square of a sine below which two directions are one line. mergekit's for ``nuslerp``, 1e-16, is
+that of rounding: of two opposite deltas it makes some 1e8 times their length."""
 
 _STEPS, _CLOSE = 100, 1e-12
 """How often the Karcher mean is improved at most, and the step with which that ends."""

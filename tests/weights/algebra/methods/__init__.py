@@ -1,0 +1,1 @@
+"""The methods of ``combine``, against other programs and against their papers' formulas."""

@@ -141,7 +141,7 @@ def require_sound(found: Verified) -> None:
         raise CheckFailed(
             "store-damaged",
             f"{count} {'result was' if count == 1 else 'results were'} not what the store had been given",
-            hint="dropped: the next run that needs them builds them again; a disk that does this is failing",
+            hint="what was dropped is built again when it is needed; the disk may be failing",
             details=[f"{kept.key[:12]} {kind_of(kept) or ''}".rstrip() for kept in found.damaged],
         )
 

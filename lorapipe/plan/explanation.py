@@ -88,13 +88,20 @@ def _former(view: _View) -> Iterator[tuple[str, tuple[Before, Lineage]]]:
     """What each step was in the latest build of an output above which it stood."""
     seen: set[str] = set()
     for name, builds in view.history.outputs.items():
-        was = next((each for each in builds if each.told is not None), None)
+        was = _latest(builds, view.plan.steps[name], view)
         if was is not None and was.told is not None:
             _, pairs = trees.walk(view.made[name], was.told.lineage, view.names)
             for digest, lineage in pairs.items():
                 if digest not in seen:
                     seen.add(digest)
                     yield digest, (was, lineage)
+
+
+def _latest(builds: tuple[Before, ...], planned: PlannedStep, view: _View) -> Before | None:
+    """The build to compare with: the one that made what is there, else the latest that tells how."""
+    present = None if planned.output is None else view.history.known(planned.output)
+    told = [build for build in builds if build.told is not None]
+    return next((build for build in told if build.sha256 == present), told[0] if told else None)
 
 
 def _explained(planned: PlannedStep, view: _View) -> Explanation:
@@ -117,7 +124,8 @@ def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
     if planned.status is Status.UP_TO_DATE:
         return f"the {sort} is as it was built, of the same inputs, options and versions", False
     if planned.status is Status.UNDECIDED:
-        return _unread(planned, view), True
+        # With a key it was built of just this, and only the file itself is in doubt.
+        return _unread(planned, view), planned.key is None
     changed = bool(_changes(planned, view))
     if not path.exists():
         return _absent(planned, builds, changed), changed
@@ -132,7 +140,7 @@ def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
 
 
 def _absent(planned: PlannedStep, builds: tuple[Before, ...], changed: bool) -> str:
-    if any(build.key == planned.key for build in builds):
+    if builds and builds[0].key == planned.key:
         return "the file is not there; nothing else changed since it was built"
     if changed:
         return "the file is not there, and this changed since it was built"
@@ -187,7 +195,7 @@ def _changes(planned: PlannedStep, view: _View) -> tuple[Change, ...]:
     """What is another than in the latest build, by the journal; without it, by the lock."""
     now = view.made[planned.step.id]
     builds = view.history.outputs.get(planned.step.id, ())
-    was = next((each for each in builds if each.told is not None), None)
+    was = _latest(builds, planned, view)
     if was is not None and was.told is not None:
         former: tuple[Before, Lineage] | None = (was, was.told.lineage)
     else:

@@ -23,7 +23,7 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
             {},
             ("load",),
         ),
-        "scale": ({"scale": step}, {}, ("by", "components"), {}, ("scale",)),
+        "scale": ({"scale": step}, {}, ("by", "components", "blocks", "modules"), {}, ("scale",)),
         "concat": ({"concat": terms}, {}, (), {}, ("concat",)),
         "shuffle": ({"shuffle": step}, {}, ("seed", "mode"), {"seed": 0, "mode": "rotate"}, ("shuffle",)),
         "svd-resize": (
@@ -50,6 +50,21 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
             {"bias": "none", "full": False, "method": "exact", "unmatched": "error"},
             ("extract-lora", "base", "rank"),
         ),
+        "dylora-slice": (
+            {"dylora-slice": step},
+            {},
+            ("components", "alpha"),
+            {"alpha": "keep"},
+            ("dylora-slice", "components"),
+        ),
+        "ema": (
+            {"ema": terms},
+            {},
+            ("decay", "sigma-rel", "steps", "average"),
+            {"average": "factors"},
+            ("ema",),
+        ),
+        "filter": ({"filter": step}, {}, ("keep", "drop"), {}, ("filter",)),
         "check": (
             {"check": step, "energy.of": step, "differs-from": step},
             {},

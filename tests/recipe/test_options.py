@@ -29,11 +29,11 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{concat: [a, b], ratios: [1, 2]}", "5:23: error: concat has no option 'ratios' - weights go in braces, {concat: {a: 1.0, b: 1.0}}"),
         ("{load: my, file.pt}", "5:17: error: load has no option 'file.pt' - quote a value that holds a comma: 'my, file.pt'"),
         ("{scale: a, components: {unett: 1}}", "5:30: error: 'components' has no 'unett' - did you mean 'unet'?"),
-        ("{scale: a, components: {vae: 1}}", "5:30: error: 'components' has no 'vae' - it takes unet, te, te1, te2"),
+        ("{scale: a, components: {vae: 1}}", "5:30: error: 'components' has no 'vae' - it takes unet, te, te1, te2, te3"),
         ("{scale: a, components: {text_encoder: 1}}", "5:30: error: 'components' has no 'text_encoder' - did you mean 'te'?"),
         # Missing options.
         ("{svd-resize: a}", "5:7: error: svd-resize needs 'rank' - such as rank: 32"),
-        ("{scale: a}", "5:7: error: scale needs 'by' or 'components' - such as by: 0.8"),
+        ("{scale: a}", "5:7: error: scale needs 'by' or 'components' or 'blocks' or 'modules' - such as by: 0.8"),
         ("{merge-into-checkpoint: a}", "5:7: error: merge-into-checkpoint needs 'loras' - such as loras: {char: 0.8}"),
         ("{to: x.pt, dtype: bf16, save: }", "5:36: error: 'save' takes the id of one step, not nothing"),
         # Wrong values.

@@ -151,7 +151,8 @@ def test_the_words_of_a_pattern_are_its_examples() -> None:
                 assert pattern == f"^(?:{'|'.join(option.choices)}|{HOLE})$"
                 checked.add(option.name)
     assert checked == {
-        "as", "mode", "unmatched", "strength-rule", "dtype", "provenance", "layout", "bias", "method"
+        "as", "mode", "unmatched", "strength-rule", "dtype", "provenance", "layout", "bias", "method",
+        "alpha", "average", "elect", "normalize", "side",
     }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_negative_weights_subtract() -> None:
 def test_a_strength_and_a_component_strength_act_once_each() -> None:
     """With block weights on both factors the block weight is squared and its sign lost."""
     value = adapter(4)
-    found = saved(concat([("a", 0.5, scale(value, 1.0, {"unet": -0.5}))]))
+    found = saved(concat([("a", 0.5, scale(value, {**dict.fromkeys(SHAPES, 1.0), LINEAR: -0.5}))]))
     close(found[stem(LINEAR)], -0.25 * dense(value.modules[LINEAR]))
 
 

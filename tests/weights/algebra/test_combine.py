@@ -8,7 +8,7 @@ import torch
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.algebra.adapter import Adapter
-from lorapipe.weights.algebra.combine import concat, scale
+from lorapipe.weights.algebra.combine import concat, kept, scale
 from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling
 from tests.weights.samples import (
@@ -34,15 +34,24 @@ def test_scale_is_linear_in_the_delta(by: float) -> None:
         np.testing.assert_allclose(dense(scaled.modules[module]), by * dense(value.modules[module]))
 
 
-def test_scale_by_component_leaves_the_others() -> None:
+def test_scale_by_module_leaves_the_others() -> None:
     value = adapter()
-    scaled = scale(value, 1.0, {"te": 0.5})
+    scaled = scale(value, {**dict.fromkeys(SHAPES, 1.0), TEXT: 0.5})
     assert scaled.modules[LINEAR] is value.modules[LINEAR]
     np.testing.assert_allclose(dense(scaled.modules[TEXT]), 0.5 * dense(value.modules[TEXT]))
 
 
 def test_modules_scaled_to_zero_are_gone() -> None:
-    assert TEXT not in scale(adapter(), 1.0, {"te": 0.0}).modules
+    assert TEXT not in scale(adapter(), {**dict.fromkeys(SHAPES, 1.0), TEXT: 0.0}).modules
+
+
+def test_modules_that_are_kept_stay_what_they_are() -> None:
+    value = adapter(extras={"e": torch.ones(2)})
+    few = kept(value, {TEXT, CONV})
+    assert list(few.modules) == [module for module in value.modules if module in (TEXT, CONV)]
+    assert few.modules[CONV] is value.modules[CONV]
+    assert few.extras["e"] is value.extras["e"]
+    few.check(few.spec)
 
 
 def test_scale_keeps_the_extras() -> None:

@@ -21,6 +21,7 @@ from lorapipe.weights.inference.steps import (
     Ranks,
     concat_spec,
     merge_spec,
+    filter_spec,
     module_factors,
     resize_spec,
     scale_spec,
@@ -32,54 +33,37 @@ from tests.weights.samples import CONV, LINEAR, POINT, TEXT, Memory, adapter, ch
 SDXL = {ModuleId(c, f"{c}.weight"): (4, 4) for c in ("unet", "te1", "te2")}
 
 
-def by_component(spec: AdapterSpec, by: float, components: dict[str, float]) -> dict[str, float]:
-    return {module.component: factor for module, factor in module_factors(spec, by, components).items()}
+def test_one_factor_is_every_modules_and_those_at_zero_are_left_out() -> None:
+    spec = adapter(shapes=SDXL).spec
+    unet, te1, te2 = spec.modules
+    assert module_factors(spec, -2.0) == dict.fromkeys(spec.modules, -2.0)
+    assert module_factors(spec, {unet: 0.5, te1: 0.0, te2: 3.0}) == {unet: 0.5, te2: 3.0}
+    assert list(scale_spec(spec, {unet: 0.5, te1: 0.0, te2: 3.0}).modules) == [unet, te2]
 
 
-@pytest.mark.parametrize(
-    ("components", "factors"),
-    [
-        ({}, {"unet": 2.0, "te1": 2.0, "te2": 2.0}),
-        ({"unet": 0.5}, {"unet": 1.0, "te1": 2.0, "te2": 2.0}),
-        ({"te": 0.5}, {"unet": 2.0, "te1": 1.0, "te2": 1.0}),
-        ({"te": 0.5, "te2": -1.0}, {"unet": 2.0, "te1": 1.0, "te2": -2.0}),
-        ({"te": 0.0}, {"unet": 2.0}),
-    ],
-)
-def test_components_multiply_with_by_and_the_nearest_name_wins(
-    components: dict[str, float], factors: dict[str, float]
-) -> None:
-    assert by_component(adapter(shapes=SDXL).spec, 2.0, components) == factors
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [("unte", "did you mean 'unet'?"), ("te3", "did you mean 'te2'?"), ("vae", "it has te1, te2, unet")],
-)
-def test_a_component_that_the_lora_lacks_is_an_error(name: str, hint: str) -> None:
+@pytest.mark.parametrize("factors", [0.0, dict.fromkeys(SDXL, 0.0)])
+def test_scaling_everything_to_zero_leaves_nothing(factors: Factors) -> None:
     with pytest.raises(RecipeError) as caught:
-        scale_spec(adapter(shapes=SDXL).spec, 1.0, {name: 0.5})
-    assert str(caught.value) == f"error: the LoRA has no component '{name}' - {hint}"
-    assert (caught.value.code, caught.value.option) == ("unknown-component", "components")
-
-
-def test_a_lora_of_unknown_family_has_no_components() -> None:
-    spec = adapter(shapes={ModuleId("", "x"): (4, 4)}, family=None).spec
-    with pytest.raises(RecipeError, match="no component 'unet'") as caught:
-        scale_spec(spec, 1.0, {"unet": 0.5})
-    assert "family" in str(caught.value.hint)
-
-
-@pytest.mark.parametrize(("by", "components"), [(0.0, {}), (1.0, {"unet": 0.0, "te": 0.0})])
-def test_scaling_everything_to_zero_leaves_nothing(by: float, components: dict[str, float]) -> None:
-    with pytest.raises(RecipeError) as caught:
-        scale_spec(adapter(shapes=SDXL).spec, by, components)
+        scale_spec(adapter(shapes=SDXL).spec, factors)
     assert str(caught.value) == "error: every module is scaled to 0: nothing is left"
 
 
-def test_scaling_by_no_number_is_an_error() -> None:
-    with pytest.raises(RecipeError, match="cannot be scaled by nan"):
-        scale_spec(adapter().spec, float("nan"))
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_scaling_by_no_number_is_an_error(value: float) -> None:
+    with pytest.raises(RecipeError, match="cannot be scaled by"):
+        scale_spec(adapter().spec, value)
+    with pytest.raises(RecipeError, match="cannot be scaled by"):
+        scale_spec(adapter(shapes=SDXL).spec, {**dict.fromkeys(SDXL, 1.0), next(iter(SDXL)): value})
+
+
+def test_a_filter_keeps_modules_in_their_order_and_one_at_least() -> None:
+    spec = adapter(shapes=SDXL).spec
+    unet, te1, te2 = spec.modules
+    assert list(filter_spec(spec, {te2, unet}).modules) == [unet, te2]
+    assert filter_spec(spec, {te1, te2, unet}) is spec
+    with pytest.raises(RecipeError) as caught:
+        filter_spec(spec, set())
+    assert str(caught.value) == "error: no module is kept: nothing is left"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +86,15 @@ def test_rank_serves_every_kernel_by_default(shape: tuple[int, ...]) -> None:
     assert Ranks(5).target(ModuleSpec(shape, 64, Spelling("x"))) == 5
 
 
-@pytest.mark.parametrize("ranks", [(0,), (4, 0), (4, 4, -1)])
-def test_ranks_begin_at_one(ranks: tuple[int, ...]) -> None:
+def test_modules_may_have_ranks_of_their_own() -> None:
+    spec = adapter(rank=9).spec
+    own = {module: 1 + number for number, module in enumerate(spec.modules)}
+    found = [known.rank for known in resize_spec(spec, Ranks(own, conv=2)).modules.values()]
+    assert found == [2 if module == CONV else own[module] for module in spec.modules]
+
+
+@pytest.mark.parametrize("ranks", [(0,), (4, 0), (4, 4, -1), ({CONV: 0},), (4, {CONV: 3, LINEAR: 0})])
+def test_ranks_begin_at_one(ranks: tuple[Rank, ...]) -> None:
     with pytest.raises(RecipeError, match="whole number from 1"):
         Ranks(*ranks)
 
@@ -126,11 +117,16 @@ def test_shuffle_hides_the_sources(mode: str) -> None:
     assert (shuffled.hidden, shuffled.metadata, shuffled.extras) == (True, {"ss_v2": "True"}, {})
 
 
+def halves(value: Adapter) -> dict[ModuleId, float]:
+    """Nothing of the text encoder, half of the rest."""
+    return {module: 0.0 if module.component == "te" else 0.5 for module in value.spec.modules}
+
+
 def made(name: str, a: Adapter, b: Adapter) -> tuple[Adapter, AdapterSpec]:
     terms = [("a", 0.5, a), ("b", -1.0, b)]
     specs = [(n, w, v.spec) for n, w, v in terms]
     return {
-        "scale": lambda: (scale(a, 2.0, {"te": 0.0}), scale_spec(a.spec, 2.0, {"te": 0.0})),
+        "scale": lambda: (scale(a, halves(a)), scale_spec(a.spec, halves(a))),
         "concat": lambda: (concat(terms), concat_spec(specs)),
         "shuffle": lambda: (shuffle(a, 7), shuffle_spec(a.spec)),
         "permute": lambda: (shuffle(a, 7, "permute"), shuffle_spec(a.spec, "permute")),

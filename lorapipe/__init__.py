@@ -17,6 +17,7 @@ from lorapipe.version import __version__
 if TYPE_CHECKING:
     from lorapipe.api import (
         Weights,
+        check,
         combine,
         concat,
         dylora_slice,
@@ -41,6 +42,7 @@ __all__ = [
     "Options",
     "Weights",
     "__version__",
+    "check",
     "combine",
     "concat",
     "dylora_slice",

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.build.single import Weights, save_single, single_step
+from lorapipe.build.single import Weights, check_single, save_single, single_step
 from lorapipe.errors import LorapipeError, ManyErrors, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Weights",
+    "check",
     "combine",
     "concat",
     "dylora_slice",
@@ -269,6 +270,31 @@ def merge_into_checkpoint(
     return _call(ports, {"unmatched": unmatched, "strength-rule": strength_rule})
 
 
+def check(
+    weights: Weights,
+    *,
+    rank: Mapping[str, int] | None = None,
+    modules: int | Mapping[str, int] | None = None,
+    finite: bool | None = None,
+    norm: Mapping[str, float] | None = None,
+    energy: Mapping[str, Any] | None = None,
+    differs_from: Weights | None = None,
+) -> Mapping[str, Any]:
+    """The figures of all that is asserted: ``check(small, rank={"max": 32}, finite=True)``.
+
+    ``energy`` names what it is compared with: ``{"of": both, "min": 0.95}``. Raises
+    :class:`~lorapipe.errors.CheckFailed` for an assertion that does not hold, ``ManyErrors`` for several.
+    """
+    ports: dict[str, Terms] = {"check": weights}
+    if energy is not None and "of" in energy:
+        ports["energy.of"] = energy["of"]
+        energy = {key: value for key, value in energy.items() if key != "of"}
+    if differs_from is not None:
+        ports["differs-from"] = differs_from
+    options = {"rank": rank, "modules": modules, "finite": finite, "norm": norm, "energy": energy}
+    return check_single(_step(ports, options), {port: _terms(value) for port, value in ports.items()})
+
+
 def save(  # noqa: PLR0913  # a parameter an option
     weights: Weights,
     to: str | os.PathLike[str],
@@ -335,9 +361,12 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
     """
     from lorapipe.recipe.parsing import parse
 
-    steps: dict[str, Any] = {_STEP: {port: _names(port, value) for port, value in ports.items()}}
-    steps.update({f"{port}-{i}": {"load": _ANY} for port, v in ports.items() for i in range(len(_terms(v)))})
-    steps[_STEP].update({key: _literal(value) for key, value in options.items() if value is not None})
+    call = {key: _literal(value) for key, value in options.items() if value is not None}
+    steps: dict[str, Any] = {_STEP: call}
+    for port, value in ports.items():
+        option, _, inner = port.partition(".")
+        (call[option] if inner else call)[inner or option] = _names(port, value)
+        steps.update({_name(port, i): {"load": _ANY} for i in range(len(_terms(value)))})
     try:
         # JSON is YAML, so what is written here is a recipe like any other.
         text = json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False, default=_plain)
@@ -362,8 +391,13 @@ _ANY = "any.safetensors"
 
 def _names(port: str, value: Terms) -> str | dict[str, float]:
     if isinstance(value, Weights):
-        return f"{port}-0"
-    return {f"{port}-{i}": weight for i, (_, weight) in enumerate(_terms(value))}
+        return _name(port, 0)
+    return {_name(port, i): weight for i, (_, weight) in enumerate(_terms(value))}
+
+
+def _name(port: str, index: int) -> str:
+    """What a term is called in the step that is checked."""
+    return f"{port.replace('.', '-')}-{index}"
 
 
 def _literal(value: Any) -> Any:

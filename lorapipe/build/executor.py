@@ -1,222 +1,89 @@
-"""Walk the plan's schedule: next, gather, work, check, publish, release, tell."""
+"""Walk the plan's schedule: next, work, release, tell; where a check fails, without what it holds back."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
-from lorapipe.build.engines.threads import ordered_map, single_threaded_torch
-from lorapipe.build.events import Listener, Note, OutputReady, Progress, StepDone, StepStarted
+from lorapipe.build.engines.threads import single_threaded_torch
+from lorapipe.build.events import Listener, StepDone, StepStarted
 from lorapipe.build.means import Means
 from lorapipe.build.ownership import Ownership
-from lorapipe.build.records import Records
-from lorapipe.build.result import BuiltOutput
+from lorapipe.build.result import BuiltOutput, Done
 from lorapipe.build.results import Results
-from lorapipe.build.spool import Spool
-from lorapipe.errors import LorapipeError, ManyErrors
-from lorapipe.formats.containers.output import Written
-from lorapipe.plan.files import Certainty
-from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.build.tasks import Workshop, run_task
+from lorapipe.errors import CheckFailed, LorapipeError, ManyErrors
+from lorapipe.plan.checks import failures
+from lorapipe.plan.graph import Position
+from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import placed
-from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
-from lorapipe.store.atomic import Staged
-from lorapipe.store.folders import StagedFolder
-from lorapipe.weights.each import in_memory
-from lorapipe.weights.specs import AdapterSpec, FileSpec, Spec
-
-if TYPE_CHECKING:
-    from lorapipe.steps.save import SavedFile
 
 __all__ = ["execute"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Workshop:
-    """What every task of one build shares."""
+def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) -> Done:
+    """Do what is on the schedule.
 
-    plan: Plan
-    ownership: Ownership
-    means: Means
-    listen: Listener
-    results: Results
-
-    @property
-    def records(self) -> Records:
-        return self.ownership.records
-
-    def hold_inputs(self, below: PlannedStep) -> None:
-        """See that no input above a step changed: those that are loaded are read until it is done."""
-        above, pending = {below.step.id}, [below]
-        while pending:
-            planned = pending.pop()
-            if planned.source is not None:
-                self.records.hold(planned.source)
-            if planned.status is not Status.IN_STORE:
-                new = {term.step for term in planned.step.terms()} - above
-                above |= new
-                pending.extend(self.plan.steps[step] for step in new)
-
-
-def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) -> tuple[BuiltOutput, ...]:
-    """Do what is on the schedule; returns the outputs written, in order.
-
-    A value lives from the step that makes it to the last step that uses it. Raises what
-    the steps raise, with the step named.
+    A value lives from the step that makes it to the last step that uses it. A check that does not
+    hold ends nothing but the way to the outputs that it holds back; other errors of steps are
+    raised at once, with the step named, those of checks before them.
     """
-    shop = _Workshop(plan, ownership, means, listen, Results(ownership.records, plan))
-    values: dict[str, Any] = {}
-    written: list[BuiltOutput] = []
+    walk = _Walk(Workshop(plan, ownership, means, listen, Results(ownership.records, plan)))
     with single_threaded_torch():
         for number, position in enumerate(plan.schedule, start=1):
-            planned = plan.steps[position.step]
-            listen(StepStarted(planned.step.id, planned.step.kind, number, len(plan.schedule)))
-            started = time.monotonic()
-            try:
-                value, how = _run_task(planned, values, shop)
-            except LorapipeError as error:
-                errors = list(placed(error, planned.step))
-                raise (errors[0] if len(errors) == 1 else ManyErrors(errors)) from error.__cause__
-            if isinstance(value, BuiltOutput):
-                written.append(value)
-            values[position.step] = value
+            if not position.goals <= walk.given_up:
+                walk.do(position, number)
+            elif plan.steps[position.step].output is not None:
+                walk.tell(position, number)
+                listen(StepDone(position.step, "held back", 0.0))
             for released in position.releases:
-                del values[released]
-            listen(StepDone(planned.step.id, how, time.monotonic() - started))
-    return tuple(written)
+                walk.values.pop(released, None)
+    return Done(tuple(walk.written), tuple(walk.failed))
 
 
-def _run_task(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> tuple[Any, str]:
-    """The step's value, and how it came: from the store, built, or written to its file."""
-    if planned.output is not None:
-        made = _write_output(planned, values, shop)
-        return made, "written" if made.written else "found"
-    if planned.kind.materialise is not Materialise.STORED:
-        value = _work(planned, values, _context(planned, shop))
-        if planned.source is not None and planned.source.certainty is Certainty.CHECKED:
-            shop.records.hold(planned.source)  # the others are still being hashed, beside the work
-        return value, "built"
-    return _obtain(planned, values, shop)
+@dataclass(slots=True)
+class _Walk:
+    """How far an execution is; ``given_up`` are goals that will not be reached."""
+
+    shop: Workshop
+    values: dict[str, Any] = field(default_factory=dict)
+    written: list[BuiltOutput] = field(default_factory=list)
+    failed: list[LorapipeError] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
+
+    def do(self, position: Position, number: int) -> None:
+        plan = self.shop.plan
+        planned = plan.steps[position.step]
+        self.tell(position, number)
+        started = time.monotonic()
+        try:
+            value, how = run_task(planned, self.values, self.shop)
+        except LorapipeError as error:
+            if planned.step.id not in plan.held or not _is_of_check(error):
+                raise _with_place([*self.failed, *placed(error, planned.step)]) from error.__cause__
+            self._give_up(error, planned)
+            value, how = None, "does not hold"
+        if isinstance(value, BuiltOutput):
+            self.written.append(value)
+        self.values[position.step] = value
+        self.shop.listen(StepDone(planned.step.id, how, time.monotonic() - started))
+
+    def tell(self, position: Position, number: int) -> None:
+        plan = self.shop.plan
+        kind = plan.steps[position.step].step.kind
+        self.shop.listen(StepStarted(position.step, kind, number, len(plan.schedule)))
+
+    def _give_up(self, error: LorapipeError, planned: PlannedStep) -> None:
+        plan = self.shop.plan
+        self.failed += failures(error, planned, plan)
+        self.given_up |= {planned.step.id, *plan.held[planned.step.id]}
 
 
-def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> tuple[Any, str]:
-    """The result of a stored kind, from the store or by work."""
-
-    def work(notes: dict[str, object]) -> Any:
-        value = _work(planned, values, _context(planned, shop, notes=notes))
-        shop.hold_inputs(planned)
-        return value
-
-    value, known = shop.results.obtain(planned, work, _waiting(planned, shop))
-    if known is None:
-        return value, "built"
-    for fact, told in known.items():
-        shop.listen(Note(planned.step.id, fact, told))
-    return _checked(value, planned), "store"
+def _is_of_check(error: LorapipeError) -> bool:
+    errors = error.errors if isinstance(error, ManyErrors) else (error,)
+    return all(isinstance(one, CheckFailed) for one in errors)
 
 
-def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context) -> Any:
-    ports = {
-        port: tuple(Weighted(t.step, t.weight, values[t.step]) for t in terms)
-        for port, terms in planned.step.inputs.items()
-    }
-    value = planned.kind.work(Inputs(ports, planned.files), planned.step.params, context)
-    return _checked(value, planned)
-
-
-def _checked(value: Any, planned: PlannedStep) -> Any:
-    """Hold the result against what the plan foretold; a difference is lorapipe's fault."""
-    if isinstance(planned.spec, AdapterSpec):
-        value.check(planned.spec)
-    elif not _as_foretold(planned.spec, value.spec):
-        raise LorapipeError("spec-not-kept", "the result is not what was inferred", step=planned.step.id)
-    return value
-
-
-def _as_foretold(foretold: Spec, found: Spec) -> bool:
-    if isinstance(foretold, FileSpec) and isinstance(found, FileSpec):
-        return foretold.admits(found.tensors)
-    return foretold == found
-
-
-def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: _Workshop) -> BuiltOutput:
-    assert planned.output is not None
-    assert planned.key is not None
-    assert isinstance(planned.spec, FileSpec)
-    path, step = planned.output, planned.step.id
-    # Of two processes that want the same output, one writes it and the other finds it in place.
-    with shop.records.entry_lock(planned.key, _waiting(planned, shop)):
-        making = shop.results.making(planned)
-        found = shop.records.in_place(path, planned.key, making)
-        if found is not None:
-            shop.listen(OutputReady(step, path, *found, written=False))
-            return BuiltOutput(step, path, *found, written=False)
-        with shop.records.stage(path, planned.spec, planned.key) as staged:
-            saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged))
-            shop.hold_inputs(planned)
-            shop.ownership.publish(staged, saved, planned.key, making)
-    shop.listen(OutputReady(step, path, saved.sha256, saved.size, written=True))
-    return BuiltOutput(step, path, saved.sha256, saved.size, written=True)
-
-
-def _waiting(planned: PlannedStep, shop: _Workshop) -> Callable[[], None]:
-    return lambda: shop.listen(Note(planned.step.id, "waiting", "another process is at work on it"))
-
-
-def _context(
-    planned: PlannedStep,
-    shop: _Workshop,
-    output: Staged | StagedFolder | None = None,
-    notes: dict[str, object] | None = None,
-) -> Context:
-    """What the step's work may know; what it notes is told, and put into ``notes``."""
-    step, listen = planned.step.id, shop.listen
-    tick, wrote = _progress(planned, listen)
-    share = shop.means.share(planned)
-
-    def note(fact: str, value: object) -> None:
-        if notes is not None:
-            notes[fact] = value
-        listen(Note(step, fact, value))
-
-    return Context(
-        device=shop.plan.device,
-        compute=shop.plan.profile.compute,
-        each=ordered_map(share.workers, tick, share.under_way),
-        note=note,
-        put_away=Spool(shop.records.scratch).put_away if share.spooled else in_memory,
-        wrote=wrote,
-        output=output.file if isinstance(output, Staged) else None,
-        provenance=planned.provenance,
-        **(_into(output, planned, shop) if isinstance(output, StagedFolder) else {}),
-    )
-
-
-def _into(folder: StagedFolder, planned: PlannedStep, shop: _Workshop) -> dict[str, Any]:
-    """What the step's work may know of the folder that it writes."""
-
-    def finish(name: str, written: Written) -> None:  # noqa: ARG001  # it is the file that is open
-        # What was read from an input that changed must not be kept under the old input's key.
-        shop.hold_inputs(planned)
-        folder.finish(written.sha256)
-
-    finished = {name: Written(known.state.size, known.sha256) for name, known in folder.finished.items()}
-    return {"create": folder.create, "finished": finished, "finish": finish}
-
-
-def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:
-    """What to call for each finished module, and for bytes written: an output counts these."""
-    spec, step = planned.spec, planned.step.id
-    # Counted once: a file has thousands of tensors, and a build as many steps forward.
-    total = len(spec.modules) if isinstance(spec, AdapterSpec) else spec.nbytes
-    done = 0
-
-    def add(count: int) -> None:
-        nonlocal done
-        done += count
-        listen(Progress(step, done, total))
-
-    if isinstance(spec, FileSpec):
-        return (lambda: None), add
-    return (lambda: add(1)), add
+def _with_place(errors: list[LorapipeError]) -> LorapipeError:
+    return errors[0] if len(errors) == 1 else ManyErrors(errors)

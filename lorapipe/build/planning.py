@@ -102,7 +102,7 @@ def plan_held(recipe: Recipe, options: Options, records: Records) -> tuple[Plan,
         made = make(right)
     promised = {} if options.any_profile else {path: sha256 for path, (sha256, _) in right.outputs.items()}
     ownership = Ownership(records, right, options.force, promised)
-    ownership.check_promised(output.output for output in made.outputs if output not in made.pending)
+    ownership.check_promised(output.output for output in made.current)
     return made, ownership
 
 

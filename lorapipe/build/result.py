@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorapipe.errors import LorapipeError
 from lorapipe.plan.plan import Plan
 
-__all__ = ["Built", "BuiltOutput"]
+__all__ = ["Built", "BuiltOutput", "Done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,14 @@ class BuiltOutput:
     sha256: str
     size: int
     written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a schedule: the outputs written, in order, and an error for all that does not hold."""
+
+    written: tuple[BuiltOutput, ...] = ()
+    failed: tuple[LorapipeError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lorapipe.build.records import EntryVanished, Notes, Records
 from lorapipe.plan.lineage import content_key, over_results
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.provenance import account
+from lorapipe.steps.kind import Materialise
 from lorapipe.store.journal import Making
 from lorapipe.store.manifest import Entry
 
-if TYPE_CHECKING:
-    from lorapipe.weights.algebra.adapter import Adapter
-
 __all__ = ["Results"]
 
-Work = Callable[[dict[str, object]], "Adapter"]
-"""Makes a result, and puts what is to be noted of it into the map that it is given."""
+Work = Callable[[dict[str, object]], Any]
+"""Makes a result, and puts what is to be noted of it into the map that it is given.
+
+A LoRA, or of a check its figures as JSON."""
 
 
 class Results:
@@ -37,7 +37,7 @@ class Results:
 
     def obtain(
         self, planned: PlannedStep, work: Work, waiting: Callable[[], None]
-    ) -> tuple[Adapter, Notes | None]:
+    ) -> tuple[Any, Notes | None]:
         """A stored step's result, and the notes kept with it if it was found.
 
         Of two processes that need it, one builds it and the other, which is told of ``waiting``,
@@ -45,7 +45,7 @@ class Results:
         """
         assert planned.key is not None
         with self._records.entry_lock(planned.key, waiting):
-            found = self._records.read_entry(planned.key, self._plan.device)
+            found = self._read(planned, planned.key)
             if found is not None:
                 return self._found(planned, *found)
             if planned.status is Status.IN_STORE:
@@ -54,7 +54,7 @@ class Results:
             if content == planned.key:
                 return self._build(planned, work)[0], None
             with self._records.entry_lock(content, waiting):
-                found = self._records.read_entry(content, self._plan.device)
+                found = self._read(planned, content)
                 if found is not None:
                     made = self.making(planned)
                     self._records.link_entry(planned.key, found[1], made.preimage, lineage=made.lineage)
@@ -78,16 +78,23 @@ class Results:
         lineage = over_results(planned.lineage, self._known)
         return content_key(lineage, self._plan.profile, json.loads(planned.preimage)["file"])
 
-    def _found(self, planned: PlannedStep, value: Adapter, entry: Entry) -> tuple[Adapter, Notes]:
+    def _read(self, planned: PlannedStep, key: str) -> tuple[Any, Entry] | None:
+        if planned.kind.materialise is Materialise.CHECK:
+            return self._records.read_figures(key)
+        return self._records.read_entry(key, self._plan.device)
+
+    def _found(self, planned: PlannedStep, value: Any, entry: Entry) -> tuple[Any, Notes]:
         self._learn(planned, entry)
         return value, entry.notes
 
-    def _build(self, planned: PlannedStep, work: Work) -> tuple[Adapter, Entry | None]:
+    def _build(self, planned: PlannedStep, work: Work) -> tuple[Any, Entry | None]:
         assert planned.key is not None
         notes: dict[str, object] = {}
-        value, entry = self._records.write_entry(
-            planned.key, self.making(planned), work(notes), notes, self._plan.device
-        )
+        value, making = work(notes), self.making(planned)
+        if planned.kind.materialise is Materialise.CHECK:
+            entry = self._records.write_figures(planned.key, making, value, notes)
+        else:
+            value, entry = self._records.write_entry(planned.key, making, value, notes, self._plan.device)
         if entry is not None:  # a store without space keeps nothing
             self._learn(planned, entry)
         return value, entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 from lorapipe.build.engines.threads import default_workers
 from lorapipe.build.events import Event, Listener
@@ -20,14 +20,16 @@ from lorapipe.build.planning import (
     unheard,
 )
 from lorapipe.build.records import EntryVanished, Records
-from lorapipe.build.result import Built, BuiltOutput
+from lorapipe.build.result import Built, BuiltOutput, Done
 from lorapipe.build.results import Results
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors
+from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep
+from lorapipe.plan.resolve import by_place
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.contents import folder_size
-from lorapipe.store.lockfile import write
+from lorapipe.store.lockfile import read, write
 from lorapipe.store.temporaries import sweep
 from lorapipe.weights.specs import FileSpec
 
@@ -52,31 +54,36 @@ def build(
     ``hook`` is called at each point where a crash would matter. Raises
     :class:`~lorapipe.errors.ManyErrors` with all that the plan finds wrong,
     :class:`~lorapipe.errors.LockError` where the build is held to a lock that describes another,
-    and :class:`~lorapipe.errors.BuildError` for what goes wrong after it.
+    :class:`~lorapipe.errors.BuildError` for what goes wrong after it, and, when all that no check
+    holds back is made, :class:`~lorapipe.errors.CheckFailed` for each assertion that does not hold.
     """
     with Records(looking=False, progress=hashing(listen), hook=hook, root=options.store) as records:
-        made, written = _attempt(recipe, options, records, listen)
+        made, done = _attempt(recipe, options, records, listen)
+        written = {output.step: output for output in done.written}
         outputs = tuple(
-            written.get(step.step.id) or found_output(made, step, records) for step in made.outputs
+            written.get(step.step.id) or found_output(made, step, records)
+            for step in made.outputs
+            if step.step.id in written or step in made.current
         )
     lock = locate(recipe, options.lock)
     for folder in {lock.parent, *(output.path.parent for output in outputs)}:
         sweep(folder)
     if not options.held:
-        write(lock, lock_of(made, outputs, recipe_folder(recipe)))
+        before = read(lock) if done.failed else None  # of what is held back stays what the lock has
+        write(lock, lock_of(made, outputs, recipe_folder(recipe), before))
+    if done.failed:
+        raise done.failed[0] if len(done.failed) == 1 else ManyErrors(done.failed)
     return Built(made, outputs)
 
 
-def _attempt(
-    recipe: Recipe, options: Options, records: Records, listen: Listener
-) -> tuple[Plan, Mapping[str, BuiltOutput]]:
+def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listener) -> tuple[Plan, Done]:
     plan_it = plan_held if options.held else plan_free
     for _ in range(_ATTEMPTS):
         made, ownership = plan_it(recipe, options, records)
         means = Means(options.workers or default_workers(), options.memory)
         means.check(made)
         _check_targets(made, ownership)
-        if made.pending:
+        if made.schedule:
             # Both are needed when the work is done: better to know before.
             records.probe()
             if not options.held:
@@ -106,9 +113,10 @@ def _check_targets(made: Plan, ownership: Ownership) -> None:
         raise ManyErrors(errors)
 
 
-def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -> Mapping[str, BuiltOutput]:
-    if not made.pending:
-        return {}
+def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -> Done:
+    foretold = foretold_failures(made)
+    if not made.schedule:
+        return Done(failed=tuple(foretold))
     # Imported here: a build with nothing to do answers before torch would be loaded.
     from lorapipe.build.executor import execute
 
@@ -118,8 +126,8 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
             beside.look()  # an input that is another is no use to work on with
             listen(event)
 
-        outputs = execute(made, ownership, means, told)
-    return {output.step: output for output in outputs}
+        done = execute(made, ownership, means, told)
+    return replace(done, failed=tuple(sorted((*foretold, *done.failed), key=by_place)))
 
 
 def found_output(made: Plan, step: PlannedStep, records: Records) -> BuiltOutput:

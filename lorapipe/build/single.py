@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lorapipe.weights.algebra.adapter import Adapter
     from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["Given", "Weights", "save_single", "single_step"]
+__all__ = ["Given", "Weights", "check_single", "save_single", "single_step"]
 
 _PROFILE = Profile(torch=torch_version(), device="cpu", compute="float64")
 
@@ -75,6 +75,20 @@ def single_step(step: Step, given: Given) -> Weights:
             records.hold(source)
     read = frozenset(files.values()).union(*(w.files for terms in given.values() for w, _ in terms))
     return Weights(value, _lineage(step, kind, given, source), read)
+
+
+def check_single(step: Step, given: Given) -> Mapping[str, Any]:
+    """Do one step that asserts something; returns its figures. Nothing is kept.
+
+    Raises what the kind's ``infer`` and ``work`` raise.
+    """
+    kind = find_kind(step.kind)
+    kind.infer(_inputs(step, given, {}, lambda value: value.spec), step.params)
+    with single_threaded_torch():
+        figures: Mapping[str, Any] = kind.work(
+            _inputs(step, given, {}, lambda value: value), step.params, _context()
+        )
+    return figures
 
 
 def save_single(step: Step, given: Given) -> Path:

@@ -33,10 +33,11 @@ def command(
     """Show what a run of RECIPE would do, and every error that needs no arithmetic.
 
     Reads headers only and writes nothing; --hash reads whole inputs and remembers
-    their sha256.
+    their sha256. A check that the headers show not to hold is status 8.
     """
     from lorapipe.build.run import Options, plan, recipe_folder
-    from lorapipe.errors import WorkPending
+    from lorapipe.errors import ManyErrors, WorkPending
+    from lorapipe.plan.checks import foretold_failures
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
 
@@ -51,6 +52,8 @@ def command(
         from lorapipe.views.plan_text import print_plan
 
         print_plan(made, recipe_folder(loaded), modules=modules)
-    if check and made.pending:
-        names = ", ".join(step.step.id for step in made.pending)
+    if failed := foretold_failures(made):
+        raise failed[0] if len(failed) == 1 else ManyErrors(failed)
+    if check and made.schedule:
+        names = ", ".join(step.step.id for step in (*made.pending, *made.unchecked))
         raise WorkPending("work-pending", f"to be built: {names}", hint="lorapipe run builds them")

@@ -44,7 +44,7 @@ def order(graph: nx.DiGraph[str], checked: Mapping[str, str] = _NOTHING) -> tupl
     check, unless a check needs it.
     """
     written = {step: position for position, step in enumerate(graph)}
-    waiting: nx.DiGraph[str] = graph.copy()
+    waiting = graph.copy() if checked else graph
     first = set(checked).union(*(nx.ancestors(graph, check) for check in checked))
     for check, step in checked.items():
         waiting.add_edges_from((check, later) for later in nx.descendants(graph, step) - first)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from lorapipe.plan.checks import check_status, checked_steps, held_outputs, stopped
 from lorapipe.plan.device import choose_device
 from lorapipe.plan.files import Digests, Folders
 from lorapipe.plan.graph import order, schedule, step_graph
@@ -19,9 +20,13 @@ from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps.kind import Materialise
-from lorapipe.weights.specs import FileSpec
+from lorapipe.weights.specs import CheckSpec, FileSpec
 
 __all__ = ["Locked", "Past", "make_plan"]
+
+_DUE = (Status.RUN, Status.UNDECIDED)
+_KEPT = (Materialise.STORED, Materialise.CHECK)
+"""Kinds of which something is in the store, by content key."""
 
 
 class Past(Protocol):
@@ -67,7 +72,8 @@ def make_plan(
     all that can be wrong before any arithmetic.
     """
     graph = step_graph(recipe)
-    sequence = order(graph)
+    checked = checked_steps(recipe)
+    sequence = order(graph, checked)
     wanted_device = device or str(recipe.defaults["device"])
     device, profile = choose_device(wanted_device, str(recipe.defaults["compute"]), locked.device)
     resolved = resolve(
@@ -75,12 +81,14 @@ def make_plan(
     )
     view = _View(profile, past, locked, read, source_date(os.environ))
     steps = {name: _decide(resolved[name], resolved, view) for name in sequence}
+    held = held_outputs(recipe)
+    steps = stopped(steps, held)
     ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}
-    wanted = [name for name, p in steps.items() if p.output and p.status is not Status.UP_TO_DATE]
-    positions = schedule(graph, wanted, ready)
-    used = {position.step for position in positions}
-    steps = {name: step if name in used or step.output else _unused(step) for name, step in steps.items()}
-    return Plan(recipe, device, profile, steps, positions, tuple(_warnings(steps, resolved)))
+    ends = [name for name, step in steps.items() if step.output or name in checked]
+    positions = schedule(graph, [e for e in ends if steps[e].status in _DUE], ready, checked)
+    used = {*ends, *(position.step for position in positions)}
+    steps = {name: step if name in used else _unused(step) for name, step in steps.items()}
+    return Plan(recipe, device, profile, steps, positions, tuple(_warnings(steps, resolved)), held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class _View:
 def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> PlannedStep:
     said: Mapping[str, str] = MappingProxyType({})
     key = preimage = None
-    if resolved.lineage is not None and resolved.kind.materialise is Materialise.STORED:
+    if resolved.lineage is not None and resolved.kind.materialise in _KEPT:
         key, preimage = content_key(resolved.lineage, view.profile)
     elif resolved.lineage is not None and isinstance(resolved.spec, FileSpec):
         (term,) = resolved.step.inputs["save"]
@@ -126,6 +134,8 @@ def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> 
 def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, str]:
     if resolved.kind.materialise is Materialise.LAZY:
         return Status.RUN, "fused into what uses it"
+    if isinstance(resolved.spec, CheckSpec):
+        return check_status(resolved.spec, key, stored=key is not None and view.past.stored(key))
     if key is None:
         return Status.UNDECIDED, "an input is not hashed yet"
     if isinstance(resolved.spec, FileSpec):
@@ -167,7 +177,7 @@ def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]
         warnings.append("no step saves anything: a run makes no file")
     needed: dict[Path, int] = {}
     for step in steps.values():
-        if step.output is not None and step.status is not Status.UP_TO_DATE:
+        if step.output is not None and step.status in _DUE:
             assert isinstance(step.spec, FileSpec)
             folder = _existing(step.output.parent)
             needed[folder] = needed.get(folder, 0) + step.spec.nbytes

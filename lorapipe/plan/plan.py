@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -18,13 +18,15 @@ __all__ = ["Plan", "PlannedStep", "Status"]
 
 
 class Status(Enum):
-    """What a run would do with a step."""
+    """What a run would do with a step; of a check ``UP_TO_DATE`` is one that is known to hold."""
 
     UP_TO_DATE = "up to date"
     IN_STORE = "in the store"
     RUN = "will run"
     UNDECIDED = "will run, or be found in the store once hashed"
     UNUSED = "not needed"
+    HELD = "held back"
+    FAILS = "does not hold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,10 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run of the recipe would do; ``steps`` stand in the order of the build."""
+    """What a run of the recipe would do; ``steps`` stand in the order of the build.
+
+    ``held`` maps each check to the outputs that it holds back.
+    """
 
     recipe: Recipe
     device: str
@@ -65,11 +70,24 @@ class Plan:
     steps: Mapping[str, PlannedStep]
     schedule: tuple[Position, ...]
     warnings: tuple[str, ...]
+    held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def pending(self) -> tuple[PlannedStep, ...]:
-        """The outputs that a run would write."""
-        return tuple(p for p in self.outputs if p.status is not Status.UP_TO_DATE)
+        """The outputs that a run would write, if the checks hold."""
+        return tuple(p for p in self.outputs if p.status not in (Status.UP_TO_DATE, Status.HELD))
+
+    @property
+    def current(self) -> tuple[PlannedStep, ...]:
+        """The outputs that are up to date."""
+        return tuple(p for p in self.outputs if p.status is Status.UP_TO_DATE)
+
+    @property
+    def unchecked(self) -> tuple[PlannedStep, ...]:
+        """The checks that a run would make."""
+        return tuple(
+            self.steps[c] for c in self.held if self.steps[c].status in (Status.RUN, Status.UNDECIDED)
+        )
 
     @property
     def outputs(self) -> tuple[PlannedStep, ...]:

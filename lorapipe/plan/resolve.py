@@ -18,7 +18,7 @@ from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
 from lorapipe.weights.specs import Spec
 
-__all__ = ["Resolved", "lineage_of", "placed", "resolve"]
+__all__ = ["Resolved", "by_place", "lineage_of", "placed", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def resolve(
             errors.extend(placed(error, step))
     errors.extend(_clashes(done))
     if errors:
-        raise ManyErrors(sorted(errors, key=_by_place))
+        raise ManyErrors(sorted(errors, key=by_place))
     return done
 
 
@@ -159,7 +159,8 @@ def placed(error: LorapipeError, step: Step) -> Iterator[LorapipeError]:
     yield error.located(where=place, step=step.id)
 
 
-def _by_place(error: LorapipeError) -> tuple[int, int]:
+def by_place(error: LorapipeError) -> tuple[int, int]:
+    """Where in the recipe an error stands: what sorts errors."""
     return (error.where.line, error.where.column) if isinstance(error.where, Place) else (0, 0)
 
 

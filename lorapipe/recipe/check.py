@@ -213,6 +213,7 @@ def _ascending(
 ) -> Iterator[ValidationError]:
     from jsonschema.exceptions import ValidationError
 
-    low, high = (instance.get(key) if isinstance(instance, dict) else None for key in keys)
+    limits: list[Any] = [instance.get(key) for key in keys] if isinstance(instance, dict) else []
+    low, high = limits or (None, None)
     if _is_finite(low) and _is_finite(high) and low > high:
         yield ValidationError(f"{keys[0]} {low:g} is above {keys[1]} {high:g}")

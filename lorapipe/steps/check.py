@@ -134,6 +134,7 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> dict[str, ob
     errors = [CheckFailed("check-failed", b.message, option=b.option, details=b.details) for b in broken]
     if errors:
         raise errors[0] if len(errors) == 1 else ManyErrors(errors)
+    context.note("holds", told)
     return told
 
 

@@ -20,7 +20,7 @@ from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.inference.metadata import kept_metadata
 from lorapipe.weights.inference.output import saved_checkpoint_specs
 from lorapipe.weights.sizes import size_in_bytes
-from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
+from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, CheckSpec, FileSpec, Spec, TensorSpec
 
 if TYPE_CHECKING:
     from lorapipe.formats.containers.output import TensorData
@@ -49,7 +49,7 @@ class SavedFile:
 
 def _infer(inputs: Inputs[Spec], params: Params) -> FileSpec:
     spec = inputs.one("save")
-    if isinstance(spec, FileSpec):
+    if isinstance(spec, FileSpec | CheckSpec):
         message = "'save' takes a LoRA or a checkpoint, its input is a file"
         raise RecipeError("wrong-type", message, option="save")
     _check_target(spec, params)

@@ -28,7 +28,7 @@ from lorapipe.store.temporaries import sweep
 
 __all__ = ["Entries", "Entry", "Write"]
 
-Write = Callable[[BinaryIO], None]
+Write = Callable[[BinaryIO], object]
 """Writes a result from its first byte to its last; the file cannot seek."""
 
 _POLL_S = 0.1

@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from lorapipe.plan.checks import held_outputs
 from lorapipe.recipe.model import Recipe, Step
 from lorapipe.views.text import visible
 
 __all__ = ["FORMATS", "dot", "mermaid"]
 
 
+_MERMAID = {"load": ("[(", ")]"), "save": ("[/", "/]"), "check": ("{{", "}}")}
+_DOT = {"load": "cylinder", "save": "note", "check": "hexagon"}
+
+
 def mermaid(recipe: Recipe) -> str:
-    """A mermaid flowchart, left to right; a weight other than 1 stands on its edge."""
+    """A mermaid flowchart, left to right; a weight other than 1 stands on its edge.
+
+    A dotted arrow leads from a check to each output that it holds back.
+    """
     numbers = {name: f"s{i}" for i, name in enumerate(recipe.steps)}
     lines = ["flowchart LR"]
     for name, step in recipe.steps.items():
-        left, right = {"load": ("[(", ")]"), "save": ("[/", "/]")}.get(step.kind, ("[", "]"))
+        left, right = _MERMAID.get(step.kind, ("[", "]"))
         label = "<br>".join(_escaped_html(part) for part in _label(step))
         lines.append(f'    {numbers[name]}{left}"{label}"{right}')
     for name, step in recipe.steps.items():
         for term in step.terms():
             arrow = "-->" if term.weight == 1.0 else f"-->|{term.weight:g}|"
             lines.append(f"    {numbers[term.step]} {arrow} {numbers[name]}")
+    lines += [f"    {numbers[check]} -.-> {numbers[output]}" for check, output in _held(recipe)]
     return "\n".join(lines) + "\n"
 
 
 def dot(recipe: Recipe) -> str:
-    """A Graphviz digraph, left to right; a weight other than 1 stands on its edge."""
-    shapes = {"load": "cylinder", "save": "note"}
+    """A Graphviz digraph, left to right; a weight other than 1 stands on its edge.
+
+    A dotted arrow leads from a check to each output that it holds back.
+    """
     lines = ["digraph recipe {", "    rankdir=LR", "    node [shape=box]"]
     for name, step in recipe.steps.items():
         label = "\\n".join(_escaped(part) for part in _label(step))
-        shape = f" shape={shapes[step.kind]}" if step.kind in shapes else ""
+        shape = f" shape={_DOT[step.kind]}" if step.kind in _DOT else ""
         lines.append(f'    "{name}" [label="{label}"{shape}]')
     for name, step in recipe.steps.items():
         for term in step.terms():
             weight = "" if term.weight == 1.0 else f' [label="{term.weight:g}"]'
             lines.append(f'    "{term.step}" -> "{name}"{weight}')
+    lines += [f'    "{check}" -> "{output}" [style=dotted]' for check, output in _held(recipe)]
     return "\n".join([*lines, "}"]) + "\n"
 
 
 FORMATS: Mapping[str, Callable[[Recipe], str]] = MappingProxyType({"mermaid": mermaid, "dot": dot})
+
+
+def _held(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    for check, outputs in held_outputs(recipe).items():
+        yield from ((check, output) for output in outputs)
 
 
 def _label(step: Step) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.views.bindings import BoundRow, bound_rows, is_merge
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, CheckSpec, ModuleId, ModuleSpec
 
 __all__ = ["plan_json"]
 
@@ -49,6 +49,8 @@ def _step(plan: Plan, planned: PlannedStep, folder: Path, modules: bool) -> dict
         },
         "result": _result(planned),
     }
+    if planned.step.id in plan.held:
+        step["holds-back"] = list(plan.held[planned.step.id])
     if planned.source is not None:
         step["file"] = {
             "path": _relative(planned.source.path, folder),
@@ -78,6 +80,8 @@ def _result(planned: PlannedStep) -> dict[str, Any]:
             "elements": spec.elements,
             "bounded": spec.bounded,
         }
+    if isinstance(spec, CheckSpec):
+        return {"type": "check", "asserted": list(spec.asserted), "count": spec.count}
     if isinstance(spec, CheckpointSpec):
         return {
             "type": "checkpoint",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -91,6 +92,8 @@ def note_lines(note: events.Note) -> list[str]:
         worst = max(note.value, key=note.value.__getitem__)
         mean = sum(note.value.values()) / len(note.value)
         return [f"{note.step}: misses {mean:.2%} of the norm, at worst {note.value[worst]:.2%} ({worst})"]
+    if note.fact == "holds" and isinstance(note.value, dict):
+        return [f"{note.step}: {', '.join(_figures(note.value))}"]
     counts = note.value if isinstance(note.value, dict) else {}
     if counts and all(isinstance(count, int) for count in counts.values()):
         return [f"{note.step}: {note.fact}: {', '.join(f'{n} {what}' for what, n in counts.items())}"]
@@ -98,3 +101,22 @@ def note_lines(note: events.Note) -> list[str]:
         values = "value" if note.value == 1 else "values"
         return [f"{note.step}: {note.value} {values} became zero in the output's dtype"] if note.value else []
     return [f"{note.step}: {note.fact}: {note.value}"]
+
+
+def _figures(told: Mapping[str, Any]) -> Iterator[str]:
+    """What a check measured, in words; of energy and norm the modules that are worst."""
+    if "rank" in told:
+        low, high = (told["rank"][end]["value"] for end in ("min", "max"))
+        yield f"rank {high}" if low == high else f"rank {low}-{high}"
+    if "modules" in told:
+        yield f"modules {told['modules']}"
+    if "finite" in told:
+        yield "finite"
+    if "norm" in told:
+        low, high = told["norm"]["min"], told["norm"]["max"]
+        yield f"norm {low['value']:.4g} to {high['value']:.4g} ({high['of']})"
+    if "energy" in told:
+        worst = told["energy"]["min"]
+        yield f"energy {told['energy']['total']:.2%}, at worst {worst['value']:.2%} ({worst['of']})"
+    if "differs-from" in told:
+        yield f"differs ({told['differs-from']})"

@@ -1,0 +1,49 @@
+"""``lorapipe status``: where a recipe stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lorapipe.cli.options import build_options
+
+__all__ = ["command"]
+
+
+@click.command("status")
+@build_options
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(
+    recipe: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    models: tuple[Path, ...],
+    output_root: Path | None,
+    lock: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where inputs, steps and outputs of RECIPE stand against its lock and the disk.
+
+    Reads headers and remembered hashes only, and writes nothing. What a run would do, and
+    at what cost, is 'lorapipe plan'; whether outputs have the right bytes, 'lorapipe verify'.
+    """
+    from rich.console import Console
+
+    from lorapipe.build.planning import Options, recipe_folder
+    from lorapipe.build.status import status
+    from lorapipe.errors import ManyErrors
+    from lorapipe.recipe.params import parse_setting
+    from lorapipe.recipe.parsing import load_recipe
+    from lorapipe.views.status import print_status, status_json
+
+    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
+    options = Options(device=device, models=models, output_root=output_root, lock=lock)
+    standing, folder = status(loaded, options), recipe_folder(loaded)
+    if as_json:
+        click.echo(json.dumps(status_json(standing, folder), indent=2))
+    else:
+        print_status(standing, folder, Console(highlight=False))
+    if standing.errors:
+        raise ManyErrors(standing.errors)

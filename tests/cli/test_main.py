@@ -105,3 +105,17 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
     )
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
+
+
+def test_no_cycles_are_looked_for_when_the_process_ends() -> None:
+    script = (
+        "import atexit, gc; from lorapipe.cli import main;"
+        "atexit.register(lambda: print('kept', gc.get_freeze_count() > len(gc.get_objects())));"
+        "main(['--version']); print('before', gc.get_freeze_count())"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[1:] == ["before 0", "kept True"]

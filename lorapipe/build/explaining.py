@@ -38,7 +38,8 @@ def explain_recipe(
             for planned in made.outputs
             if planned.output is not None
         }
-        history = History(outputs, records.digests.known, None if lock is None else _words(lock, made))
+        words = None if lock is None else _words(lock, made)
+        history = History(outputs, records.digests.known, words, frozenset(locked.outputs))
         return explain(made, history, step)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lorapipe.plan.explain as trees
 from lorapipe.plan.explain import Before, Change
+from lorapipe.plan.files import Certainty
 from lorapipe.plan.lineage import Lineage
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.steps.kind import Materialise
@@ -21,12 +22,14 @@ class History:
 
     ``outputs`` are the builds of each output by step id, the latest first; ``locked`` the words
     of the lock for what is another, by step and for the whole build (``None``), if there is a lock.
-    ``known`` gives a file's sha256 if that can be had without reading it.
+    ``known`` gives a file's sha256 if that can be had without reading it; ``owned`` are the
+    outputs that the lock has.
     """
 
     outputs: Mapping[str, tuple[Before, ...]]
     known: Callable[[Path], str | None]
     locked: Mapping[str | None, tuple[str, ...]] | None = None
+    owned: frozenset[Path] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def explain(plan: Plan, history: History, step: str | None = None) -> tuple[Expl
         if step is None
         else list(_around(plan, step))
     )
-    return tuple(_explained(planned, view) for planned in wanted)
+    return tuple(_with_assumed(_explained(planned, view), view) for planned in wanted)
 
 
 def _own(planned: PlannedStep) -> bool:
@@ -129,6 +132,8 @@ def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
     changed = bool(_changes(planned, view))
     if not path.exists():
         return _absent(planned, builds, changed), changed
+    if not builds and path not in view.history.owned:
+        return f"{planned.reason}; run leaves it alone without --force, unless it is the same", False
     present = view.history.known(path)
     if builds and present is not None and present not in {build.sha256 for build in builds}:
         was = f"sha256 {builds[0].sha256[:12]}... -> {present[:12]}..."
@@ -177,6 +182,24 @@ def _hope(planned: PlannedStep, view: _View) -> str:
     ]
     names = ", ".join(f"'{name}'" for name in running)
     return f"; if {names} comes out as before, it may be found all the same" if running else ""
+
+
+def _with_assumed(found: Explanation, view: _View) -> Explanation:
+    """Add which inputs are taken for what the lock or a pin says, on which the rest rests."""
+    if found.step.kind.materialise is Materialise.LAZY:
+        return found
+    above = {lineage.digest for lineage in view.made[found.step.step.id].ancestors()}
+    files = [
+        each.source.path.name
+        for each in view.plan.steps.values()
+        if each.source is not None
+        and each.source.certainty in (Certainty.LOCKED, Certainty.PINNED)
+        and view.made[each.step.id].digest in above
+    ]
+    if not files:
+        return found
+    assumed = f"if {', '.join(files)}, not hashed, {'is' if len(files) == 1 else 'are'} as pinned or locked"
+    return replace(found, because=f"{found.because}; {assumed}")
 
 
 def _unread(planned: PlannedStep, view: _View) -> str:

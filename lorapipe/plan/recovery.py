@@ -16,9 +16,10 @@ from lorapipe.plan.lineage import Lineage, Source
 from lorapipe.plan.resolve import lineage_of
 from lorapipe.plan.told import Told
 from lorapipe.recipe.draft import Draft, literal, render
-from lorapipe.recipe.language import Port, core_language
+from lorapipe.recipe.language import FileUse, KindSchema, Port, core_language
 from lorapipe.recipe.model import JSON, Recipe
 from lorapipe.recipe.parsing import parse
+from lorapipe.recipe.plugins import find_schemas_of
 from lorapipe.steps import find_kind
 
 __all__ = ["Found", "Recovered", "recovered_recipe"]
@@ -59,25 +60,30 @@ def recovered_recipe(told: Told, name: str, paths: Mapping[str, Found] = _NOWHER
     steps or options.
     """
     files = _files(told.sources, paths)
-    steps = dict(_steps(told.lineage, files, _output(told, name)))
-    profile = told.profile
     changed = tuple(_changed_kinds(told.lineage))
     elsewhere = tuple(_renamed(told.sources, paths))
-    draft = Draft(
-        steps,
-        defaults={"device": profile.device, "compute": profile.compute},
-        head=(*_head(told, name), *changed, *elsewhere),
-    )
     try:
+        draft = Draft(
+            dict(_steps(told.lineage, files, _output(told, name))),
+            defaults={"device": told.profile.device, "compute": told.profile.compute},
+            head=(*_head(told, name), *changed, *elsewhere),
+        )
         text = _printable(render(draft))
         recipe = parse(text, "the recovered recipe")
         same = changed or _lineage(recipe, told.sources, files).digest == told.lineage.digest
     except (LorapipeError, ValueError) as error:
-        # ValueError: numbers that no recipe can say.
+        # ValueError: numbers that no recipe can say, steps that read or write no file where they should.
         raise _not_recoverable(name, error) from error
     if not same:
         changed = ("its steps have other options in this lorapipe: bytes may differ",)
     return Recovered(text, (*changed, *elsewhere))
+
+
+def _schema(kind: str) -> KindSchema | None:
+    core = core_language()
+    if "." in kind:
+        return core.extended(find_schemas_of([kind])).kinds.get(kind)
+    return core.kinds.get(kind)
 
 
 def _head(told: Told, name: str) -> Iterator[str]:
@@ -143,6 +149,9 @@ def _steps(
         counts[stem] += 1
         return f"{stem}-{counts[stem]}"
 
+    schema = _schema(last.kind)
+    if schema is not None and FileUse.OUTPUT not in schema.files.values():
+        raise ValueError(f"'{last.kind}' writes no file")
     for lineage in last.ancestors():
         taken: dict[str, str] = {}
         for parent in _twice(lineage):
@@ -177,18 +186,21 @@ def _body(
         spare.setdefault(digest, []).append(twin)
     ports = {port: _terms(lineage.kind, port, terms, names, spare) for port, terms in lineage.inputs.items()}
     body: dict[str, JSON] = {}
-    if lineage.source is not None:
-        found = files[lineage.source.sha256]
-        body = {"load": literal(found.path), "sha256": lineage.source.sha256}
-        body |= {} if found.variant is None else {"variant": found.variant}
-    elif lineage.kind in ports:
+    if lineage.kind in ports:
         body = {lineage.kind: ports.pop(lineage.kind)}
     body |= ports
-    if lineage.kind == "save":
-        body["to"] = literal(output)
+    known = _schema(lineage.kind)
+    for option, use in ({} if known is None else known.files).items():
+        if use is FileUse.OUTPUT:
+            body[option] = literal(output)
+        elif lineage.source is not None:
+            found = files[lineage.source.sha256]
+            body |= {option: literal(found.path), "sha256": lineage.source.sha256}
+            body |= {} if found.variant is None else {"variant": found.variant}
+    if lineage.source is not None and "sha256" not in body:
+        raise ValueError(f"'{lineage.kind}' reads no file")
     # What is told never says which file to read or to write.
     body |= {key: _literal(value) for key, value in lineage.params.items() if key not in body}
-    known = core_language().kinds.get(lineage.kind)
     return body | {key: value for key, value in _UNTOLD.items() if known and key in known.options}
 
 
@@ -204,7 +216,7 @@ def _terms(
     for weight, parent in terms:
         name = names[parent.digest]
         weighted[spare[parent.digest].pop(0) if name in weighted else name] = weight
-    known = core_language().kinds.get(kind)
+    known = _schema(kind)
     single = known is not None and known.ports.get(port) is Port.STEP
     if len(weighted) == 1 and (single or list(weighted.values()) == [1.0]):
         return next(iter(weighted))
@@ -241,10 +253,10 @@ def _lineage(recipe: Recipe, sources: tuple[Source, ...], files: Mapping[str, Fo
             port: tuple((term.weight, lineages[term.step]) for term in terms)
             for port, terms in step.inputs.items()
         }
-        source = origins.get(str(step.params.get("load")))
+        source = next((origins[file] for file in map(str, step.params.values()) if file in origins), None)
         file = None if source is None else InputFile(Path(source.name), 0, source.sha256, Certainty.PINNED)
         lineages[name] = lineage_of(step, find_kind(step.kind), inputs, file)
-    return next(lineages[name] for name, step in recipe.steps.items() if step.kind == "save")
+    return lineages[name]  # the last, of which every other is an ancestor
 
 
 def _not_recoverable(name: str, error: Exception) -> InputError:

@@ -60,8 +60,6 @@ def read_provenance(metadata: Mapping[str, str], where: str) -> Told:
     if text is None:
         raise InputError("no-provenance", "it does not tell how it was made", hint=_WITHOUT, where=where)
     told = read_account(text, where)
-    if told.lineage.kind != "save":
-        raise _altered().located(where=where)
     return replace(told, epoch=_epoch(metadata, told.lineage))
 
 

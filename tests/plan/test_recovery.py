@@ -240,6 +240,10 @@ def test_a_strangers_steps_end_in_a_named_error(lineage: Lineage) -> None:
     refusal(saved(lineage))
 
 
+def test_a_result_that_no_step_saved_is_no_recipe() -> None:
+    assert "'concat' writes no file" in refusal(Told(concat((1.0, _A), (2.0, _B)), _PROFILE))
+
+
 def test_a_strangers_profile_ends_in_a_named_error() -> None:
     refusal(replace(saved(_A), profile=Profile("2", "cpu; rm -rf", "float64")))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.architectures import titles
 from lorapipe.formats.layouts.spelling import one_spelling
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
-from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
+from lorapipe.steps.types import adapter_spec, at_work
 from lorapipe.weights.inference.combining import Combination, combine_spec
 from lorapipe.weights.inference.joining import Joint
 from lorapipe.weights.inference.methods import Result, Settings
@@ -39,7 +40,7 @@ def _wanted(params: Params) -> Combination:
     conv, conv1x1 = (cast("int | None", params.get(option)) for option in ("conv-rank", "conv1x1-rank"))
     return Combination(
         str(params["method"]),
-        Settings(**cast("dict[str, float]", said)),
+        Settings(**cast("dict[str, Any]", said)),
         None if rank is None else Ranks(rank, conv=conv, conv1x1=conv1x1),
         dense=bool(params.get("dense")),
     )
@@ -57,8 +58,6 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
 
 
 def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
-    from dataclasses import replace
-
     from lorapipe.weights.algebra.combining import combine
 
     terms = inputs.terms(_PORT)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lorapipe.weights.algebra.methods.pruning import Draw, dropped, kept, stepped
+from lorapipe.weights.blocks import BLOCK_ELEMENTS
 from lorapipe.weights.inference.methods import Settings
 from lorapipe.weights.linalg.svd import compact_svd
 from lorapipe.weights.structures.delta import Delta, Term
@@ -30,15 +31,25 @@ def elected(deltas: Sequence[Tensor], weights: Sequence[float], settings: Settin
     The sign is that of the sum (``total``), or that of more deltas (``frequency``); of a draw it is
     plus, as in both programs. Zeros have no sign: they neither vote by number nor count.
     """
+    made = torch.empty_like(deltas[0], memory_format=torch.contiguous_format)
+    height = max(1, BLOCK_ELEMENTS // made.shape[1])
+    for start in range(0, made.shape[0], height):
+        rows = slice(start, start + height)
+        made[rows] = _elected([delta[rows] for delta in deltas], weights, settings)
+    return made
+
+
+def _elected(deltas: Sequence[Tensor], weights: Sequence[float], settings: Settings) -> Tensor:
     votes = torch.zeros_like(deltas[0])
     for delta in deltas:
         votes += delta if settings.elect == "total" else delta.sign()
+    plus = votes >= 0
     total, divisor = torch.zeros_like(votes), torch.zeros_like(votes)
     for delta, weight in zip(deltas, weights, strict=True):
-        agrees = torch.where(votes >= 0, delta > 0, delta < 0)
+        agrees = torch.where(plus, delta > 0, delta < 0)
         total += torch.where(agrees, delta, 0.0)
-        divisor += agrees.to(divisor) * (abs(weight) if settings.normalize == "weights" else 1.0)
-    return total if settings.normalize == "none" else total / torch.where(divisor > 0, divisor, 1.0)
+        divisor.add_(agrees, alpha=abs(weight) if settings.normalize == "weights" else 1.0)
+    return total if settings.normalize == "none" else total.div_(divisor.masked_fill_(divisor == 0.0, 1.0))
 
 
 def ties(
@@ -100,4 +111,3 @@ def knots(parts: Sequence[LowRank], weights: Sequence[float], settings: Settings
     apart = [scaled[:, first : first + columns] for first in range(0, scaled.shape[1], columns)]
     merged = elected([kept(one, settings.density) for one in apart], weights, settings)
     return LowRank(u, merged)
-

@@ -38,7 +38,7 @@ class Sheet:
             self._remarks[step] = remarks
         return step
 
-    def load(self, given: str, *, name: str | None = None, **options: JSON) -> str:
+    def load(self, given: str, options: Mapping[str, JSON] = _NONE, *, name: str | None = None) -> str:
         """A ``load`` of a file; the step's id is ``name``, else made of the file's."""
         return self.add(name or Path(given).stem, {"load": self.written(given), **options})
 

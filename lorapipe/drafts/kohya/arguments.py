@@ -149,6 +149,11 @@ class Arguments:
         return known[precision]
 
     @property
+    def loading(self) -> Mapping[str, JSON]:
+        """The options of ``load`` that the script stands for: FLUX.1's names are HunyuanVideo's as well."""
+        return {"family": "flux1"} if self.script.startswith("flux_") else {}
+
+    @property
     def saving(self) -> Mapping[str, JSON]:
         """The options of ``save`` that the command's stand for."""
         return {"dtype": self.dtype, **({"provenance": "none"} if self["no_metadata"] else {})}

@@ -24,8 +24,8 @@ def extract(arguments: Arguments, sheet: Sheet) -> None:
         sheet.tell(f"--load_precision {arguments['load_precision']}: lorapipe reads the numbers as they are.")
     if arguments["device"] is not None:
         sheet.defaults["device"] = arguments["device"]
-    base = sheet.load(arguments["model_org"], name="base")
-    tuned = sheet.load(arguments["model_tuned"], name="tuned")
+    base = sheet.load(arguments["model_org"], arguments.loading, name="base")
+    tuned = sheet.load(arguments["model_tuned"], arguments.loading, name="tuned")
     options: dict[str, JSON] = {"extract-lora": tuned, "base": base, "rank": arguments["dim"]}
     if arguments["conv_dim"] is not None:
         options["conv-rank"] = arguments["conv_dim"]

@@ -43,14 +43,15 @@ def merge(arguments: Arguments, sheet: Sheet) -> None:
 
 def load_loras(arguments: Arguments, sheet: Sheet, *, squared: bool = False) -> tuple[str, ...]:
     """The LoRAs as steps, those with block weights scaled by them (``squared``, as some scripts do)."""
-    loras = tuple(sheet.load(model) for model in arguments["models"])
+    loras = tuple(sheet.load(model, arguments.loading) for model in arguments["models"])
     lists = arguments.block_weights
     if not lists:
         return loras
     steps = []
     for lora, weights in zip(loras, lists, strict=True):
-        blocks: list[JSON] = [weight * weight if squared else weight for weight in weights]
-        steps.append(sheet.add(f"{lora}-blocks", {"scale": lora, "blocks": blocks}))
+        said: list[JSON] = [weight * weight if squared else weight for weight in weights]
+        # The scripts leave blocks that a list has no place for as they are.
+        steps.append(sheet.add(f"{lora}-blocks", {"scale": lora, "blocks": {"list": said, "default": 1}}))
     return tuple(steps)
 
 
@@ -66,7 +67,7 @@ def _into_model(arguments: Arguments, sheet: Sheet) -> None:
             continue
         if target is None:
             raise UsageError("bad-command", f"{arguments.script}.py: --{save} is missing")
-        base = sheet.load(model, name=name)
+        base = sheet.load(model, arguments.loading, name=name)
         options: dict[str, JSON] = {"merge-into-checkpoint": base, "loras": dict(terms), "unmatched": "warn"}
         sheet.save(sheet.add(f"{name}-merged", options), target, arguments.saving, name=f"{name}-out")
 

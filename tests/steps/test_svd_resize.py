@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleSpec, Spelling
 
-from ..bench import CONV1, KEYS, PROJ_IN, TO_Q, Bench
+from ..bench import CONV1, KEYS, PROJ_IN, TE, TO_Q, Bench
 from .kit import CONV, FILE, POINT, TEXT, Q, deltas, given, infer, load, lora, model, options, work
 
 KIND = find_kind("svd-resize")
@@ -108,3 +110,78 @@ def test_what_is_no_delta_is_refused_before_any_work() -> None:
         infer("svd-resize", given(svd_resize=AdapterSpec("sd1", modules, "F16")), rank=4)
     assert (caught.value.code, caught.value.option) == ("not-additive", "svd-resize")
     assert "extract a LoRA" in str(caught.value.hint)
+
+
+# --- ranks by block -----------------------------------------------------------------------
+
+
+def refused(**said: Any) -> tuple[str, str | None]:
+    with pytest.raises(RecipeError) as caught:
+        infer("svd-resize", given(svd_resize=lora(10)), **said)
+    return str(caught.value).removeprefix("error: "), caught.value.option
+
+
+def by_block(**said: Any) -> dict[object, int]:
+    spec = infer("svd-resize", given(svd_resize=lora(10)), **said)
+    return {module: known.rank for module, known in spec.modules.items()}
+
+
+BLOCK_DIMS = [2, 3, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, 16, 12, 12, 12, 12, 8, 8, 8, 8, 4, 4, 4, 2]
+
+
+def test_blocks_have_ranks_of_their_own_by_sort_of_kernel() -> None:
+    found = by_block(rank={"default": 5, "blocks": {"IN*": 3}}, conv_rank=2)
+    assert found == {Q: 3, POINT: 3, CONV: 2, TEXT: 5}
+    found = by_block(rank=5, conv_rank={"blocks": {"IN01": 4}, "default": 1}, conv1x1_rank=6)
+    assert found == {Q: 5, POINT: 6, CONV: 4, TEXT: 5}
+
+
+@pytest.mark.parametrize("values", [BLOCK_DIMS, ",".join(map(str, BLOCK_DIMS))])
+def test_kohyas_block_dims_are_ranks(values: Any) -> None:
+    """25 values without text encoder; input_blocks.1 is the second."""
+    assert by_block(rank={"default": 7, "blocks": values}) == {Q: 3, POINT: 3, CONV: 3, TEXT: 7}
+    assert by_block(rank={"blocks": {"list": values, "BASE": 6}}) == {Q: 3, POINT: 3, CONV: 3, TEXT: 6}
+
+
+def test_a_block_without_a_rank_is_an_error() -> None:
+    assert refused(rank={"blocks": BLOCK_DIMS}) == (
+        "'rank' says nothing of BASE, which the LoRA has - say it with a default: {default: 16, blocks: ...}",
+        "rank",
+    )
+    assert refused(rank=4, conv_rank={"blocks": {"MID": 4}})[1] == "conv-rank"
+
+
+@pytest.mark.parametrize(("value", "hint"), [("0", " - filter leaves out modules"), ("2.5", ""), ("-1", "")])
+def test_a_rank_in_a_text_is_a_whole_number_from_1(value: str, hint: str) -> None:
+    values = ",".join([value, *map(str, BLOCK_DIMS[1:])])
+    text, option = refused(rank={"default": 4, "blocks": values})
+    assert text.startswith(f"a rank is a whole number from 1, not {value}{hint}")
+    assert option == "rank"
+
+
+def test_a_block_that_the_family_lacks_is_an_error() -> None:
+    text, option = refused(rank={"default": 4, "blocks": {"OUT12": 4}})
+    assert text.startswith("SD1.x has no block 'OUT12'")
+    assert option == "rank"
+
+
+def test_each_block_is_truncated_to_its_own_best(bench: Bench) -> None:
+    loaded = load(bench.lora("a", rank=8))
+    small = work(
+        "svd-resize", given(svd_resize=loaded), rank={"default": 2, "blocks": {"IN01": 5}}, conv_rank=3
+    )
+    due = {TE: 2, TO_Q: 5, PROJ_IN: 5, CONV1: 3}
+    for stem, delta in deltas(small).items():
+        exact = bench.deltas["a"][stem]
+        best = np.linalg.norm(np.linalg.svd(exact, compute_uv=False)[due[stem] :])
+        assert np.linalg.matrix_rank(delta, tol=1e-3) == due[stem]
+        assert np.linalg.norm(delta - exact) <= 1.0001 * best
+
+
+def test_a_rule_keeps_within_the_ranks_of_blocks(bench: Bench) -> None:
+    loaded = load(bench.lora("a", rank=8))
+    said: Any = {"rank": {"default": 8, "blocks": {"IN01": 2}}, "dynamic": {"sv-fro": 1.0}}
+    small = KIND.work(given(svd_resize=loaded), options("svd-resize", **said), Context())
+    small.check(infer("svd-resize", given(svd_resize=loaded.spec), **said))
+    found = {str(module): known.rank for module, known in small.spec.modules.items()}
+    assert found == {KEYS[TE]: 8, KEYS[TO_Q]: 2, KEYS[PROJ_IN]: 2, KEYS[CONV1]: 2}

@@ -11,20 +11,18 @@ Each function takes exactly the options of its kind's schema, dashes as undersco
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.build.single import Weights, check_single, save_single, single_step
-from lorapipe.errors import LorapipeError, ManyErrors, UsageError
+from lorapipe.build.calls import Terms, call, call_check, call_save
+from lorapipe.build.single import Weights
 
 if TYPE_CHECKING:
     from lorapipe.build.result import Built
     from lorapipe.build.run import Options
     from lorapipe.plan.plan import Plan
-    from lorapipe.recipe.model import Step
 
 __all__ = [
     "Weights",
@@ -44,10 +42,6 @@ __all__ = [
     "shuffle",
     "svd_resize",
 ]
-
-
-Terms = Weights | Sequence["Weights | tuple[Weights, float]"]
-"""One LoRA, or several: each alone (weight 1.0) or with its weight."""
 
 
 def run(
@@ -101,7 +95,7 @@ def load(
         "variant": variant,
         "alpha": alpha,
     }
-    return _call({}, options)
+    return call({}, options)
 
 
 def scale(
@@ -117,19 +111,19 @@ def scale(
     ``{"unet": 1.0, "te": 0.5}``; ``{"OUT*": 0.5, "MID": 0}``, a list in the order of LBW, or
     a preset's name; ``{"*attn2*": 0.5}``, of which the first pattern that matches counts.
     """
-    return _call({"scale": lora}, {"by": by, "components": components, "blocks": blocks, "modules": modules})
+    return call({"scale": lora}, {"by": by, "components": components, "blocks": blocks, "modules": modules})
 
 
 def filter(  # noqa: A001  # the kind's name
     lora: Weights, *, keep: Mapping[str, Any] | None = None, drop: Mapping[str, Any] | None = None
 ) -> Weights:
     """Some of a LoRA's modules: ``keep={"components": "unet"}``, ``drop={"blocks": ["OUT1*"]}``."""
-    return _call({"filter": lora}, {"keep": keep, "drop": drop})
+    return call({"filter": lora}, {"keep": keep, "drop": drop})
 
 
 def dylora_slice(lora: Weights, *, components: int, alpha: str | None = None) -> Weights:
     """The first components of a DyLoRA as a LoRA; ``alpha`` is keep or trained."""
-    return _call({"dylora-slice": lora}, {"components": components, "alpha": alpha})
+    return call({"dylora-slice": lora}, {"components": components, "alpha": alpha})
 
 
 def ema(
@@ -142,12 +136,12 @@ def ema(
 ) -> Weights:
     """The moving average of a training run's LoRAs, the earliest first; ``average`` is factors or deltas."""
     options = {"decay": decay, "sigma-rel": sigma_rel, "steps": steps, "average": average}
-    return _call({"ema": loras}, options)
+    return call({"ema": loras}, options)
 
 
 def concat(loras: Terms) -> Weights:
     """The exact weighted sum: ``concat([(a, 0.7), (b, -0.4)])``."""
-    return _call({"concat": loras}, {})
+    return call({"concat": loras}, {})
 
 
 def combine(  # noqa: PLR0913  # a parameter an option
@@ -192,7 +186,7 @@ def combine(  # noqa: PLR0913  # a parameter an option
         "conv1x1-rank": conv1x1_rank,
         "dense": dense,
     }
-    return _call({"combine": loras}, options)
+    return call({"combine": loras}, options)
 
 
 def extract_lora(  # noqa: PLR0913  # a parameter an option
@@ -227,12 +221,12 @@ def extract_lora(  # noqa: PLR0913  # a parameter an option
         "method": method,
         "unmatched": unmatched,
     }
-    return _call({"extract-lora": tuned, "base": base}, options)
+    return call({"extract-lora": tuned, "base": base}, options)
 
 
 def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) -> Weights:
     """The same deltas in factors that do not show their sources; ``mode`` is rotate or permute."""
-    return _call({"shuffle": lora}, {"seed": seed, "mode": mode})
+    return call({"shuffle": lora}, {"seed": seed, "mode": mode})
 
 
 def svd_resize(
@@ -256,7 +250,7 @@ def svd_resize(
         "dynamic": dynamic,
         "max-size": max_size,
     }
-    return _call({"svd-resize": lora}, options)
+    return call({"svd-resize": lora}, options)
 
 
 def merge_into_checkpoint(
@@ -267,7 +261,7 @@ def merge_into_checkpoint(
     ``strength_rule`` is what a weight means to LoRAs that do not add: exact, comfy or lycoris.
     """
     ports = {"merge-into-checkpoint": checkpoint, "loras": loras}
-    return _call(ports, {"unmatched": unmatched, "strength-rule": strength_rule})
+    return call(ports, {"unmatched": unmatched, "strength-rule": strength_rule})
 
 
 def check(
@@ -292,7 +286,7 @@ def check(
     if differs_from is not None:
         ports["differs-from"] = differs_from
     options = {"rank": rank, "modules": modules, "finite": finite, "norm": norm, "energy": energy}
-    return check_single(_step(ports, options), {port: _terms(value) for port, value in ports.items()})
+    return call_check(ports, options)
 
 
 def save(  # noqa: PLR0913  # a parameter an option
@@ -324,86 +318,4 @@ def save(  # noqa: PLR0913  # a parameter an option
         "dense": dense,
         "shard-size": shard_size,
     }
-    return save_single(_step({"save": weights}, options), {"save": [(weights, 1.0)]})
-
-
-def _call(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Weights:
-    """One step by hand: its options checked as a recipe's, its work done at once."""
-    step = _step(ports, options)
-    return single_step(step, {port: _terms(value) for port, value in ports.items()})
-
-
-def _terms(value: Terms) -> list[tuple[Weights, float]]:
-    """The terms with their weights; raises :class:`~lorapipe.errors.UsageError` for anything else."""
-    if isinstance(value, Weights):
-        return [(value, 1.0)]
-    terms = []
-    given: Any = value  # whatever a caller gives, a text or a path too
-    for item in given if isinstance(given, list | tuple) else [given]:
-        match item:
-            case Weights():
-                terms.append((item, 1.0))
-            case (Weights() as weights, int() | float() as weight):
-                terms.append((weights, float(weight)))
-            case _:
-                raise UsageError(
-                    "bad-term",
-                    f"{item!r:.80} is not a LoRA, nor a pair of one and its weight",
-                    hint="load a file first: concat([(lorapipe.load('a.safetensors'), 0.7)])",
-                )
-    return terms
-
-
-def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
-    """The call as a step of a recipe, checked and completed by the recipe's own language.
-
-    Raises :class:`~lorapipe.errors.UsageError` with all that is wrong in the options.
-    """
-    from lorapipe.recipe.parsing import parse
-
-    call = {key: _literal(value) for key, value in options.items() if value is not None}
-    steps: dict[str, Any] = {_STEP: call}
-    for port, value in ports.items():
-        option, _, inner = port.partition(".")
-        (call[option] if inner else call)[inner or option] = _names(port, value)
-        steps.update({_name(port, i): {"load": _ANY} for i in range(len(_terms(value)))})
-    try:
-        # JSON is YAML, so what is written here is a recipe like any other.
-        text = json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False, default=_plain)
-        recipe = parse(text, file=_STEP)
-    except LorapipeError as error:
-        found = error.errors if isinstance(error, ManyErrors) else (error,)
-        usage = [UsageError(e.code, e.message, hint=e.hint) for e in found]
-        raise (usage[0] if len(usage) == 1 else ManyErrors(usage)) from None
-    return recipe.steps[_STEP]
-
-
-def _plain(value: Any) -> Any:
-    """Numpy's numbers and the like as Python's own."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise UsageError("bad-option", f"{value!r:.80} is no value for an option")
-
-
-_STEP = "call"
-_ANY = "any.safetensors"
-
-
-def _names(port: str, value: Terms) -> str | dict[str, float]:
-    if isinstance(value, Weights):
-        return _name(port, 0)
-    return {_name(port, i): weight for i, (_, weight) in enumerate(_terms(value))}
-
-
-def _name(port: str, index: int) -> str:
-    """What a term is called in the step that is checked."""
-    return f"{port.replace('.', '-')}-{index}"
-
-
-def _literal(value: Any) -> Any:
-    """A value as a recipe has to write it so that ``$(`` in it is no hole."""
-    if isinstance(value, str):
-        return value.replace("$(", "$$(")
-    if isinstance(value, Mapping):
-        return {key: _literal(inner) for key, inner in value.items()}
-    return value
+    return call_save({"save": weights}, options)

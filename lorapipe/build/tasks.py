@@ -22,7 +22,8 @@ from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
 from lorapipe.store.atomic import Staged
 from lorapipe.store.folders import StagedFolder
 from lorapipe.weights.each import in_memory
-from lorapipe.weights.specs import AdapterSpec, CheckSpec, FileSpec, Spec
+from lorapipe.weights.specs import AdapterSpec, FileSpec, Spec
+from lorapipe.weights.verdicts import CheckSpec
 
 if TYPE_CHECKING:
     from lorapipe.steps.save import SavedFile

@@ -12,7 +12,7 @@ from lorapipe.plan.resolve import placed
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
-from lorapipe.weights.specs import CheckSpec
+from lorapipe.weights.verdicts import CheckSpec
 
 __all__ = ["check_status", "checked_steps", "failures", "foretold_failures", "held_outputs", "stopped"]
 

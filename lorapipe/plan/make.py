@@ -20,7 +20,8 @@ from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps.kind import Materialise
-from lorapipe.weights.specs import CheckSpec, FileSpec
+from lorapipe.weights.specs import FileSpec
+from lorapipe.weights.verdicts import CheckSpec
 
 __all__ = ["Locked", "Past", "make_plan"]
 

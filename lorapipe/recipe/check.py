@@ -209,11 +209,11 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Schema) -> I
 
 
 def _ascending(
-    _validator: Any, keys: tuple[str, str], instance: Any, _schema: Schema
+    _validator: Any, keys: tuple[str, str], instance: Any, _schema: Any
 ) -> Iterator[ValidationError]:
     from jsonschema.exceptions import ValidationError
 
-    limits: list[Any] = [instance.get(key) for key in keys] if isinstance(instance, dict) else []
-    low, high = limits or (None, None)
+    limits: list[Any] = [instance.get(key) if isinstance(instance, dict) else None for key in keys]
+    low, high = limits
     if _is_finite(low) and _is_finite(high) and low > high:
         yield ValidationError(f"{keys[0]} {low:g} is above {keys[1]} {high:g}")

@@ -13,7 +13,8 @@ from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.inference.checking import Assertions, Figure, Limits, foretold, judge, ranked
 from lorapipe.weights.inference.comparing import differ, incomparable
 from lorapipe.weights.inference.forms import needs_deltas
-from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, CheckSpec, Spec
+from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, Spec
+from lorapipe.weights.verdicts import CheckSpec
 
 if TYPE_CHECKING:
     from lorapipe.weights.algebra.adapter import Adapter

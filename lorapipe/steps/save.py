@@ -20,7 +20,8 @@ from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.inference.metadata import kept_metadata
 from lorapipe.weights.inference.output import saved_checkpoint_specs
 from lorapipe.weights.sizes import size_in_bytes
-from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, CheckSpec, FileSpec, Spec, TensorSpec
+from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
+from lorapipe.weights.verdicts import CheckSpec
 
 if TYPE_CHECKING:
     from lorapipe.formats.containers.output import TensorData

@@ -8,7 +8,8 @@ from typing import Any
 
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.views.bindings import BoundRow, bound_rows, is_merge
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, CheckSpec, ModuleId, ModuleSpec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+from lorapipe.weights.verdicts import CheckSpec
 
 __all__ = ["plan_json"]
 

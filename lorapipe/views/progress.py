@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,18 +82,8 @@ class _Bar:
 
 def note_lines(note: events.Note) -> list[str]:
     """A fact in words: shares as the mean and the worst module, counts by what is counted."""
-    if note.fact == "energy" and isinstance(note.value, dict) and note.value:
-        worst = min(note.value, key=note.value.__getitem__)
-        mean = sum(note.value.values()) / len(note.value)
-        return [f"{note.step}: keeps {mean:.2%} of the energy, at worst {note.value[worst]:.2%} ({worst})"]
-    if note.fact == "ranks" and isinstance(note.value, dict) and note.value:
-        return [f"{note.step}: ranks from {min(note.value.values())} to {max(note.value.values())}"]
-    if note.fact == "error" and isinstance(note.value, dict) and note.value:
-        worst = max(note.value, key=note.value.__getitem__)
-        mean = sum(note.value.values()) / len(note.value)
-        return [f"{note.step}: misses {mean:.2%} of the norm, at worst {note.value[worst]:.2%} ({worst})"]
-    if note.fact == "holds" and isinstance(note.value, dict):
-        return [f"{note.step}: {', '.join(_figures(note.value))}"]
+    if note.fact in _WORDS and isinstance(note.value, dict) and note.value:
+        return [f"{note.step}: {_WORDS[note.fact](note.value)}"]
     counts = note.value if isinstance(note.value, dict) else {}
     if counts and all(isinstance(count, int) for count in counts.values()):
         return [f"{note.step}: {note.fact}: {', '.join(f'{n} {what}' for what, n in counts.items())}"]
@@ -101,6 +91,22 @@ def note_lines(note: events.Note) -> list[str]:
         values = "value" if note.value == 1 else "values"
         return [f"{note.step}: {note.value} {values} became zero in the output's dtype"] if note.value else []
     return [f"{note.step}: {note.fact}: {note.value}"]
+
+
+def _energy(shares: Mapping[str, float]) -> str:
+    worst = min(shares, key=shares.__getitem__)
+    mean = sum(shares.values()) / len(shares)
+    return f"keeps {mean:.2%} of the energy, at worst {shares[worst]:.2%} ({worst})"
+
+
+def _error(shares: Mapping[str, float]) -> str:
+    worst = max(shares, key=shares.__getitem__)
+    mean = sum(shares.values()) / len(shares)
+    return f"misses {mean:.2%} of the norm, at worst {shares[worst]:.2%} ({worst})"
+
+
+def _ranks(ranks: Mapping[str, int]) -> str:
+    return f"ranks from {min(ranks.values())} to {max(ranks.values())}"
 
 
 def _figures(told: Mapping[str, Any]) -> Iterator[str]:
@@ -120,3 +126,11 @@ def _figures(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"energy {told['energy']['total']:.2%}, at worst {worst['value']:.2%} ({worst['of']})"
     if "differs-from" in told:
         yield f"differs ({told['differs-from']})"
+
+
+_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "energy": _energy,
+    "error": _error,
+    "holds": lambda told: ", ".join(_figures(told)),
+    "ranks": _ranks,
+}

@@ -17,7 +17,8 @@ from lorapipe.recipe.model import Term
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.bindings import BoundRow
 from lorapipe.views.text import bytes_text, path_text, visible
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, CheckSpec, FileSpec, ModuleId, ModuleSpec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, ModuleId, ModuleSpec
+from lorapipe.weights.verdicts import CheckSpec
 
 if TYPE_CHECKING:
     from lorapipe.build.result import Built, BuiltOutput

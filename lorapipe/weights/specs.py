@@ -12,12 +12,12 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+from lorapipe.weights.verdicts import CheckSpec
+
 __all__ = [
     "DTYPES",
     "FLOATING",
     "AdapterSpec",
-    "Broken",
-    "CheckSpec",
     "CheckpointSpec",
     "FileSpec",
     "FolderSpec",
@@ -319,29 +319,6 @@ class FileSpec:
             tensor == self.tensors[name] or (self.bounded and _within(tensor, self.tensors[name]))
             for name, tensor in found.items()
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """An assertion that does not hold: the option that makes it, what is wrong, where most."""
-
-    option: str
-    message: str
-    details: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CheckSpec:
-    """What ``check`` asserts of ``count`` modules or tensors, in words, and what headers tell of it.
-
-    ``open`` says that only the data tell whether all of it holds; ``broken`` is what does not,
-    whatever the data are.
-    """
-
-    asserted: tuple[str, ...]
-    count: int
-    open: bool = True
-    broken: tuple[Broken, ...] = ()
 
 
 Spec = AdapterSpec | CheckpointSpec | FileSpec | CheckSpec

@@ -44,6 +44,7 @@ def test_what_is_keyless_is_an_option(name: str) -> None:
 def test_what_is_computed_is_stored_what_is_free_is_lazy_and_what_names_a_file_is_written(name: str) -> None:
     expected = {
         "combine": Materialise.STORED,
+        "check": Materialise.CHECK,
         "extract-lora": Materialise.STORED,
         "save": Materialise.OUTPUT,
         "shuffle": Materialise.STORED,

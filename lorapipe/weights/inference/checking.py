@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, nan
 
-from lorapipe.weights.specs import AdapterSpec, Broken, CheckpointSpec, CheckSpec, ModuleId, ModuleSpec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
+from lorapipe.weights.verdicts import Broken, CheckSpec
 
 __all__ = ["Assertions", "Figure", "Limits", "counted", "foretold", "judge", "names", "ranked"]
 

@@ -6,12 +6,15 @@ exact relation between its output and lorapipe's, on its own files.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lorapipe.build.run import Options, build
@@ -213,3 +216,87 @@ def _downs(path: Path) -> dict[str, int]:
     """How many axes each module's down has."""
     suffix = ".lora_down.weight"
     return {n.removesuffix(suffix): t.ndim for n, t in load_file(path).items() if n.endswith(suffix)}
+
+
+# --- block weights --------------------------------------------------------------------------
+
+_LISTS = {
+    "a": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
+    "b": [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2],
+}
+_SLOTS = [0, 2, 3, 5, 6, 8, 9, 13, *range(17, 26)]
+"""The enabled ones of 26 in a list of 17: text encoder, 12 down, middle, 12 up."""
+
+
+def _slot(stem: str) -> int:
+    """A module's slot as the golden's README counts it."""
+    if stem.startswith("lora_te"):
+        return 0
+    if "mid_block" in stem:
+        return 13
+    found = re.search(r"(down|up)_blocks_(\d+)_([a-z]+)_(\d+)", stem)
+    assert found is not None
+    i, j = int(found[2]), int(found[4])
+    if found[1] == "down":
+        return 1 + 3 * (i + 1) if found[3] == "downsamplers" else 2 + 3 * i + j
+    return 14 + 3 * i + (2 if found[3] == "upsamplers" else j)
+
+
+def test_a_block_weighted_sum_is_exact_and_a_merge_never_further_from_it_than_the_peers(
+    bench: Bench, shared: Shared
+) -> None:
+    golden, ratios = "svd_merge_lbw_sd15", {"a": 1.0, "b": 0.5}
+    scales = "".join(
+        f"w{name}: {{scale: {name}, by: {ratio}, blocks: {{list: {_LISTS[name]}, default: 1}}}}\n"
+        for name, ratio in ratios.items()
+    )
+    steps = loads("ab") + scales + "s: {concat: [wa, wb]}\n"
+    save = "{save: %s, to: %s.safetensors, dtype: fp32}\n"
+    whole = build_steps(bench, shared, golden, steps + "o: " + save % ("s", "whole"))
+    small = build_steps(
+        bench, shared, golden, steps + "r: {svd-resize: s, rank: 8}\n" + "o: " + save % ("r", "small")
+    )
+
+    given = {name: deltas(shared(f"golden/{golden}/{name}.safetensors")) for name in ratios}
+    peer = deltas(shared(f"golden/{golden}/expected.safetensors"))
+    summed, cut = deltas(whole), deltas(small)
+    assert set(summed) == set(cut) == set(peer)
+    assert ranks(small) == ranks(shared(f"golden/{golden}/expected.safetensors"))
+    slots = {stem: _slot(stem) for stem in summed}
+    assert len(set(slots.values())) > 5
+    for stem, slot in slots.items():
+        weights = {n: _LISTS[n][_SLOTS.index(slot)] if slot in _SLOTS else 1.0 for n in ratios}
+        exact = sum(ratios[n] * weights[n] * given[n][stem] for n in ratios if stem in given[n])
+        assert relative(summed[stem], exact) < 1e-6
+        error = np.linalg.norm(cut[stem] - exact)
+        assert error <= np.linalg.norm(peer[stem] - exact)
+        best = np.linalg.norm(np.linalg.svd(exact, compute_uv=False)[8:])
+        assert error <= 1.0001 * best + 1e-6 * np.linalg.norm(exact)
+
+
+# --- DyLoRA ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("components", [2, 4, 6])
+def test_a_dylora_slice_is_the_peers_tensor_for_tensor(bench: Bench, shared: Shared, components: int) -> None:
+    out = build_steps(
+        bench,
+        shared,
+        "dylora_sd15",
+        f"a: {{load: a.safetensors}}\ns: {{dylora-slice: a, components: {components}}}\n"
+        "o: {save: s, to: out.safetensors}",
+    )
+
+    ours, expected = load_file(out), shared(f"golden/dylora_sd15/expected-{components:04}.safetensors")
+    peer = load_file(expected)
+    assert ours.keys() == peer.keys()
+    for name, tensor in peer.items():
+        assert ours[name].dtype == tensor.dtype
+        if name.endswith(".alpha"):
+            assert float(ours[name]) == float(tensor)
+        else:
+            assert torch.equal(ours[name], tensor)
+    with safe_open(out, "pt") as file, safe_open(expected, "pt") as other:
+        assert file.metadata()["ss_network_dim"] == other.metadata()["ss_network_dim"] == str(components)
+        alphas = [float(one.metadata()["ss_network_alpha"]) for one in (file, other)]
+        assert alphas == [4.0, 4.0]

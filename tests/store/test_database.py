@@ -14,6 +14,7 @@ import pytest
 
 from lorapipe.errors import BuildError
 from lorapipe.store.database import SCHEMA_VERSION, Database
+from lorapipe.store.journal import Journal, Making, Record
 from lorapipe.store.paths import StorePaths
 
 COUNT = "SELECT count(*) FROM entries"
@@ -280,3 +281,37 @@ def test_strange_characters_in_the_path_are_no_part_of_the_uri(tmp_path: Path) -
         assert paths.database.stat().st_size > 0
     with closing(Database(paths, looking=True)) as looking:
         assert looking.query(COUNT) == [(1,)]
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date_with_all_it_had(
+    paths: StorePaths, tmp_path: Path
+) -> None:
+    """Released migrations never change: this is what the first lorapipe wrote."""
+    first = """
+        CREATE TABLE memo (
+            file TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+            ctime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, guard TEXT NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TABLE journal (
+            number INTEGER PRIMARY KEY, path BLOB NOT NULL, sha256 TEXT NOT NULL, key TEXT NOT NULL,
+            UNIQUE (path, sha256)
+        );
+        CREATE TABLE entries (
+            key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, used_ns INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        INSERT INTO entries VALUES ('k', 's', 1, 2);
+        PRAGMA user_version = 1;
+    """
+    paths.create()
+    with closing(sqlite3.connect(paths.database)) as raw:
+        raw.executescript(first)
+        raw.execute("INSERT INTO journal (path, sha256, key) VALUES (?, 'a', 'k')", (bytes(tmp_path / "f"),))
+        raw.commit()
+
+    with closing(Database(paths)) as database:
+        database.prepare()
+        assert database.query("PRAGMA user_version") == [(SCHEMA_VERSION,)]
+        assert database.query("SELECT * FROM entries") == [("k", "s", 1, 2)]
+        assert Journal(database).last(tmp_path / "f") == (Record("a", "k", Making()),)
+        Journal(database).record(tmp_path / "f", "b", "k2", making=Making("p", "l", "c"))
+        assert Journal(database).last(tmp_path / "f")[0] == Record("b", "k2", Making("p", "l", "c"))

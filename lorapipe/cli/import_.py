@@ -50,6 +50,21 @@ def kohya(output: Path | None, as_computed: bool, words: tuple[str, ...]) -> Non
     _write(kohya_recipe(words, folder.resolve(), here.resolve(), as_computed=as_computed), output)
 
 
+@command.command("mergekit")
+@_output
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FOLDER")
+def mergekit(output: Path | None, config: Path, target: str) -> None:
+    """Import mergekit's CONFIG, whose models are one base with LoRAs; FOLDER is the model to be.
+
+    lorapipe import mergekit -o merge.yaml config.yml merged/
+    """
+    from lorapipe.drafts.mergekit import mergekit_recipe
+
+    folder = Path.cwd() if output is None else Path.cwd() / output.parent
+    _write(mergekit_recipe(config, target, folder.resolve()), output)
+
+
 def _write(draft: Draft, output: Path | None) -> None:
     from lorapipe.errors import BuildError
     from lorapipe.recipe.draft import render

@@ -49,7 +49,7 @@ class Sheet:
         if to.startswith("../") or Path(to).is_absolute():
             root = Path(to).parent.as_posix()
             remarks.append(f"Outputs stay in the recipe's folder: run with --output-root {root}")
-            to = Path(to).name
+            to = Path(to).name + ("/" if to.endswith("/") else "")
         return self.add(name, {"save": step, "to": to, **options}, *remarks)
 
     def tell(self, *texts: str) -> None:
@@ -57,11 +57,11 @@ class Sheet:
         self._head.extend(texts)
 
     def written(self, given: str) -> str:
-        """A path as the recipe says it: from its folder, with forward slashes."""
+        """A path as the recipe says it: from its folder, with forward slashes, one at the end kept."""
         path = Path(given)
         if not path.is_absolute():
             path = Path(os.path.relpath(self._here / path, self._folder))
-        return literal(path.as_posix())
+        return literal(path.as_posix() + ("/" if given.endswith("/") else ""))
 
     def found(self, given: str) -> Path:
         """Where a file is that the command named."""

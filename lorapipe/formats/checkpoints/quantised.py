@@ -92,9 +92,11 @@ def quantisation(tensors: Mapping[str, TensorSpec], where: str | None = None) ->
 
 
 def _frozen(tensors: Mapping[str, TensorSpec]) -> Iterator[tuple[str, str]]:
+    every = tuple(suffix for suffixes in _OTHERS.values() for suffix in suffixes)
+    names = [name for name in tensors if name.endswith(every)]
     # The last title of a weight stays, and a file has its tensors in any order: so formats in reverse.
     for title, suffixes in reversed(tuple(_OTHERS.items())):
-        for name in tensors:
+        for name in names:
             suffix = next((s for s in suffixes if name.endswith(s)), None)
             if suffix is not None:
                 yield name[: -len(suffix)] + ".weight", title

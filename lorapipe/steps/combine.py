@@ -119,9 +119,9 @@ def _dense_flops(module: ModuleSpec, terms: int, wanted: Combination) -> int:
 
 
 def _dense_bytes(module: ModuleSpec, terms: int) -> int:
-    """The terms' matrices twice, the sums and masks, random numbers, and those of the decomposition."""
+    """The terms' matrices, one more and what is made of it, the sum, and those of the decomposition."""
     size, short = module.shape[0] * module.columns, module.full_rank
-    return DTYPES["F64"] * ((2 * terms + 5) * size + 4 * short**2)
+    return DTYPES["F64"] * ((terms + 5) * size + 4 * short**2)
 
 
 def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:

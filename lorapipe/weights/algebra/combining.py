@@ -191,18 +191,20 @@ class _Module:
         shape = (1, known.shape[0]) if line else (known.shape[0], known.columns)
         found = {place: delta.scaled(weight) for place, weight, delta in self._parts()}
         places = [place for place, (_, weight, _) in enumerate(self.terms) if weight]
-        nothing = torch.zeros(1, dtype=self.dtype).expand(shape)
-        deltas = [
-            found[place].dense(self.dtype).reshape(shape) if place in found else nothing for place in places
-        ]
-        _see_finite(*deltas)
+
+        def deltas() -> Iterator[Tensor]:
+            for place in places:
+                zeros = torch.zeros(1, dtype=self.dtype).expand(shape)
+                delta = found[place].dense(self.dtype).reshape(shape) if place in found else zeros
+                _see_finite(delta)
+                yield delta
 
         def draw(index: int) -> Tensor:
             # By the term's place in the recipe: what another weighs does not change what is drawn.
             numbers = uniform(settings.seed, f"{self.module} {places[index]}", known.shape[0] * known.columns)
-            return numbers.reshape(shape).to(deltas[index])
+            return numbers.reshape(shape).to(self.dtype)
 
-        made: Tensor = self._function()(deltas, [self.terms[place][1] for place in places], settings, draw)
+        made: Tensor = self._function()(deltas(), [self.terms[place][1] for place in places], settings, draw)
         return made.T if line else made
 
     def _cut_matrix(self, matrix: Tensor) -> _Made:

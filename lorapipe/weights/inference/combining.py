@@ -14,6 +14,12 @@ from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Tens
 
 __all__ = ["Combination", "combine_spec"]
 
+_NEITHER = (
+    "no factors hold exactly",
+    "give a 'rank', such as the largest of the LoRAs' own, or 'dense: true'",
+)
+_BOTH = ("'rank' cuts and 'dense' keeps", "give one of the two")
+
 
 @dataclass(frozen=True, slots=True)
 class Combination:
@@ -30,18 +36,12 @@ class Combination:
     dense: bool = False
 
     def __post_init__(self) -> None:
-        if self.row.result is Result.DENSE and (self.ranks is None) is not self.dense:
+        if self.row.result is Result.DENSE and self.dense is not (self.ranks is None):
+            how, hint = _BOTH if self.dense else _NEITHER
             raise RecipeError(
                 "rank-or-dense",
-                f"'{self.method}' makes full matrices: "
-                + (
-                    "'rank' cuts them and 'dense' keeps them"
-                    if self.dense
-                    else "no factors hold them exactly"
-                ),
-                hint="give one of the two"
-                if self.dense
-                else "give a 'rank', such as the largest of the LoRAs' own, or 'dense: true'",
+                f"'{self.method}' makes full matrices, which {how}",
+                hint=hint,
                 option="dense" if self.dense else "method",
             )
         if self.row.chances:

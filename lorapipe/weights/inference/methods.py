@@ -103,13 +103,15 @@ class Settings:
 
     def check_epsilon(self) -> None:
         """See that ``density`` less and more ``epsilon`` are probabilities, unless all is kept."""
-        most = min(self.density, 1.0 - self.density)
-        if self.density < 1.0 and not (0.0 <= self.epsilon <= most and self.epsilon < self.density):
+        lowest, highest = self.density - self.epsilon, self.density + self.epsilon
+        if self.density < 1.0 and not (self.epsilon >= 0.0 and lowest > 0.0 and highest <= 1.0):
+            below = f"below {self.density:.4g}"
             raise RecipeError(
                 "bad-epsilon",
                 f"values are kept with a chance of density - epsilon to density + epsilon, "
                 f"which {self.density} and {self.epsilon} are not",
-                hint=f"with 'density: {self.density}' 'epsilon' is at most {most:.4g}",
+                hint=f"with 'density: {self.density}' 'epsilon' is "
+                + (below if self.density <= 0.5 else f"at most {1.0 - self.density:.4g}"),
                 option="epsilon",
             )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.linalg import spectra as under_test
-from lorapipe.weights.linalg.spectra import low_rank, sketch, spectrum
+from lorapipe.weights.linalg.spectra import leading_spectrum, low_rank, sketch, spectrum
 from lorapipe.weights.structures.structure import LowRank
 from tests.weights.samples import Matrix, to_numpy
 
@@ -147,4 +147,32 @@ def test_in_float32_it_is_done_in_float32() -> None:
 def test_what_lapack_cannot_do_is_an_error() -> None:
     with pytest.raises(BuildError) as caught:
         spectrum(torch.full((4, 4), float("nan"), dtype=torch.float64))
+    assert caught.value.code == "no-svd"
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16)])
+@pytest.mark.parametrize("rank", [1, 5, 12])
+def test_leading_vectors_give_the_nearest_factors(shape: tuple[int, int], rank: int) -> None:
+    exact = matrix(shape)
+    found = leading_spectrum(exact, rank)
+    np.testing.assert_allclose(to_numpy(found.s), values(exact), rtol=1e-12)
+    error = np.linalg.norm(to_numpy(exact - found.factors(rank).dense(torch.float64)))
+    assert error <= (1 + 1e-12) * np.linalg.norm(values(exact)[rank:]) + 1e-12
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-4, 1e-6, 1e-12, 0.0])
+def test_a_wanted_value_too_small_for_a_gram_matrix_is_found_without_one(small: float) -> None:
+    """Of 1e-6 the Gram matrix has four digits; the nearest of rank 4 must miss no part of it."""
+    u, v = (torch.linalg.qr(matrix((20, 20), seed))[0] for seed in (1, 2))
+    s = torch.tensor([1.0, 0.5, 0.25, small] + [0.0] * 16, dtype=torch.float64)
+    exact = (u * s) @ v.T
+    found = leading_spectrum(exact, 4)
+    assert abs(float(found.s[3]) - small) < 1e-12
+    real = 4 if small > 1e-14 else 3
+    assert float(torch.linalg.vector_norm(exact - found.factors(real).dense(torch.float64))) < 1e-11
+
+
+def test_leading_vectors_of_what_lapack_cannot_do_are_an_error() -> None:
+    with pytest.raises(BuildError) as caught:
+        leading_spectrum(torch.full((4, 4), float("nan"), dtype=torch.float64), 2)
     assert caught.value.code == "no-svd"

@@ -9,7 +9,7 @@ magnitudes what it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -82,7 +82,7 @@ def stepped(matrix: Tensor, density: float, epsilon: float, random: Callable[[],
 
 
 def magnitude_prune(
-    deltas: Sequence[Tensor],
+    deltas: Iterable[Tensor],
     weights: Sequence[float],  # noqa: ARG001  # the methods' one signature; they are in the deltas
     settings: Settings,
     draw: Draw,  # noqa: ARG001  # as above
@@ -91,11 +91,11 @@ def magnitude_prune(
 
     *Source*: huggingface/peft 0.21.2 ``peft/utils/merge_utils.py::magnitude_prune``.
     """
-    return _sum([kept(delta, settings.density) for delta in deltas])
+    return _sum(kept(delta, settings.density) for delta in deltas)
 
 
 def dare_linear(
-    deltas: Sequence[Tensor],
+    deltas: Iterable[Tensor],
     weights: Sequence[float],  # noqa: ARG001  # the methods' one signature; they are in the deltas
     settings: Settings,
     draw: Draw,
@@ -104,11 +104,11 @@ def dare_linear(
 
     *Source*: Yu et al., arXiv 2311.03099, equations 3 to 5; peft 0.21.2 ``merge_utils.py::dare_linear``.
     """
-    return _sum([dropped(delta, settings.density, partial(draw, i)) for i, delta in enumerate(deltas)])
+    return _sum(dropped(delta, settings.density, partial(draw, i)) for i, delta in enumerate(deltas))
 
 
 def breadcrumbs(
-    deltas: Sequence[Tensor],
+    deltas: Iterable[Tensor],
     weights: Sequence[float],  # noqa: ARG001  # the methods' one signature; they are in the deltas
     settings: Settings,
     draw: Draw,  # noqa: ARG001  # as above
@@ -120,7 +120,7 @@ def breadcrumbs(
     *Source*: Davari and Belilovsky, "Model Breadcrumbs", ECCV 2024, arXiv 2312.06795, section 3,
     in the form of mergekit 0.1.5 ``sparsify.py::magnitude_outliers``.
     """
-    return _sum([_middle(delta, settings.density, settings.gamma) for delta in deltas])
+    return _sum(_middle(delta, settings.density, settings.gamma) for delta in deltas)
 
 
 def _middle(matrix: Tensor, density: float, gamma: float) -> Tensor:
@@ -136,9 +136,8 @@ def _count(matrix: Tensor, density: float) -> int:
     return max(1, int(density * matrix.numel()))
 
 
-def _sum(matrices: Sequence[Tensor]) -> Tensor:
-    first, *others = matrices
-    total = first.clone()
-    for other in others:
-        total += other
+def _sum(matrices: Iterator[Tensor]) -> Tensor:
+    total = next(matrices).clone()
+    for matrix in matrices:
+        total += matrix
     return total

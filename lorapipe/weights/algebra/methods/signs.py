@@ -9,7 +9,7 @@ divides by the number that agree, as the paper and PEFT do; mergekit's ``normali
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -53,7 +53,7 @@ def _elected(deltas: Sequence[Tensor], weights: Sequence[float], settings: Setti
 
 
 def ties(
-    deltas: Sequence[Tensor],
+    deltas: Iterable[Tensor],
     weights: Sequence[float],
     settings: Settings,
     draw: Draw,  # noqa: ARG001  # the methods' one signature
@@ -65,7 +65,7 @@ def ties(
     return elected([kept(delta, settings.density) for delta in deltas], weights, settings)
 
 
-def dare_ties(deltas: Sequence[Tensor], weights: Sequence[float], settings: Settings, draw: Draw) -> Tensor:
+def dare_ties(deltas: Iterable[Tensor], weights: Sequence[float], settings: Settings, draw: Draw) -> Tensor:
     """TIES on values kept at random (DARE) instead of the largest.
 
     *Source*: Yu et al., arXiv 2311.03099, section 3.3; peft 0.21.2 ``merge_utils.py::dare_ties``.
@@ -74,7 +74,7 @@ def dare_ties(deltas: Sequence[Tensor], weights: Sequence[float], settings: Sett
     return elected(thinned, weights, settings)
 
 
-def della(deltas: Sequence[Tensor], weights: Sequence[float], settings: Settings, draw: Draw) -> Tensor:
+def della(deltas: Iterable[Tensor], weights: Sequence[float], settings: Settings, draw: Draw) -> Tensor:
     """TIES on values kept at random, the larger ones of a row with the better chance.
 
     *Source*: Deep, Bhardwaj and Poria, arXiv 2406.11617, section 3: drop, elect, fuse.

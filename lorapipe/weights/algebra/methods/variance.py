@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ __all__ = ["sce"]
 
 
 def sce(
-    deltas: Sequence[Tensor],
+    deltas: Iterable[Tensor],
     weights: Sequence[float],  # noqa: ARG001  # the methods' one signature; they are in the deltas
     settings: Settings,
     draw: Draw,  # noqa: ARG001  # as above
@@ -29,11 +29,11 @@ def sce(
     ``merge_methods/sce.py``. *Deviation*: shares are exact; mergekit's are equal where the mean of
     the squares is below 1e-6, which it is of many LoRAs, and its divisors at least that.
     """
-    selected = [delta * 1.0 for delta in deltas]
+    selected = list(deltas)
     if settings.density < 1.0:
-        variance = _variance(deltas)
+        variance = _variance(selected)
         mask = largest(variance, int(settings.density * int(torch.count_nonzero(variance))))
-        selected = [torch.where(mask, delta, 0.0) for delta in deltas]
+        selected = [torch.where(mask, delta, 0.0) for delta in selected]
     votes = _added(selected)
     squares = [float(delta.square().sum()) for delta in selected]
     total, divisor = torch.zeros_like(votes), torch.zeros_like(votes)

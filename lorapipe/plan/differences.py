@@ -13,9 +13,15 @@ from lorapipe.recipe.model import JSON
 
 __all__ = ["UNSET", "Description", "arrow", "differences", "same"]
 
-UNSET = "unset"
-"""What stands for the value of an option that is not there."""
 
+class _Unset:
+    """No value."""
+
+
+UNSET = _Unset()
+"""What stands for the value of an option that is not there; ``null`` is a value."""
+
+_UNSET_TEXT = "unset"
 _LONGEST = 60
 _DIGITS = 12
 
@@ -76,17 +82,13 @@ def _found(old: Description, new: Description) -> Iterator[str]:
         yield arrow(f"version of {new.kind}", old.version, new.version)
     before, after = dict(_flat(old.params)), dict(_flat(new.params))
     for name in sorted(before.keys() | after.keys()):
-        was, now = before.get(name, _Missing), after.get(name, _Missing)
-        if was is _Missing or now is _Missing or not same(was, now):
+        was, now = before.get(name, UNSET), after.get(name, UNSET)
+        if was is UNSET or now is UNSET or not same(was, now):
             yield arrow(name, was, now)
     for port in sorted(old.inputs.keys() | new.inputs.keys()):
         yield from _terms(port, old.inputs.get(port, ()), new.inputs.get(port, ()))
     if old.sha256 != new.sha256:
         yield arrow("sha256", _digest(old.sha256), _digest(new.sha256))
-
-
-class _Missing:
-    """No value, which ``null`` is."""
 
 
 def _flat(params: Mapping[str, JSON], above: str = "") -> Iterator[tuple[str, JSON]]:
@@ -110,7 +112,7 @@ def _terms(port: str, old: Terms, new: Terms) -> Iterator[str]:
         return
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
-            yield arrow(name, before.get(name, _Missing), after.get(name, _Missing))
+            yield arrow(name, before.get(name, UNSET), after.get(name, UNSET))
     if before.keys() == after.keys() and list(before) != list(after):
         yield arrow("order", _names(old), _names(new))
 
@@ -121,20 +123,20 @@ def _single(terms: Terms) -> bool:
 
 
 def _names(terms: Terms) -> object:
-    return ", ".join(name for name, _ in terms) if terms else _Missing
+    return ", ".join(name for name, _ in terms) if terms else UNSET
 
 
 def _weighted(terms: Terms) -> object:
-    return ", ".join(f"{name} {weight!r}" for name, weight in terms) if terms else _Missing
+    return ", ".join(f"{name} {weight!r}" for name, weight in terms) if terms else UNSET
 
 
 def _digest(sha256: str | None) -> object:
-    return _Missing if sha256 is None else f"{sha256[:_DIGITS]}..."
+    return UNSET if sha256 is None else f"{sha256[:_DIGITS]}..."
 
 
 def _text(value: object) -> str:
-    if value is _Missing:
-        return UNSET
+    if value is UNSET:
+        return _UNSET_TEXT
     plain = isinstance(value, str) and bool(value) and not _reads_otherwise(value)
     text = str(value) if plain else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
@@ -142,7 +144,7 @@ def _text(value: object) -> str:
 
 def _reads_otherwise(text: str) -> bool:
     """Whether a text without quotes would be taken for a number or a constant, or for no value."""
-    if text == UNSET:
+    if text == _UNSET_TEXT:
         return True
     try:
         json.loads(text)

@@ -104,7 +104,7 @@ def test_the_excerpt_has_names_and_shapes_of_the_real_model(shared: Callable[[st
         assert layout[name][0] == list(tensor.shape)
 
 
-@pytest.mark.parametrize("name", ["ink-style", "lantern-char"])
+@pytest.mark.parametrize("name", ["ink-style", "lantern-char", "sketch-1000", "sketch-3000"])
 def test_the_loras_have_names_and_shapes_that_a_trainer_makes(
     name: str, shared: Callable[[str], Path]
 ) -> None:
@@ -275,3 +275,81 @@ def test_extract_keeps_the_nearest_of_the_rank_asked_for(build: Build) -> None:
     for stem, delta in found.items():
         s = np.linalg.svd(sums[stem], compute_uv=False)
         assert error(delta, sums[stem]) < 1.0001 * np.linalg.norm(s[4:]) / np.linalg.norm(s) + 1e-3
+
+
+BLOCKS = {
+    "lora_te": "BASE", "down_blocks_0": "IN01", "down_blocks_1": "IN04",
+    "mid_block": "MID", "up_blocks_2": "OUT06", "up_blocks_3": "OUT09",
+}  # fmt: skip
+
+
+def sketch(step: int = 3000) -> tuple[dict[str, Any], dict[str, str]]:
+    """The deltas, and each module's block."""
+    found = deltas_of(tensors_of(DATA / f"sketch-{step}.safetensors"))
+    return found, {stem: next(b for part, b in BLOCKS.items() if part in stem) for stem in found}
+
+
+def test_block_weights_are_strengths(build: Build) -> None:
+    made = {step: deltas_of(tensors_of(path)) for step, path in build("block-weights.yaml").items()}
+    source, blocks = sketch()
+    listed = {"BASE": 1.0, "IN01": 0.5, "IN04": 0.8, "MID": 1.0, "OUT06": 0.7, "OUT09": 0.3}
+    named = {"BASE": 1.0, "IN01": 1.0, "IN04": 1.0, "MID": 0.5, "OUT06": 0.7, "OUT09": 0.7}
+    for stem, delta in source.items():
+        assert error(made["one"][stem], listed[blocks[stem]] * delta) < 1e-6
+        factor = 0.9 * named[blocks[stem]] * (0.5 if "ff" in stem else 1.0)
+        assert error(made["two"][stem], factor * delta) < 1e-6
+    assert {blocks[stem] for stem in made["three"]} == {"BASE", "OUT06", "OUT09"}
+
+
+def test_block_ranks_are_each_blocks(build: Build) -> None:
+    made = {step: tensors_of(path) for step, path in build("block-ranks.yaml").items()}
+    source, blocks = sketch()
+    named = {"BASE": 2, "IN01": 2, "IN04": 2, "MID": 4, "OUT06": 1, "OUT09": 1}
+    listed = {"BASE": 2, "IN01": 2, "IN04": 3, "MID": 4, "OUT06": 2, "OUT09": 1}
+    for step, ranks in (("one", named), ("two", listed)):
+        found = {stem: made[step][f"{stem}.lora_down.weight"].shape[0] for stem in source}
+        assert found == {stem: ranks[block] for stem, block in blocks.items()}
+
+
+def test_filter_keeps_a_part_bit_for_bit(build: Build) -> None:
+    found, source = tensors_of(build("filter.yaml")["lora"]), tensors_of(DATA / "lantern-char.safetensors")
+    kept = {name for name in source if "attn" in name and not name.startswith("lora_te")}
+    assert len(kept) == 16
+    assert {name for name in found if not name.endswith(".alpha")} == kept
+    assert all(np.array_equal(found[name], source[name]) for name in kept)
+
+
+def test_dylora_takes_the_first_components(build: Build) -> None:
+    source = tensors_of(DATA / "sketch-3000.safetensors")
+    for components in (1, 3):
+        found = tensors_of(build("dylora.yaml", {"components": components})["lora"])
+        for name, tensor in source.items():
+            if not name.endswith(".alpha"):
+                tensor = tensor[:, :components] if "lora_up" in name else tensor[:components]
+            assert np.array_equal(found[name], tensor)
+
+
+def test_ema_averages_the_factors_or_the_deltas(build: Build) -> None:
+    made = build("ema.yaml")
+    files = [tensors_of(DATA / f"sketch-{step}.safetensors") for step in (1000, 2000, 3000)]
+    gamma = max(np.roots([1, 7, 16 - 25, 12 - 25]).real)  # sigma_rel 0.2
+    ends = [(n / 3) ** (gamma + 1) for n in range(4)]
+    for name, tensor in tensors_of(made["lora"]).items():
+        wanted = sum((b - a) * file[name] for a, b, file in zip(ends, ends[1:], files, strict=False))
+        assert error(tensor, wanted) < 5e-4  # fp16 has 11 bits
+    sums = weighted(*zip((0.25, 0.25, 0.5), map(deltas_of, files), strict=True))
+    for stem, delta in deltas_of(tensors_of(made["exact"])).items():
+        s = np.linalg.svd(sums[stem], compute_uv=False)
+        least = np.linalg.norm(s[4:]) / np.linalg.norm(s)
+        assert error(delta, sums[stem]) < 1.0001 * least + 1e-3
+
+
+def test_ema_is_nearer_to_what_was_learnt_than_the_last_checkpoint(build: Build) -> None:
+    """The example's run strays about the learnt factors by 500 / step, anew each time."""
+    make = runpy.run_path(str(DATA / "make.py"))
+    learnt = {name: t.astype(float) for name, t in make["lora"]("sketch", make["SKETCH"], 4, 4.0).items()}
+    average = tensors_of(build("ema.yaml", {"width": 0.25})["lora"])
+    last = tensors_of(DATA / "sketch-3000.safetensors")
+    for name, values in learnt.items():
+        if not name.endswith(".alpha"):
+            assert error(average[name], values) < error(last[name], values)

@@ -49,6 +49,17 @@ CONVOLUTIONS = {f"{RESNET}conv1": (320, 320, 3, 3), f"{RESNET}conv2": (320, 320,
 TIME = {f"{RESNET}time_emb_proj": (320, 1280)}
 TEXT_ENCODER = {f"{TEXT}{part}_proj": (768, 768) for part in ("q", "k", "v", "out")}
 
+SKETCH = {
+    "lora_te_text_model_encoder_layers_0_self_attn_q_proj": (768, 768),
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q": (320, 320),
+    "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q": (640, 640),
+    "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q": (1280, 1280),
+    "lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k": (640, 768),
+    "lora_unet_up_blocks_3_attentions_0_transformer_blocks_0_attn1_to_q": (320, 320),
+    "lora_unet_up_blocks_3_attentions_0_transformer_blocks_0_ff_net_2": (320, 1280),
+}
+"""One module of each of a few blocks: BASE, IN01, IN04, MID, OUT06, OUT09 (two)."""
+
 EXCERPT = {
     f"{LDM}0.0.weight": (320, 4, 3, 3),
     f"{LDM}0.0.bias": (320,),
@@ -84,6 +95,7 @@ LANTERN = {
     "ss_network_dim": "12",
     "ss_output_name": "lantern-char",
 }
+SKETCH_STEPS = (1000, 2000, 3000)
 
 
 def noise(name: str, shape: tuple[int, ...]) -> Array:
@@ -114,6 +126,17 @@ def lora(title: str, modules: Mapping[str, tuple[int, ...]], rank: int, alpha: f
     return tensors
 
 
+def checkpoint(step: int) -> Tensors:
+    """A DyLoRA run's LoRA after ``step`` steps: what it learns, and less noise each time."""
+    learnt = lora("sketch", SKETCH, rank=4, alpha=4.0)
+    strayed = lora(f"sketch at {step}", SKETCH, rank=4, alpha=4.0)
+    tensors: Tensors = {}
+    for name, values in learnt.items():
+        far = 0.0 if name.endswith(".alpha") else 500 / step
+        tensors[name] = (values.astype("<f8") + far * strayed[name].astype("<f8")).astype("<f2")
+    return tensors
+
+
 def excerpt() -> Tensors:
     """Eleven of the model's 1131 tensors, one of them of integers: none of the VAE, few of the rest."""
     tensors: Tensors = {f"{CLIP}embeddings.position_ids": np.arange(77, dtype="<i8").reshape(1, 77)}
@@ -125,7 +148,7 @@ def excerpt() -> Tensors:
 
 
 def make(folder: Path) -> tuple[Path, ...]:
-    """Write the three files into ``folder``; returns their paths."""
+    """Write the files into ``folder``; returns their paths."""
     ink = lora("ink-style", {**ATTENTION, **TIME}, rank=8, alpha=4.0)
     ink.update(lora("ink-style", CONVOLUTIONS, rank=4, alpha=1.0))
     lantern = lora("lantern-char", {**ATTENTION, **TEXT_ENCODER}, rank=12, alpha=None)
@@ -133,7 +156,21 @@ def make(folder: Path) -> tuple[Path, ...]:
         _write(folder / "ink-style.safetensors", ink, INK),
         _write(folder / "lantern-char.safetensors", lantern, LANTERN),
         _write(folder / "sd15-excerpt.safetensors", excerpt(), {"format": "pt"}),
+        *(_write(folder / f"sketch-{n}.safetensors", checkpoint(n), _sketch(n)) for n in SKETCH_STEPS),
     )
+
+
+def _sketch(step: int) -> dict[str, str]:
+    return {
+        **COMMON,
+        "modelspec.title": f"sketch-{step}",
+        "ss_network_module": "networks.dylora",
+        "ss_network_alpha": "4.0",
+        "ss_network_args": '{"unit": 1}',
+        "ss_network_dim": "4",
+        "ss_output_name": "sketch",
+        "ss_steps": str(step),
+    }
 
 
 def _write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> Path:

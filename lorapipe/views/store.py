@@ -119,7 +119,8 @@ def _leftovers(left: Leftovers) -> Iterator[str]:
 def print_verified(found: Verified, console: Console | None = None) -> None:
     """Print how much was right; what was not is the error's to tell."""
     console = console or Console(highlight=False)
-    console.print(Text(f"{_count(found.sound, 'result')} as they were, {bytes_text(found.size)}"))
+    what = "1 result as it was" if found.sound == 1 else f"{found.sound} results as they were"
+    console.print(Text(f"{what}, {bytes_text(found.size)}"))
 
 
 def verified_json(found: Verified) -> dict[str, Any]:

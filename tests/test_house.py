@@ -112,7 +112,7 @@ def test_networkx_is_the_plans_alone() -> None:
         ("rich", {"lorapipe.views"}),
         ("click", {"lorapipe.cli"}),
         ("sqlite3", {"lorapipe.store"}),
-        ("yaml", {"lorapipe.recipe", "lorapipe.store", "lorapipe.architectures"}),
+        ("yaml", {"lorapipe.recipe", "lorapipe.store", "lorapipe.architectures", "lorapipe.drafts"}),
         ("filelock", {"lorapipe.store"}),
         ("jsonschema", {"lorapipe.recipe"}),
         ("pickle", set()),

@@ -170,7 +170,7 @@ def test_one_is_told_of_minutes_before_they_pass() -> None:
     large = given(combine=[("a", 1.0, lora(shapes=shapes)), ("b", 1.0, lora(shapes=shapes))])
     (told,) = warned(large, method="ties", density=0.5, rank=4)
     assert re.fullmatch(
-        r"'ties' decomposes whole matrices: some [34] minutes on two cores"
+        r"'ties' decomposes whole matrices: some [23] minutes on two cores"
         r" \('dense: true' does without, in a larger file\)",
         told,
     )

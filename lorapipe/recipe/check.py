@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.recipe.language import choices
 from lorapipe.recipe.nodes import ListNode, MapNode, Node, Scalar, show, to_json
 from lorapipe.recipe.schemas import Schema
-from lorapipe.recipe.source import Span
+from lorapipe.recipe.source import MAX_ERRORS, Span
 from lorapipe.recipe.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -60,11 +61,16 @@ Wording = tuple[str, Span, str | None]
 
 
 def check(node: Node, schema: Schema) -> Iterator[Finding]:
-    """Everything that ``schema`` refuses in ``node``, once.
+    """Everything that ``schema`` refuses in ``node``, once; no more than a report takes.
 
     Holes are filled and the schema is closed (:func:`~.language.closed`). Of a
     scalar whose value is not known nothing is said that depends on the value.
     """
+    # Each of them is an error, if not always here: with so many there is no recipe.
+    return islice(_all_findings(node, schema), MAX_ERRORS + 1)
+
+
+def _all_findings(node: Node, schema: Schema) -> Iterator[Finding]:
     seen = set()
     for error in _validator()(schema).iter_errors(to_json(node)):
         for finding in _findings(error, node):

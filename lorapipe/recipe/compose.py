@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -27,10 +28,13 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 """The deepest nesting; the language itself needs five."""
 
-MAX_NODES = 50_000
+MAX_NODES = 24_000
 """The most scalars, lists and maps, each alias counted as what it stands for; 2000 steps have 16,000."""
 
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
+_MOST_DIRECTIVES = 8  # libyaml holds each %TAG against all before it
+
 _CONFLICT = re.compile(r"^<<<<<<< .*$", re.MULTILINE)
 _NO_SPACE = re.compile(r"([^\s:]+):(\S+)\Z")
 
@@ -61,6 +65,10 @@ def _check_characters(report: Report) -> None:
     if bad is not None:
         code = f"U+{ord(bad.group()):04X}"
         report.fatal("not-text", f"the character {code} is no text", source.span_at(bad.start()), "delete it")
+    directives = list(islice(_DIRECTIVE.finditer(source.text), _MOST_DIRECTIVES + 1))
+    if len(directives) > _MOST_DIRECTIVES:
+        span = source.span_at(directives[-1].start())
+        report.fatal("yaml-directives", "a recipe needs no lines that begin with %", span, "delete them")
     conflicts = list(_CONFLICT.finditer(source.text))
     for found in conflicts:
         span = source.span_at(found.start(), len(found.group()))

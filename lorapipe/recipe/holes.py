@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lorapipe.recipe.language import NAME
-from lorapipe.recipe.nodes import Entry, Inserted, ListNode, Node, Scalar
+from lorapipe.recipe.nodes import Entry, Inserted, ListNode, MapNode, Node, Scalar
 from lorapipe.recipe.source import Report, Source, Span
 from lorapipe.recipe.suggest import did_you_mean
 
-__all__ = ["Value", "fill", "holes_in"]
+__all__ = ["MAX_INSERTED", "Value", "fill", "holes_in", "inserted_size"]
 
 _HOLE = re.compile(rf"\$\$\(|\$\((?:({NAME})\))?")
 
 
 _MOST_HOLES = 100  # in one value; no path and no note needs more
+
+MAX_INSERTED = 1 << 20
+"""Characters that all holes of a recipe insert at most: as long as its text may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,18 @@ class Value:
 def holes_in(text: str) -> bool:
     """Whether ``text`` holds ``$(``, escaped or not."""
     return "$(" in text
+
+
+def inserted_size(node: Node, values: Mapping[str, Value]) -> int:
+    """Characters that :func:`fill` would insert into texts; a few lines of holes can stand for gigabytes."""
+    if isinstance(node, ListNode):
+        return sum(inserted_size(item, values) for item in node.items)
+    if isinstance(node, MapNode):
+        return sum(inserted_size(entry.value, values) for entry in node.entries)
+    if not _has_hole(node):
+        return 0
+    names = (found.group(1) for found in _HOLE.finditer(str(node.value)))
+    return sum(len(values[name].text) for name in names if name in values)
 
 
 def fill(node: Node, values: Mapping[str, Value], report: Report) -> Node:

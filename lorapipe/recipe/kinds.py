@@ -13,6 +13,8 @@ from lorapipe.recipe.suggest import nearest
 
 __all__ = ["draft_step"]
 
+_GUESSED = 20  # keys of a step that may be a misspelt kind; one with more is no step
+
 
 def draft_step(entry: Entry, language: Language, ids: Collection[str], report: Report) -> list[Draft]:
     """The step of one entry of ``steps``, its errors noted.
@@ -73,7 +75,7 @@ def _no_kind(entry: Entry, node: MapNode, language: Language, report: Report) ->
     keys = [one for one in node.entries if one.name != "description"]
     strange = [one for one in keys if one.name not in RESERVED and not any(language.having(one.name))]
     also = {word: name for kind in language.kinds.values() for word, name in kind.also_known_as.items()}
-    for one in strange:
+    for one in strange[:_GUESSED]:
         name = nearest(one.name, language.kinds, also)
         if name is not None and "." not in one.name:
             report.add("unknown-kind", f"no step kind '{one.name}'", one.key.span, f"did you mean '{name}'?")

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from lorapipe.errors import InputError, LorapipeError
 from lorapipe.recipe.assemble import assemble
 from lorapipe.recipe.compose import MAX_BYTES, compose
-from lorapipe.recipe.holes import Value, fill
+from lorapipe.recipe.holes import MAX_INSERTED, Value, fill, inserted_size
 from lorapipe.recipe.kinds import draft_step
 from lorapipe.recipe.language import Language, core_language
 from lorapipe.recipe.model import Recipe
@@ -143,6 +143,10 @@ def _fill(root: Node, values: Mapping[str, Value], report: Report) -> Node:
     """Every hole filled, but in the places where values come from."""
     if not isinstance(root, MapNode):
         return root
+    if inserted_size(root, values) > MAX_INSERTED:
+        hint = "write long texts where they stand"
+        message = f"what $(name) inserts is longer than {MAX_INSERTED} characters in all"
+        report.fatal("too-much-inserted", message, root.span, hint)
     entries = tuple(
         entry
         if entry.name in _UNFILLED or entry.name.startswith("x-")

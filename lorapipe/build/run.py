@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lorapipe.build.engines.threads import default_workers
+from lorapipe.build.engines.threads import default_workers, imported
 from lorapipe.build.events import Event, Listener
 from lorapipe.build.locking import locate, lock_of
 from lorapipe.build.means import Means
@@ -118,6 +118,7 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
     if not made.schedule:
         return Done(failed=tuple(foretold))
     # Imported here: a build with nothing to do answers before torch would be loaded.
+    imported("torch")
     from lorapipe.build.executor import execute
 
     with ownership.records.hashing(made) as beside:

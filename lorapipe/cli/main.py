@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
@@ -13,7 +12,7 @@ from typing import Any, NoReturn, cast
 import click
 
 from lorapipe.cli.failures import run_command
-from lorapipe.cli.stopping import leave, stoppable, told
+from lorapipe.cli.stopping import leave, stoppable
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
 
@@ -85,12 +84,8 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with stoppable():
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            if sys.stderr.isatty():
-                click.echo(err=True)  # the terminal has printed ^C
-            raise told(error) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         for title, section in SECTIONS.items():
@@ -114,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
     # Nor is any looked for at the end, when all goes: that took as long again, and with torch 0.2 s.
     atexit.register(gc.freeze)
-    with stoppable():
-        return run_command(cli, arguments)
+    return run_command(cli, arguments)
 
 
 def program() -> NoReturn:

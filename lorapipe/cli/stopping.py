@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one way to stop, which a second press does not disturb."""
+"""Ctrl-C and SIGTERM: one way to stop, which nothing swallows and a second press does not disturb."""
 
 from __future__ import annotations
 
@@ -14,67 +14,94 @@ from typing import NoReturn
 
 from lorapipe.errors import Interrupted
 
-__all__ = ["Stopped", "leave", "stoppable", "told"]
+__all__ = ["Stopped", "leave", "stoppable"]
 
-_CLEANING_S = 1.0
-"""Seconds that cleaning up may take: who asks again meanwhile is not heard, and after it he is."""
-_AGAIN_S = 0.01
+_AGAIN_S = 0.1
+"""Seconds after which who did not hear is told again."""
+
+_CLEANING_S = 5.0
+"""Seconds for which nothing disturbs the cleaning up: should it ever hang, Ctrl-C helps again."""
 
 
 class Stopped(KeyboardInterrupt):
     """A signal asked to stop; no error, so that nobody takes it for one and goes on."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Raise :class:`Stopped` in the main thread when a signal asks to stop, while the context lasts.
 
-    A signal that is ignored, as a shell's background jobs ignore Ctrl-C, stays so.
+    It is raised again until it is seen to come through: a library that is being imported, or an
+    object that Python collects, may swallow it (one import of numpy in forty did). While it comes
+    through, and finally-clauses clean up, further signals are not heard.
+
+    Raises :class:`~lorapipe.errors.Interrupted` in its place, and in that of whatever an interrupted
+    import broke. A signal that is ignored, as a shell's background jobs ignore Ctrl-C, stays so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    asked = -_CLEANING_S
-    lost = sys.unraisablehook
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signal module's signature
-        nonlocal asked
-        now = time.monotonic()
-        if now - asked >= _CLEANING_S:
-            asked = now
-            raise Stopped(number)
-
-    def unraisable(found: sys.UnraisableHookArgs) -> None:
-        # A signal that comes while Python collects an object is swallowed there: it has to come again.
-        nonlocal asked
-        if isinstance(found.exc_value, Stopped):
-            asked = -_CLEANING_S
-            threading.Timer(_AGAIN_S, os.kill, (os.getpid(), found.exc_value.number)).start()
-        else:
-            lost(found)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in heard:
-        signal.signal(number, stop)
-    sys.unraisablehook = unraisable
+    watch = _Watch()
     try:
-        yield
-    finally:
-        sys.unraisablehook = lost
-        for number in heard:
-            signal.signal(number, before[number])
+        with watch.signals():
+            yield
+    except BaseException as error:
+        if watch.asked is None:
+            raise
+        raise _interrupted(watch.asked) from error
 
 
-def told(error: KeyboardInterrupt) -> Interrupted:
-    """An interruption as an error that says what happened and how to go on."""
-    terminated = isinstance(error, Stopped) and error.number == signal.SIGTERM
-    message = "stopped by SIGTERM" if terminated else "interrupted"
-    return Interrupted("terminated" if terminated else "interrupted", message, hint="run again to go on")
+class _Watch:
+    """Whether a signal has ``asked`` to stop, and which."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._since = 0.0
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Hear the signals, and hear of what Python swallows, as long as the context lasts."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+        before = {number: signal.getsignal(number) for number in numbers}
+        unraised = sys.unraisablehook
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._stop)
+        sys.unraisablehook = lambda found: isinstance(found.exc_value, Stopped) or unraised(found)
+        try:
+            yield
+        finally:
+            if self.asked is not None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            sys.unraisablehook = unraised
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signal module's signature
+        if self.asked is None:
+            self.asked, self._since = number, time.monotonic()
+        # By a timer of the system: a lock that the main thread holds must not matter.
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        hangs = number != signal.SIGALRM and time.monotonic() - self._since > _CLEANING_S
+        if hangs or not _coming_through():
+            raise Stopped
+
+
+def _coming_through() -> bool:
+    """Whether clean-up after a :class:`Stopped` is at work in the main thread."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, Stopped):
+            return True
+        error = error.__context__
+    return False
+
+
+def _interrupted(number: int) -> Interrupted:
+    hint = "run again to go on"
+    if number == signal.SIGTERM:
+        return Interrupted("terminated", "stopped by SIGTERM", hint=hint)
+    return Interrupted("interrupted", "interrupted", hint=hint)
 
 
 def leave(status: int) -> NoReturn:

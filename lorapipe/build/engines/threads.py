@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import TypeVar
 
 from lorapipe.weights.each import Each
 
-__all__ = ["AHEAD", "default_workers", "ordered_map", "single_threaded_torch"]
+__all__ = ["AHEAD", "default_workers", "imported", "ordered_map", "single_threaded_torch"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -70,6 +72,19 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def imported(module: str) -> ModuleType:
+    """Import what takes seconds, in a thread of its own: Ctrl-C is then heard at once, and by us.
+
+    In the middle of an import it is heard by whoever is being imported: numpy swallowed it, C++
+    in torch ended the process by SIGABRT (once each in a hundred).
+    """
+    pool = ThreadPoolExecutor(1, "lorapipe-import")
+    try:
+        return pool.submit(import_module, module).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 @contextmanager

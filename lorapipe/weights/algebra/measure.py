@@ -99,11 +99,11 @@ def _differs(
 
 
 def _tensors(value: Delta | Operated) -> Iterator[Tensor]:
-    """All numbers that a module has."""
+    """All real numbers that a module has."""
     if isinstance(value, Operated):
-        yield torch.tensor(value.strength)
-        yield from value.read().written().values()
+        yield torch.tensor(value.strength, dtype=torch.float64)
+        yield from (held for held in value.read().written().values() if held.is_floating_point())
         return
     for term in value.terms:
-        yield torch.tensor(term.coefficient)
+        yield torch.tensor(term.coefficient, dtype=torch.float64)
         yield from take_apart(term.structure.load())[1].values()

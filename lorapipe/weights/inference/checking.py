@@ -193,7 +193,8 @@ def judge(
         if odd:
             broken.append(Broken("finite", f"{_of(odd, figures, thing)} NaN or Inf", _shown(odd)))
     if asserted.norm is not None:
-        norms = {name: figure.norm for name, figure in figures.items()}
+        missing = _missing(spec)
+        norms = {name: figure.norm for name, figure in figures.items() if name not in missing}
         told["norm"] = _range(norms)
         broken += _outside("norm", "a norm", norms, asserted.norm, thing)
     if asserted.energy is not None or asserted.total is not None:
@@ -227,6 +228,14 @@ def _ranks(spec: AdapterSpec | CheckpointSpec) -> dict[str, float]:
     assert isinstance(spec, AdapterSpec)
     called = names(spec)
     return {called[module]: known.rank for module, known in spec.modules.items() if ranked(known)}
+
+
+def _missing(spec: AdapterSpec | CheckpointSpec) -> set[str]:
+    """Modules that turned out to be nothing, which no file holds."""
+    if isinstance(spec, CheckpointSpec):
+        return set()
+    called = names(spec)
+    return {called[module] for module, known in spec.modules.items() if known.empty}
 
 
 def _energies(asserted: Assertions, figures: Mapping[str, Figure], thing: str) -> Iterator[Broken]:

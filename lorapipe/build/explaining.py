@@ -46,7 +46,8 @@ def explain_recipe(
 def _words(lock: LockFile, plan: Plan) -> dict[str | None, tuple[str, ...]]:
     """What is not as the lock has it, by step, and for the whole build under ``None``."""
     found = drift(lock, plan)
-    words: dict[str | None, tuple[str, ...]] = dict(found.steps)
+    words: dict[str | None, tuple[str, ...]] = {}
     if found.settings or found.machine:
         words[None] = (*found.settings, *found.machine)
+    words.update(found.steps)
     return words

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lorapipe.build.digests import HashProgress
 from lorapipe.build.drift import drift
 from lorapipe.build.events import Event, Hashing, Listener
 from lorapipe.build.locking import locate, locked_view, required, right_outputs
 from lorapipe.build.ownership import Ownership
-from lorapipe.build.records import HashProgress, Records
+from lorapipe.build.records import Records
 from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.build.budget import store_budget
+from lorapipe.build.digests import HashProgress, MemoDigests
 from lorapipe.build.frozen import Beside, changed
 from lorapipe.errors import BuildError, InputError
 from lorapipe.plan.files import InputFile
 from lorapipe.plan.plan import Plan
 from lorapipe.store.atomic import Hook, Staged
-from lorapipe.store.contents import folder_size, whole_digest
-from lorapipe.store.digest import FileState
+from lorapipe.store.contents import folder_size
 from lorapipe.store.entries import Write
 from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.journal import Making, Record
 from lorapipe.store.manifest import Entry
-from lorapipe.store.memo import Memo
 from lorapipe.store.store import open_store
 from lorapipe.store.temporaries import sweep
 
@@ -36,19 +33,10 @@ if TYPE_CHECKING:
     from lorapipe.weights.algebra.adapter import Adapter
     from lorapipe.weights.specs import FileSpec
 
-__all__ = ["EntryVanished", "HashProgress", "Notes", "Records"]
-
-HashProgress = Callable[[Path, int, int], None]
-"""Told the path, the bytes read, and the size, while a file is hashed."""
-
+__all__ = ["EntryVanished", "Notes", "Records"]
 
 Notes = Mapping[str, object]
 """What a kind noted of its result, by fact: JSON."""
-
-
-_SWAPPED = 5
-"""Times that a folder is read while other builds give its name to theirs."""
-_MOMENT_S = 0.01
 
 
 class EntryVanished(Exception):  # a signal to plan again, not an error that anybody sees
@@ -61,59 +49,6 @@ def _quiet(path: Path, done: int, total: int) -> None:
 
 def _no_hook(point: str) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class _MemoDigests:
-    memo: Memo
-    progress: HashProgress
-
-    def known(self, path: Path) -> str | None:
-        return _digest(path, self.memo.lookup)
-
-    def hash(self, path: Path) -> str:
-        found = _digest(path, self._hash)
-        assert found is not None, "each file of a folder has a digest once it is read"
-        return found
-
-    def _hash(self, path: Path) -> str:
-        return self.memo.hash(path, lambda done, total: self.progress(path, done, total)).sha256
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        return FileState.of(path).identity
-    except OSError:
-        return None
-
-
-def _digest(path: Path, of: Callable[[Path], str | None]) -> str | None:
-    """The sha256 of a file, or of all that lies in a folder, where ``of`` gives that of a file.
-
-    A folder that another build replaces meanwhile is read anew.
-    """
-    if not path.is_dir():
-        return of(path)
-    for left in reversed(range(_SWAPPED)):
-        before = _identity(path)
-        try:
-            found = _whole(path, of)
-        except InputError:
-            if not left or (before is not None and before == _identity(path)):
-                raise
-        else:
-            if not left or before == _identity(path):
-                return found
-        time.sleep(_MOMENT_S)
-    raise AssertionError("the last round returns or raises")
-
-
-def _whole(path: Path, of: Callable[[Path], str | None]) -> str | None:
-    try:
-        return whole_digest(path, of)
-    except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
-        raise InputError("input-unreadable", message, where=str(path)) from error
 
 
 class Records:
@@ -136,7 +71,7 @@ class Records:
         self._beside: Beside | None = None
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
         self._grown = False
-        self.digests = _MemoDigests(self._store.memo, progress)
+        self.digests = MemoDigests(self._store.memo, progress)
 
     @contextmanager
     def hashing(self, plan: Plan) -> Iterator[Beside]:

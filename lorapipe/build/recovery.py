@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorapipe.build.records import HashProgress, Records
+from lorapipe.build.digests import HashProgress
+from lorapipe.build.records import Records
 from lorapipe.errors import BuildError, InputError, RecipeError
 from lorapipe.formats.files import SUFFIXES, open_tensors
 from lorapipe.formats.folders.survey import is_folder

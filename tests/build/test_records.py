@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorapipe.build import records as module
+from lorapipe.build import digests as module
 from lorapipe.build.records import Records
 from lorapipe.errors import InputError
 from lorapipe.plan.files import identify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -29,6 +30,12 @@ __all__ = [
 
 _LONGEST = 255
 """Bytes of a name between two slashes: the limit of the usual file systems."""
+
+_LONGEST_PATH = 3_800
+"""Bytes of a whole path: Linux' limit of 4,096, less the temporary names under which outputs are made."""
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 
 
 class Certainty(Enum):
@@ -92,8 +99,9 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
     :class:`~lorapipe.errors.InputError` (``input-missing``) and
     :class:`~lorapipe.errors.RecipeError` (``name-too-long``).
     """
-    _check_name(name, "load")
     tried = [folders.recipe / name, *(folder / name for folder in folders.models)]
+    for path in tried:
+        _check_name(name, path, "load")
     for path in tried:
         if path.is_file() or path.is_dir():
             return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links and hide the name
@@ -104,16 +112,35 @@ def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -
     raise InputError("input-missing", f"no file '{name}'", hint=_missing_hint(name, tried), option="load")
 
 
-def _check_name(name: str, option: str) -> None:
-    """Refuse a name that no file can have, before the system is asked for it."""
-    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in name.split("/"))
+def _check_name(name: str, path: Path, option: str) -> None:
+    """Refuse a name that no file can have, before the system is asked for the ``path`` it makes."""
+    longest = max(_size(part) for part in name.split("/"))
     if longest > _LONGEST:
-        raise RecipeError(
-            "name-too-long",
-            f"a name of {longest} bytes is longer than a file's can be",
-            hint=f"{_LONGEST} bytes at most",
-            option=option,
-        )
+        message, most = f"a name of {longest} bytes is longer than a file's can be", _LONGEST
+    elif (whole := _size(str(path))) > _LONGEST_PATH:
+        message, most = f"a path of {whole} bytes is longer than a file's can be", _LONGEST_PATH
+    else:
+        return
+    raise RecipeError("name-too-long", message, hint=f"{most} bytes at most", option=option)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _check_portable(name: str) -> None:
+    """Refuse what Windows would take for another place than a folder under the recipe's, or for no file.
+
+    A recipe means the same wherever it is run. *Source*: Microsoft, "Naming Files, Paths, and Namespaces".
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    odd = next((part for part in parts if part[-1:] in (" ", ".") or _DEVICE.fullmatch(part)), None)
+    if "\\" in name or _DRIVE.match(name):
+        hint = "folders are parted by /, and begin at the recipe's"
+        raise RecipeError("output-not-portable", f"'{name}' is a path of Windows", hint=hint, option="to")
+    if odd is not None:
+        message, hint = f"'{odd}' is no name of a file on Windows", "choose another name"
+        raise RecipeError("output-not-portable", message, hint=hint, option="to")
 
 
 def _siblings(folders: Iterable[Path], suffix: str) -> Iterable[Path]:
@@ -187,10 +214,11 @@ def place_output(name: str, folders: Folders) -> Path:
     Raises :class:`~lorapipe.errors.RecipeError`: ``output-escapes`` when it lies outside
     the recipe's folder or ``--output-root``, ``output-is-folder`` or ``output-is-file`` when it
     is to be the other, ``output-holds-recipe``, ``output-under-file`` when what should be one of
-    its folders is a file, and ``name-too-long``.
+    its folders is a file, ``output-not-portable``, and ``name-too-long``.
     """
-    _check_name(name, "to")
     root = folders.outputs.resolve()
+    _check_name(name, root / name, "to")
+    _check_portable(name)
     path = (root / name).parent.resolve() / Path(name).name
     if not path.is_relative_to(root) or Path(name).name == "..":
         raise RecipeError(

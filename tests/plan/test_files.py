@@ -253,3 +253,44 @@ def test_the_folder_that_holds_the_recipe_is_not_replaced(tmp_path: Path) -> Non
             place_output(name, Folders(recipe, output_root=tmp_path / "root"))
         assert caught.value.code == "output-holds-recipe"
     assert place_output("a/b/c/", Folders(recipe, output_root=tmp_path / "root")) == recipe / "c"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("C:/x.safetensors", "'C:/x.safetensors' is a path of Windows"),
+        ("c:x.safetensors", "'c:x.safetensors' is a path of Windows"),
+        ("..\\x.safetensors", "'..\\x.safetensors' is a path of Windows"),
+        ("\\\\host\\share\\x.safetensors", "'\\\\host\\share\\x.safetensors' is a path of Windows"),
+        ("\\\\?\\C:\\x.safetensors", "'\\\\?\\C:\\x.safetensors' is a path of Windows"),
+        ("NUL.safetensors", "'NUL.safetensors' is no name of a file on Windows"),
+        ("con/x.safetensors", "'con' is no name of a file on Windows"),
+        ("lpt1.tar.safetensors", "'lpt1.tar.safetensors' is no name of a file on Windows"),
+        ("dir./x.safetensors", "'dir.' is no name of a file on Windows"),
+        ("dir /x.safetensors", "'dir ' is no name of a file on Windows"),
+        (".../x.safetensors", "'...' is no name of a file on Windows"),
+    ],
+)
+def test_an_output_has_a_name_that_means_the_same_everywhere(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        place_output(name, Folders(tmp_path))
+    assert (caught.value.code, caught.value.message) == ("output-not-portable", message)
+
+
+@pytest.mark.parametrize(
+    "name", ["console.safetensors", "a..b/x.safetensors", "char:0.8.safetensors", "./a/x.pt"]
+)
+def test_a_name_that_is_only_like_those_is_taken(tmp_path: Path, name: str) -> None:
+    assert place_output(name, Folders(tmp_path)).is_relative_to(tmp_path)
+
+
+def test_a_path_that_no_file_can_have_is_refused_for_inputs_and_outputs(tmp_path: Path) -> None:
+    name = "/".join(["d" * 200] * 30) + "/x.safetensors"
+    for ask in (
+        lambda: place_output(name, Folders(tmp_path)),
+        lambda: find_input(name, None, Folders(tmp_path), _Digests()),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            ask()
+        assert caught.value.code == "name-too-long"
+        assert caught.value.hint == "3800 bytes at most"

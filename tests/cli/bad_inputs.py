@@ -277,6 +277,83 @@ TYPES = [
     ),
 ]
 
+CHOSEN = [
+    Case(
+        "block that the family lacks",
+        "a: {load: a.safetensors}\ns: {scale: a, blocks: {OUT12: 0.5}}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:25: error: SD1.x has no block 'OUT12' - did you mean 'OUT11'? its blocks are time_embed, IN00 to IN11, MID, OUT00 to OUT11, out, BASE",
+        "{OUT12: 0.5}",
+    ),
+    Case(
+        "list of a wrong length",
+        "a: {load: a.safetensors}\ns: {scale: a, blocks: [1, 0.5, 0]}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:25: error: there is no list of 3 numbers for the blocks of SD1.x"
+        " - a list has 17 (BASE, …, or 25 (IN00 …, or 26 (BASE, …) numbers",
+        "[1, 0.5, 0]",
+    ),
+    Case(
+        "pattern that matches nothing",
+        "a: {load: a.safetensors}\ns: {scale: a, modules: {'*atn1*': 0.5}}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:26: error: no module matches '*atn1*' - nearest to 'atn1' are attn1, attn; a module is called lora_…",
+        "{'*atn1*': 0.5}",
+    ),
+    Case(
+        "pattern without quotes",
+        "a: {load: a.safetensors}\ns: {scale: a, modules: {*attn1*: 0.5}}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:27: error: a value cannot begin with * - quote it",
+        "*",
+        "validate",
+    ),
+    Case(
+        "block weights that are all zero",
+        "a: {load: a.safetensors}\ns: {scale: a, blocks: {default: 0}}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:14: error: every module is scaled to 0: nothing is left…",
+        "a",
+    ),
+    Case(
+        "block of rank 0",
+        "a: {load: a.safetensors}\ns: {svd-resize: a, rank: {default: 4, blocks: {MID: 0}}}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:55: error: a block's rank is a whole number from 1 (filter drops modules), or $(name), not 0…",
+        "0",
+        "validate",
+    ),
+    Case(
+        "filter that leaves nothing",
+        "a: {load: a.safetensors}\ns: {filter: a, drop: {modules: '*'}}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:15: error: no module is kept: nothing is left - keep more, or drop less",
+        "a",
+    ),
+    Case(
+        "more components than a DyLoRA has",
+        "a: {load: a.safetensors}\ns: {dylora-slice: a, components: 64}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:36: error: the LoRA has 4 components, not 64 - 4 is the most",
+        "64",
+    ),
+    Case(
+        "average of other ranks",
+        "a: {load: a.safetensors}\nb: {load: b.safetensors}\ns: {ema: [a, b], decay: 0.5}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:5:12: error: …: 'a' has rank 4 here, 'b' rank 6 - 'average: deltas' averages what the LoRAs add, whatever their factors; the ranks add up",
+        "[a, b]",
+    ),
+    Case(
+        "average without a width",
+        "a: {load: a.safetensors}\ns: {ema: [a, a]}\nout: {save: s, to: o.safetensors}",
+        3,
+        "r.yaml:4:7: error: ema needs 'decay' or 'sigma-rel' - such as decay: 0.5",
+        "ema",
+        "validate",
+    ),
+]
+
 FILES = [
     Case(
         "missing file",
@@ -674,6 +751,7 @@ FOLDERS = [
 CASES = (
     *RECIPE_TEXT,
     *TYPES,
+    *CHOSEN,
     *FILES,
     *SAFETENSORS,
     *FAMILIES,

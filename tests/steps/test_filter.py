@@ -69,7 +69,7 @@ def test_nothing_left_is_an_error() -> None:
         {"keep": {"blocks": "MID"}},
         {"keep": {"components": "te"}, "drop": {"components": "te"}},
     ):
-        assert refused(**said) == ("error: no module is kept: nothing is left", None)
+        assert refused(**said) == ("error: no module is kept: nothing is left - keep more, or drop less", None)
 
 
 @pytest.mark.parametrize(

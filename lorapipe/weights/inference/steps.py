@@ -65,7 +65,9 @@ def filter_spec(spec: AdapterSpec, kept: Collection[ModuleId]) -> AdapterSpec:
     if len(kept) == len(spec.modules):
         return spec
     if not kept:
-        raise RecipeError("nothing-left", "no module is kept: nothing is left")
+        raise RecipeError(
+            "nothing-left", "no module is kept: nothing is left", hint="keep more, or drop less"
+        )
     return replace(spec, modules={module: known for module, known in spec.modules.items() if module in kept})
 
 

@@ -63,7 +63,7 @@ def test_a_filter_keeps_modules_in_their_order_and_one_at_least() -> None:
     assert filter_spec(spec, {te1, te2, unet}) is spec
     with pytest.raises(RecipeError) as caught:
         filter_spec(spec, set())
-    assert str(caught.value) == "error: no module is kept: nothing is left"
+    assert str(caught.value) == "error: no module is kept: nothing is left - keep more, or drop less"
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,8 @@ def _keys(what: str, known: Iterable[str], params: Mapping[str, Given]) -> list[
 
 
 def _recipe_keys(made: Plan) -> list[tuple[str, str | None]]:
-    stored = [each for each in made.steps.values() if each.kind.materialise is Materialise.STORED]
+    kept = (Materialise.STORED, Materialise.CHECK)
+    stored = [each for each in made.steps.values() if each.kind.materialise in kept]
     unread = [each.step.id for each in stored if each.key is None]
     if unread:
         raise UsageError(

@@ -113,8 +113,9 @@ def _explained(planned: PlannedStep, view: _View) -> Explanation:
         return Explanation(planned, because, _changes(planned, view) if compared else ())
     if planned.kind.materialise is Materialise.STORED:
         return _stored(planned, view)
-    if planned.kind.materialise is not Materialise.LAZY:
-        return Explanation(planned, planned.reason)
+    if planned.kind.materialise is Materialise.CHECK:
+        runs = planned.status is Status.RUN
+        return Explanation(planned, planned.reason, _changes(planned, view) if runs else ())
     below = [each.step.id for each in _around(view.plan, planned.step.id)][1:]
     within = ", ".join(f"'{name}'" for name in below)
     return Explanation(planned, f"done within {within}" if below else "nothing uses it")

@@ -20,6 +20,7 @@ NEEDS = {
     "peft": ("peft", "transformers", "accelerate"),
     "diffusers": ("diffusers", "peft", "transformers"),
     "lycoris": ("lycoris",),
+    "mergekit": ("mergekit",),
     "transformers": ("transformers",),
 }
 

@@ -99,6 +99,33 @@ def test_the_peers_merge_adds_factors_lorapipe_adds_deltas(bench: Bench, shared:
         assert relative(peer[stem], exact) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("golden", "ratios"),
+    [
+        ("merge_sd15", {"a": 0.6, "b": 0.8}),
+        ("merge_three_noalpha_sd15", {"a": -0.7, "b": 1.0, "c": 0.5}),
+    ],
+)
+def test_the_peers_merge_is_made_again_by_adding_factors(
+    bench: Bench, shared: Shared, golden: str, ratios: Mapping[str, float]
+) -> None:
+    """A ratio r of the peer's is a weight of r * |r|."""
+    weights = ", ".join(f"{name}: {ratio * abs(ratio)}" for name, ratio in ratios.items())
+    out = build_steps(
+        bench,
+        shared,
+        golden,
+        loads("".join(ratios))
+        + f"s: {{combine: {{{weights}}}, method: linear-factors}}\n"
+        + "o: {save: s, to: out.safetensors, dtype: fp32}",
+    )
+
+    peer, ours = deltas(shared(f"golden/{golden}/expected.safetensors")), deltas(out)
+    assert set(peer) == set(ours)
+    for stem in ours:
+        assert relative(ours[stem], peer[stem]) < 1e-6
+
+
 def _factor_sum(
     terms: list[tuple[np.ndarray, np.ndarray, float]], ratios: list[float]
 ) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,0 +1,85 @@
+"""``lorapipe status``: one table, or JSON; what is wrong follows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorapipe.cli import main
+
+from ..bench import Bench
+
+STEPS = """
+    a: {load: a.safetensors}
+    half: {scale: a, by: $(by)}
+    out: {save: half, to: out/o.safetensors}
+"""
+
+
+@pytest.fixture
+def kitchen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    bench.lora("a")
+    bench.recipe(STEPS, head="params: {by: 0.5}\n")
+    monkeypatch.chdir(bench.folder)
+    return bench
+
+
+def test_a_row_a_step_and_what_is_not_as_locked(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "-q", "r.yaml"])
+    main(["plan", "--hash", "r.yaml"])
+    capsys.readouterr()
+
+    assert main(["status", "r.yaml", "--set", "by=0.25"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["step", "file", "size", "locked", "since", "the", "lock"]
+    assert lines[1].split()[:3] == ["a", "ok", "a.safetensors"]
+    assert lines[2].split() == ["half", "by", "0.5", "->", "0.25"]
+    assert lines[3].split()[:4] == ["out", "will", "run", "out/o.safetensors"]
+    assert lines[4:] == ["since the lock: param by 0.5 -> 0.25"]
+
+
+def test_without_a_lock_it_says_who_writes_one(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "r.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "no lock: 'lorapipe run' writes it, and so does 'lorapipe lock' without building"
+    )
+
+
+def test_as_json(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "-q", "r.yaml"])
+    assert main(["status", "--json", "r.yaml"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["lock"], told["since"], told["errors"]) == ("r.lock", [], [])
+    load, scale, save = told["steps"]
+    assert (load["kind"], load["path"], load["size"]) == (
+        "load",
+        "a.safetensors",
+        Path("a.safetensors").stat().st_size,
+    )
+    assert (scale["state"], scale["path"]) == (None, None)
+    assert save["locked"] is not None
+
+
+def test_a_missing_input_is_in_the_table_and_an_error(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.safetensors").unlink()
+    assert main(["status", "r.yaml"]) == 4
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split() == ["a", "missing"]
+    assert "r.yaml:4:13: error: no file 'a.safetensors'" in said.err
+
+
+def test_names_of_steps_that_went_do_not_steer_the_terminal(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", "-q", "r.yaml"])
+    lock = Path("r.lock")
+    lock.write_text(lock.read_text().replace("  half:\n", '  "\\e[31mx":\n'))
+    assert main(["status", "r.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "since the lock: step \\x1b[31mx: not in the recipe any more" in said
+    assert "\x1b" not in said

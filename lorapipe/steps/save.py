@@ -218,14 +218,17 @@ def _checkpoint_data(
     underflow: Callable[[int], None],
 ) -> TensorData:
     """The checkpoint's tensors ``keys``, in file order; a few slabs at work or in memory at a time."""
-    from lorapipe.weights.checkpoints.quantised import Rescaled  # it needs torch
+    from lorapipe.weights.checkpoints.lanes import lanes  # they need torch
+    from lorapipe.weights.checkpoints.quantised import Rescaled
 
+    lane = lanes(context.device)
     arithmetic = partial(checkpoint.chunks, compute=context.compute, device=context.device)
     rescaled = Rescaled(partial(checkpoint.rescaled, compute=context.compute, device=context.device))
 
     def make(errand: tuple[str, tuple[int, int]]) -> tuple[str, list[bytearray | memoryview]]:
         key, slab = errand
-        return key, list(arithmetic(key, dtype, slab=slab, rescaled=rescaled, underflow=underflow))
+        with lane():
+            return key, list(arithmetic(key, dtype, slab=slab, rescaled=rescaled, underflow=underflow))
 
     errands = ((key, slab) for key in keys for slab in checkpoint.slabs(key))
     done = context.each(make, errands)

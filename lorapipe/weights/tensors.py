@@ -19,6 +19,7 @@ __all__ = [
     "Rounded",
     "all_finite",
     "from_bytes",
+    "moved",
     "round_to",
     "to_bytes",
     "torch_dtype",
@@ -99,13 +100,30 @@ def from_bytes(buffer: bytearray, spec: TensorSpec, device: str = "cpu") -> Tens
     dtype = TORCH_DTYPES[spec.dtype]
     if not spec.size:
         return torch.empty(spec.shape, dtype=dtype, device=device)
-    return torch.frombuffer(buffer, dtype=dtype).reshape(spec.shape).to(device)
+    return moved(torch.frombuffer(buffer, dtype=dtype).reshape(spec.shape), device)
+
+
+def moved(tensor: Tensor, device: str) -> Tensor:
+    """The tensor on ``device``; the same one where it is there.
+
+    To CUDA and back it goes through page-locked memory, on the thread's own stream
+    (:mod:`~lorapipe.weights.checkpoints.lanes`). What goes up is only queued: torch's pool keeps the
+    staging memory until the copy is done. What comes down is there when this returns.
+    """
+    if device.startswith("cuda") and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    if device == "cpu" and tensor.device.type == "cuda":
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        host.copy_(tensor, non_blocking=True)
+        torch.cuda.current_stream(tensor.device).synchronize()
+        return host
+    return tensor.to(device)
 
 
 def to_bytes(tensor: Tensor) -> memoryview:
     """The tensor's little-endian bytes in row-major order, as a flat view of bytes."""
     # One element counts as contiguous whatever its stride, which view() then refuses.
-    flat = tensor.detach().to("cpu").contiguous().as_strided((tensor.numel(),), (1,))
+    flat = moved(tensor.detach(), "cpu").contiguous().as_strided((tensor.numel(),), (1,))
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 

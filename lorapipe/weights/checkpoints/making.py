@@ -17,7 +17,7 @@ from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import CheckpointSpec, TensorSpec
 from lorapipe.weights.structures.delta import Addend
-from lorapipe.weights.tensors import Rounded, from_bytes, round_to
+from lorapipe.weights.tensors import Rounded, from_bytes, moved, round_to
 
 __all__ = ["Maker"]
 
@@ -113,7 +113,7 @@ class Maker:
 
     def _opened(self, key: str, first: int, last: int, grid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows as the file has them, and a copy ``[n, I*k]`` to work on: true values."""
-        base = self.tensor(key, first, last).to(self.device)
+        base = moved(self.tensor(key, first, last), self.device)
         rows = base.reshape(last - first, -1)
         if grid is None:
             return base, rows.to(self.compute, copy=True)

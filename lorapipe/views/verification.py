@@ -56,8 +56,8 @@ def _state(word: str) -> Text:
 
 
 def _print_comparison(step: str, comparison: Comparison, console: Console) -> None:
-    for line in (*comparison.structure, *comparison.besides):
-        console.print(Text(f"{step}: {visible(line)} is otherwise"), soft_wrap=True)
+    for line in (*comparison.structure, *(f"{what} differs" for what in comparison.besides)):
+        console.print(Text(f"{step}: {visible(line)}"), soft_wrap=True)
     if not comparison.differing:
         return
     count = f"{len(comparison.differing)} of {comparison.tensors} tensors"

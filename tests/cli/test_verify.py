@@ -95,7 +95,7 @@ def test_built_again_otherwise_is_told_by_tensor(kitchen: Bench, capsys: pytest.
     said = capsys.readouterr()
     assert "out: 1 of 12 tensors differ" in said.out
     assert f"{name}  F32    80 of 80" in said.out
-    assert "out: metadata only is otherwise" in said.out
+    assert "out: metadata only differs" in said.out
     assert "error: built again, outputs are not what the lock says\n  out: other bytes\n" in said.err
     assert "\x1b" not in said.out
 

@@ -1,4 +1,4 @@
-"""Verified and rebuilt outputs: the farthest tensors first, hostile names as they are, numbers that JSON has."""
+"""Verified and rebuilt outputs: the farthest tensors first, names that steer nothing, numbers JSON has."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_the_tensors_farthest_apart_come_first_and_the_rest_are_counted() -> Non
     lines = text_of(console).splitlines()
     assert lines[1].split() == ["o.safetensors", "1.5", "MB", "abababababab", "ok", "other", "bytes"]
     assert lines[2:5] == [
-        "out: n: gone is otherwise",
-        "out: metadata lorapipe.provenance is otherwise",
+        "out: n: gone",
+        "out: metadata lorapipe.provenance differs",
         "out: 23 of 40 tensors differ",
     ]
     assert lines[6].split() == ["t22", "BF16", "1", "of", "6", "0.5", "0.25", "23"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lorapipe.weights.structures.delta import Delta, Term
-from lorapipe.weights.structures.lazy import Lazy
+from lorapipe.weights.structures.lazy import Lazy, leading
 from lorapipe.weights.structures.structure import LowRank
 from tests.weights.samples import factors
 from tests.weights.sorts import SORTS
@@ -77,3 +77,23 @@ def test_of_other_structures_rows_have_no_more_than_their_full_rank() -> None:
             assert not part.plain
     shelf, factors_ = lazy(rank=4)
     assert factors_.rows(0, 2).rank == shelf.pair.rows(0, 2).rank == 4
+
+
+def test_the_leading_components_are_views_of_the_factors_and_read_when_used() -> None:
+    factors = LowRank(torch.arange(12.0).reshape(4, 3), torch.arange(6.0).reshape(3, 2))
+    first = leading(factors, 2)
+    assert isinstance(first, LowRank)
+    assert first.up.data_ptr() == factors.up.data_ptr()
+    assert torch.equal(first.down, factors.down[:2])
+    assert leading(factors, 3) is factors
+
+    reads: list[int] = []
+
+    def read() -> LowRank:
+        reads.append(1)
+        return factors
+
+    later = leading(Lazy((4, 2), 3, read), 2)
+    assert (later.shape, later.rank, reads) == ((4, 2), 2, [])
+    assert torch.equal(later.load().factors(torch.float64).up, factors.up[:, :2].double())
+    assert reads == [1]

@@ -33,7 +33,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", _INTERRUPTED)
     except click.ClickException as error:
-        error.show()
+        print(_usage(error), file=sys.stderr)  # noqa: T201 - see _say
         return error.exit_code
     except LorapipeError as error:
         return _say(_diagnostic(error), error.exit_status)
@@ -53,6 +53,15 @@ def _say(text: str, status: int) -> int:
         traceback.print_exc()
     print(text, file=sys.stderr)  # noqa: T201 - the one place that writes errors
     return status
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click says of a command line, in which a shell may have put the names of a stranger's files."""
+    from lorapipe.views.text import visible
+
+    shown = io.StringIO()
+    error.show(shown)
+    return "\n".join(visible(line) for line in shown.getvalue().rstrip("\n").split("\n"))
 
 
 def _diagnostic(error: LorapipeError) -> str:

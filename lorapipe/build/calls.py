@@ -71,12 +71,13 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
     """
     from lorapipe.recipe.parsing import parse
 
-    call = {key: _literal(value) for key, value in options.items() if value is not None}
-    steps: dict[str, Any] = {_STEP: call}
+    made = {key: _literal(value) for key, value in options.items() if value is not None}
+    steps: dict[str, Any] = {_STEP: made}
     for port, value in ports.items():
         option, _, inner = port.partition(".")
-        (call[option] if inner else call)[inner or option] = _names(port, value)
-        steps.update({_name(port, i): {"load": _ANY} for i in range(len(_terms(value)))})
+        names = _names(port, value)
+        (made[option] if inner else made)[inner or option] = names
+        steps.update({name: {"load": _ANY} for name in ([names] if isinstance(names, str) else names)})
     try:
         # JSON is YAML, so what is written here is a recipe like any other.
         text = json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False, default=_plain)
@@ -101,13 +102,8 @@ _ANY = "any.safetensors"
 
 def _names(port: str, value: Terms) -> str | dict[str, float]:
     if isinstance(value, Weights):
-        return _name(port, 0)
-    return {_name(port, i): weight for i, (_, weight) in enumerate(_terms(value))}
-
-
-def _name(port: str, index: int) -> str:
-    """What a term is called in the step that is checked."""
-    return f"{port.replace('.', '-')}-{index}"
+        return port.rpartition(".")[2]  # a name that its caller knows: errors may tell of it
+    return {f"{port}-{i}": weight for i, (_, weight) in enumerate(_terms(value))}
 
 
 def _literal(value: Any) -> Any:

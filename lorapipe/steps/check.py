@@ -89,9 +89,8 @@ def _wrongly_compared(
 def _known(spec: Spec) -> Known:
     if isinstance(spec, AdapterSpec | CheckpointSpec):
         return spec
-    raise RecipeError(
-        "wrong-type", "'check' takes a LoRA or a checkpoint, its input is neither", option=_PORT
-    )
+    message, hint = "'check' takes a LoRA or a checkpoint", "check what is saved, before it is"
+    raise RecipeError("wrong-type", message, hint=hint, option=_PORT)
 
 
 def _other(inputs: Inputs[Any], port: str) -> Any:

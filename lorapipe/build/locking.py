@@ -19,6 +19,10 @@ from lorapipe.version import __version__
 __all__ = ["locate", "lock_of", "locked_view", "required", "right_outputs"]
 
 
+_DEVICES = ("cpu", "cuda", "mps")
+"""Device types that a plan may be asked to keep to; a stranger's lock may hold anything."""
+
+
 def locate(recipe: Recipe, given: Path | None) -> Path:
     """The path of the recipe's lock, absolute: beside the recipe unless ``given``."""
     return Path(os.path.abspath(given if given is not None else lock_path(Path(recipe.file))))  # noqa: PTH100  # links stay
@@ -36,7 +40,7 @@ def locked_view(lock: LockFile | None, folder: Path) -> Locked:
     return Locked(
         inputs={step: locked.sha256 for step, locked in lock.inputs.items()},
         outputs=outputs,
-        device=device if isinstance(device, str) else None,
+        device=device if device in _DEVICES else None,
     )
 
 

@@ -321,6 +321,8 @@ def test_an_output_edited_by_a_byte_is_not_replaced(recipe: Path) -> None:
     ("old", "new"),
     [
         ('torch: "2', "torch: [1, {x: 2}]\n  also: \"2"),
+        ('device: "cpu"', 'device: "warp"'),
+        ('device: "cpu"', "device: {cpu: 1}"),
         ("by: 0.5", "by: 1e999"),
         ("by: 0.5", "by: {deep: [1, {er: null}]}"),
         ("rank: 3", "rank: 1e999"),

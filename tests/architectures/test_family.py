@@ -343,9 +343,9 @@ def _root() -> Path:
         ("sd1", "unet", "lora_unet_conv_out", "lora_unet_conv_out"),
         ("sd1", "te", "cond_stage_model.transformer.text_model.x", "text_model.x"),
         ("flux1", "dit", "double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.weight"),
-        ("flux1", "dit", "transformer.single_transformer_blocks.3.proj_mlp", "single_transformer_blocks.3.proj_mlp"),
+        ("flux1", "dit", "transformer.proj_out", "proj_out"),
         ("wan", "dit", "base_model.model.blocks.0.ffn.0", "blocks.0.ffn.0"),
     ],
-)  # fmt: skip
+)
 def test_a_name_behind_the_path_to_its_model(name: str, component: str, spelling: str, bare: str) -> None:
     assert family(name).behind(component, spelling) == bare

@@ -6,6 +6,10 @@ is remembered only if, when hashing ended, ``mtime`` and ``ctime`` lay further b
 the clock's granularity; any later write then shows. The same idea as in git's index
 (git, ``Documentation/technical/racy-git.txt``), but refusing to remember instead of
 comparing content again.
+
+A write shows in ``ctime`` even where ``mtime`` is set back after it: no program can set that.
+What changes no state is not seen, as when a disk gives back other bytes than it was given;
+``lorapipe store verify`` reads all results again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Inputs without end for the readers of strangers' files; ``python -m tests.fuzz --help``."""

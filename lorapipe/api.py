@@ -6,7 +6,7 @@
     >>> lorapipe.save(lorapipe.svd_resize(both, rank=16), to="both.safetensors")  # doctest: +SKIP
 
 Each function takes exactly the options of its kind's schema, dashes as underscores
-(and ``as`` as ``as_``); options left at ``None`` take the schema's default.
+(and ``as_``, ``lambda_``); options left at ``None`` take the schema's default.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def function_of(kind: str) -> Callable[..., Any]:
 def test_a_function_takes_just_the_options_of_its_kinds_schema(kind: str) -> None:
     schema = core_language().kind(kind)
     options = {
-        name.replace("-", "_") + ("_" if name == "as" else "") for name in schema.options if name != kind
+        name.replace("-", "_") + ("_" if iskeyword(name) else "") for name in schema.options if name != kind
     }
     # The main input goes first, whatever it is called.
     _, *others = inspect.signature(function_of(kind)).parameters.values()

@@ -11,7 +11,10 @@ from lorapipe.cli import main
 from lorapipe.recipe.language import core_language
 from lorapipe.views.language import kind_page, kind_table
 
-KNOWN = "load, scale, concat, shuffle, svd-resize, merge-into-checkpoint, extract-lora, save"
+KNOWN = (
+    "load, scale, concat, combine, shuffle, svd-resize, merge-into-checkpoint, extract-lora, check, dylora-slice,"
+    " ema, filter, save"
+)
 
 
 def test_all_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ KINDS = ", ".join(core_language().kinds)
         ("{twiddle: a}", f"5:7: error: no step kind 'twiddle' - the kinds are {KINDS}"),
         ("{twiddle: a, rank: 4}", f"5:7: error: no step kind 'twiddle' - the kinds are {KINDS}"),
         ("{acme.blur: a}", "5:7: error: no step kind 'acme.blur' - no installed package provides it"),
-        ("{rank: 8}", "5:3: error: step 'x' has no kind - 'rank' is an option of svd-resize, extract-lora, check"),
+        ("{rank: 8}", "5:3: error: step 'x' has no kind - 'rank' is an option of combine, svd-resize, extract-lora, check"),
         ("{}", "5:3: error: step 'x' has no kind - such as {load: FILE}"),
         ("{description: d}", "5:3: error: step 'x' has no kind - such as {load: FILE}"),
         ("{kind: shuffle, seed: 1}", "5:3: error: step 'x' has no kind - the kind is the key that holds the main input: {shuffle: ...}"),
@@ -60,5 +60,5 @@ def test_of_two_kinds_the_values_of_both_are_checked() -> None:
 
 def test_a_step_that_cannot_be_read_is_still_a_step_for_the_others() -> None:
     assert of_steps("  x: {rank: 8}\n  y: {shuffle: x}\n  z: {concat: {x: 1, y: 2}}") == [
-        "r.yaml:5:3: error: step 'x' has no kind - 'rank' is an option of svd-resize, extract-lora, check"
+        "r.yaml:5:3: error: step 'x' has no kind - 'rank' is an option of combine, svd-resize, extract-lora, check"
     ]

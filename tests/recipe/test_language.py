@@ -25,6 +25,16 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
         ),
         "scale": ({"scale": step}, {}, ("by", "components", "blocks", "modules"), {}, ("scale",)),
         "concat": ({"concat": terms}, {}, (), {}, ("concat",)),
+        "combine": (
+            {"combine": terms},
+            {},
+            (
+                *("method", "density", "seed", "elect", "normalize", "lambda", "epsilon", "gamma", "t"),
+                *("directions", "side", "projection", "rank", "conv-rank", "conv1x1-rank", "dense"),
+            ),
+            {},
+            ("combine", "method"),
+        ),
         "shuffle": ({"shuffle": step}, {}, ("seed", "mode"), {"seed": 0, "mode": "rotate"}, ("shuffle",)),
         "svd-resize": (
             {"svd-resize": step},
@@ -97,7 +107,12 @@ def test_the_main_option_has_the_name_of_the_kind_and_comes_first() -> None:
 
 
 def test_having_finds_the_kinds_with_an_option() -> None:
-    assert [kind.name for kind in LANGUAGE.having("rank")] == ["svd-resize", "extract-lora", "check"]
+    assert [kind.name for kind in LANGUAGE.having("rank")] == [
+        "combine",
+        "svd-resize",
+        "extract-lora",
+        "check",
+    ]
     assert list(LANGUAGE.having("none")) == []
 
 

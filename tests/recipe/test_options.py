@@ -18,7 +18,7 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{svd-resize: a, rnak: 8}", "5:22: error: svd-resize has no option 'rnak' - did you mean 'rank'?"),
         ("{svd-resize: a, new_rank: 8}", "5:22: error: svd-resize has no option 'new_rank' - did you mean 'rank'?"),
         ("{save: a, path: x.pt}", "5:16: error: save has no option 'path' - did you mean 'to'?"),
-        ("{shuffle: a, rank: 8}", "5:19: error: shuffle has no option 'rank' - 'rank' is an option of svd-resize, extract-lora, check"),
+        ("{shuffle: a, rank: 8}", "5:19: error: shuffle has no option 'rank' - 'rank' is an option of combine, svd-resize, extract-lora, check"),
         ("{shuffle: a, device: cpu}", "5:19: error: shuffle has no option 'device' - 'device' holds for the whole recipe, in 'defaults'"),
         ("{shuffle: a, when: now}", "5:19: error: shuffle has no option 'when' - it takes shuffle, seed, mode, description"),
         ("{concat: a, b: -0.4}", "5:18: error: concat has no option 'b' - 'b' is a step: weights go in braces, {concat: {a: 1.0, b: -0.4}}"),

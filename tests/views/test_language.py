@@ -14,7 +14,7 @@ LANGUAGE = core_language()
 def test_the_table_has_a_line_for_each_kind() -> None:
     lines = kind_table(LANGUAGE.kinds.values()).splitlines()
     assert [line.split()[0] for line in lines] == list(LANGUAGE.kinds)
-    assert lines[4] == "svd-resize             Reduce a LoRA to a smaller rank"
+    assert "svd-resize             Reduce a LoRA to a smaller rank" in lines
 
 
 def test_a_page_tells_all_about_a_kind() -> None:

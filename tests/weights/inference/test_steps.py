@@ -17,11 +17,11 @@ from lorapipe.weights.algebra.resize import resize
 from lorapipe.weights.algebra.shuffle import shuffle
 from lorapipe.weights.inference import binding
 from lorapipe.weights.inference.binding import Binding, Bound
+from lorapipe.weights.inference.ranks import Rank, Ranks
 from lorapipe.weights.inference.steps import (
-    Ranks,
     concat_spec,
-    merge_spec,
     filter_spec,
+    merge_spec,
     module_factors,
     resize_spec,
     scale_spec,

@@ -218,10 +218,9 @@ def test_the_outermost_numbered_row_with_modules_is_a_block() -> None:
     assert known.blocks.names == ("first", "parts.0", "parts.1", "parts.2", "tail.0", "tail.1", "outer")
 
 
-def test_a_table_names_blocks_by_the_beginnings_of_keys() -> None:
-    rows = ROWS + "    \n"
-    tail = PART + "block-lists:\n  lists: [[IN00..02, LAST], [LAST]]\n  presets: {P: [0.5]}\n  also: {L: LAST}\n"
-    known = toy_family(rows, tail)
+def test_a_table_says_lists_presets_and_other_names() -> None:
+    lists = "block-lists:\n  lists: [[IN00..02, LAST], [LAST]]\n  presets: {P: [0.5]}\n  also: {L: LAST}\n"
+    known = toy_family(ROWS, PART + lists)
     assert dict(known.blocks.lists) == {4: ("IN00", "IN01", "IN02", "LAST"), 1: ("LAST",)}
     assert dict(known.blocks.presets) == {"P": (0.5,)}
     assert dict(known.blocks.also) == {"L": "LAST"}

@@ -19,6 +19,7 @@ from lorapipe.weights.inference import binding
 from lorapipe.weights.inference.binding import Binding, Bound
 from lorapipe.weights.inference.ranks import Rank, Ranks
 from lorapipe.weights.inference.steps import (
+    Factors,
     concat_spec,
     filter_spec,
     merge_spec,

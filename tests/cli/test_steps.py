@@ -12,8 +12,8 @@ from lorapipe.recipe.language import core_language
 from lorapipe.views.language import kind_page, kind_table
 
 KNOWN = (
-    "load, scale, concat, combine, shuffle, svd-resize, merge-into-checkpoint, extract-lora, check, dylora-slice,"
-    " ema, filter, save"
+    "load, scale, concat, combine, shuffle, svd-resize, merge-into-checkpoint, extract-lora, check,"
+    " dylora-slice, ema, filter, save"
 )
 
 

@@ -9,7 +9,7 @@ magnitudes what it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,17 @@ from torch import Tensor
 
 from lorapipe.weights.inference.methods import Settings
 
-__all__ = ["Draw", "breadcrumbs", "dare_linear", "dropped", "kept", "largest", "magnitude_prune", "stepped"]
+__all__ = [
+    "Draw",
+    "added",
+    "breadcrumbs",
+    "dare_linear",
+    "dropped",
+    "kept",
+    "largest",
+    "magnitude_prune",
+    "stepped",
+]
 
 Draw = Callable[[int], Tensor]
 """The random numbers of a term, by its place: from 0 to below 1, of the deltas' shape."""
@@ -91,7 +101,7 @@ def magnitude_prune(
 
     *Source*: huggingface/peft 0.21.2 ``peft/utils/merge_utils.py::magnitude_prune``.
     """
-    return _sum(kept(delta, settings.density) for delta in deltas)
+    return added(kept(delta, settings.density) for delta in deltas)
 
 
 def dare_linear(
@@ -104,7 +114,7 @@ def dare_linear(
 
     *Source*: Yu et al., arXiv 2311.03099, equations 3 to 5; peft 0.21.2 ``merge_utils.py::dare_linear``.
     """
-    return _sum(dropped(delta, settings.density, partial(draw, i)) for i, delta in enumerate(deltas))
+    return added(dropped(delta, settings.density, partial(draw, i)) for i, delta in enumerate(deltas))
 
 
 def breadcrumbs(
@@ -120,7 +130,7 @@ def breadcrumbs(
     *Source*: Davari and Belilovsky, "Model Breadcrumbs", ECCV 2024, arXiv 2312.06795, section 3,
     in the form of mergekit 0.1.5 ``sparsify.py::magnitude_outliers``.
     """
-    return _sum(_middle(delta, settings.density, settings.gamma) for delta in deltas)
+    return added(_middle(delta, settings.density, settings.gamma) for delta in deltas)
 
 
 def _middle(matrix: Tensor, density: float, gamma: float) -> Tensor:
@@ -136,8 +146,10 @@ def _count(matrix: Tensor, density: float) -> int:
     return max(1, int(density * matrix.numel()))
 
 
-def _sum(matrices: Iterator[Tensor]) -> Tensor:
-    total = next(matrices).clone()
-    for matrix in matrices:
+def added(matrices: Iterable[Tensor]) -> Tensor:
+    """The sum of one matrix or more, of which no more than one is asked for at a time."""
+    rest = iter(matrices)
+    total = next(rest).clone()
+    for matrix in rest:
         total += matrix
     return total

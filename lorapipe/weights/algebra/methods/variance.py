@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from lorapipe.weights.algebra.methods.pruning import Draw, largest
+from lorapipe.weights.algebra.methods.pruning import Draw, added, largest
 from lorapipe.weights.inference.methods import Settings
 
 __all__ = ["sce"]
@@ -34,7 +34,7 @@ def sce(
         variance = _variance(selected)
         mask = largest(variance, int(settings.density * int(torch.count_nonzero(variance))))
         selected = [torch.where(mask, delta, 0.0) for delta in selected]
-    votes = _added(selected)
+    votes = added(selected)
     squares = [float(delta.square().sum()) for delta in selected]
     total, divisor = torch.zeros_like(votes), torch.zeros_like(votes)
     for delta, share in zip(selected, squares, strict=True):
@@ -46,12 +46,5 @@ def sce(
 
 def _variance(deltas: Sequence[Tensor]) -> Tensor:
     """The mean of the squared differences from the mean, value by value."""
-    mean = _added(deltas) / len(deltas)
-    return _added([(delta - mean).square() for delta in deltas]) / len(deltas)
-
-
-def _added(matrices: Sequence[Tensor]) -> Tensor:
-    total = torch.zeros_like(matrices[0])
-    for matrix in matrices:
-        total += matrix
-    return total
+    mean = added(deltas) / len(deltas)
+    return added((delta - mean).square() for delta in deltas) / len(deltas)

@@ -24,7 +24,7 @@ from lorapipe.store.folders import StagedFolder
 from lorapipe.store.journal import Making, Record
 from lorapipe.store.manifest import Entry
 from lorapipe.store.store import open_store
-from lorapipe.store.temporaries import sweep
+from lorapipe.store.temporaries import sweep, sweep_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -191,6 +191,18 @@ class Records:
         """Let another key lead to a result; without it, it is only not found so soon again."""
         with suppress(BuildError):
             self._store.entries.link(key, entry, preimage, lineage=lineage, alias=alias)
+
+    def make_room(self, path: Path, key: str) -> None:
+        """Remove what killed builds left beside an output, but for what one of the same key finished."""
+        sweep(path.parent)
+        sweep_parts(path, key)
+
+    def finished(self, path: Path, key: str) -> Mapping[str, int]:
+        """Sizes of the files of an output folder that an interrupted build finished, by name."""
+        try:
+            return self._store.finished(path, key)
+        except OSError:  # another build is at work on them
+            return {}
 
     def stage(self, path: Path, spec: FileSpec, key: str | None = None) -> Staged | StagedFolder:
         """A temporary file or folder beside ``path``; raises ``disk-full`` when its bytes do not fit.

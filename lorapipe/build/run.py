@@ -22,6 +22,7 @@ from lorapipe.build.planning import (
 from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import Built, BuiltOutput, Done
 from lorapipe.build.results import Results
+from lorapipe.build.room import check_room
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors
 from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep
@@ -86,6 +87,7 @@ def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listene
         if made.schedule:
             # Both are needed when the work is done: better to know before.
             records.probe()
+            check_room(made, means, records)
             if not options.held:
                 stage(locate(recipe, options.lock), label="lock").discard()
         try:

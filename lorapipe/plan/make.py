@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from lorapipe.plan.lineage import Profile, content_key
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import Resolved, resolve
+from lorapipe.plan.room import shortages
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps.kind import Materialise
 from lorapipe.weights.specs import FileSpec
@@ -176,20 +176,9 @@ def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]
     warnings = [f"step '{name}': {text}" for name, r in resolved.items() for text in r.warnings]
     if not any(step.output for step in steps.values()):
         warnings.append("no step saves anything: a run makes no file")
-    needed: dict[Path, int] = {}
-    for step in steps.values():
-        if step.output is not None and step.status in _DUE:
-            assert isinstance(step.spec, FileSpec)
-            folder = _existing(step.output.parent)
-            needed[folder] = needed.get(folder, 0) + step.spec.nbytes
-    for folder, size in needed.items():
-        free = shutil.disk_usage(folder).free
-        if size > free:
-            warnings.append(f"{folder} has {free} bytes free, the outputs take {size}")
+    due = [step for step in steps.values() if step.output is not None and step.status in _DUE]
+    warnings += [
+        f"{short.folder} has {short.free} bytes free, the outputs take {short.needed}"
+        for short in shortages(due)
+    ]
     return warnings
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder

@@ -17,6 +17,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -58,6 +59,9 @@ _MIGRATIONS = (
 
 SCHEMA_VERSION = len(_MIGRATIONS)
 
+
+_SLICE_S = 0.2
+"""Seconds that sqlite itself waits for another process."""
 
 _DAMAGE = re.compile(r"no such (table|column)|has no column|already exists|malformed")
 
@@ -136,7 +140,7 @@ class Database:
         with self._faults():
             connection = self._connected()
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             try:
                 for sql, values in statements:
                     connection.execute(sql, values)
@@ -145,6 +149,12 @@ class Database:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Wait for other processes' transactions, a slice at a time: within sqlite nobody hears Ctrl-C."""
+        until = time.monotonic() + self._patience_s
+        while not _begun(connection, patient=time.monotonic() < until):
+            pass
 
     def _connected(self) -> sqlite3.Connection:
         # sqlite would go on writing to a file that someone deleted or moved aside.
@@ -155,19 +165,19 @@ class Database:
             if not self._file.exists():
                 self._bring_up_to_date()
             self._seen = _identity(self._file)
-            self._connection = self._connect("rw")
+            self._connection = self._connect("rw", _SLICE_S)
             if _version(self._connection) != SCHEMA_VERSION:
                 self.close()
                 self._bring_up_to_date()
                 self._seen = _identity(self._file)
-                self._connection = self._connect("rw")
+                self._connection = self._connect("rw", _SLICE_S)
         return self._connection
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
+    def _connect(self, mode: str, patience_s: float) -> sqlite3.Connection:
         return sqlite3.connect(
             f"{self._file.as_uri()}?mode={mode}",
             uri=True,
-            timeout=self._patience_s,
+            timeout=min(patience_s, self._patience_s),
             isolation_level=None,
             check_same_thread=False,
         )
@@ -176,7 +186,7 @@ class Database:
         """Make the tables, alone: sqlite does not wait for others while it switches to WAL."""
         with self._alone():
             self._seen = _identity(self._file)
-            with closing(self._connect("rwc")) as connection:
+            with closing(self._connect("rwc", self._patience_s)) as connection:
                 found = _version(connection)
                 if found > SCHEMA_VERSION:
                     raise BuildError(
@@ -234,6 +244,17 @@ class Database:
             raise _Damaged from error
         except OSError as error:
             raise unwritable(self._paths.root, error) from error
+
+
+def _begun(connection: sqlite3.Connection, *, patient: bool) -> bool:
+    """Begin a transaction; false if another process is at one, and ``patient``."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if patient and "locked" in str(error):
+            return False
+        raise
+    return True
 
 
 def _look(file: Path, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

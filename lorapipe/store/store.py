@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.errors import Interrupted
 from lorapipe.store.atomic import Hook, Staged, no_hook, stage
-from lorapipe.store.contents import listing_digest
+from lorapipe.store.contents import listing_digest, walk
 from lorapipe.store.database import Database
 from lorapipe.store.digest import FileState, Hashed
 from lorapipe.store.entries import Entries
@@ -20,6 +20,7 @@ from lorapipe.store.journal import UNKNOWN, Journal, Making
 from lorapipe.store.memo import Memo
 from lorapipe.store.paths import StorePaths, store_root
 from lorapipe.store.pins import Pins
+from lorapipe.store.temporaries import part_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,6 +81,21 @@ class Store:
         self.database.prepare()
         resumption = None if key is None else self._resumption(key, progress)
         return stage_folder(path, needed=needed, hook=self.hook, label="folder", resumption=resumption)
+
+    def finished(self, path: Path, key: str) -> Mapping[str, int]:
+        """Sizes in bytes of the files that an interrupted build of ``path`` has left, by relative name.
+
+        None of them is read: a build that goes on with them does that.
+        """
+        part = part_of(path, key)
+        if not part.is_dir():
+            return {}
+        names = [name for name, regular in walk(part) if regular]
+        return {
+            name: (part / name).stat().st_size
+            for name in names
+            if any(known.key == key for known in self.journal.last(part / name))
+        }
 
     def _resumption(self, key: str, progress: Reading) -> Resumption:
         def whole(path: Path) -> Hashed | None:

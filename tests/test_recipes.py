@@ -176,6 +176,19 @@ def test_convert_keeps_the_deltas_under_other_names(build: Build) -> None:
         assert max(error(found[stem], wanted[stem].reshape(found[stem].shape)) for stem in found) < 1e-12
 
 
+def test_checked_is_written_only_if_its_checks_hold(build: Build, tmp_path: Path) -> None:
+    tensors = tensors_of(build("checked.yaml")["lora"])
+    found = deltas_of(tensors)
+    wanted = weighted((1.0, char()), (0.7, style()))
+    kept = {stem: 1 - error(found[stem], wanted[stem]) ** 2 for stem in wanted}
+    assert min(kept.values()) > 0.9
+    for rank in (4, 16):  # too little energy, too many ranks
+        with pytest.raises(lorapipe.LorapipeError) as caught:
+            build("checked.yaml", {"rank": rank})
+        assert caught.value.exit_status == 8
+    assert len(list(tmp_path.rglob("lantern-ink-checked.safetensors"))) == 1
+
+
 def test_quickstart_adds_the_loras_at_their_strengths(build: Build) -> None:
     found = deltas_of(tensors_of(build("quickstart.yaml")["exact"]))
     wanted = weighted((1.0, char()), (0.7, style()))

@@ -27,10 +27,9 @@ def mermaid(recipe: Recipe) -> str:
         left, right = _MERMAID.get(step.kind, ("[", "]"))
         label = "<br>".join(_escaped_html(part) for part in _label(step))
         lines.append(f'    {numbers[name]}{left}"{label}"{right}')
-    for name, step in recipe.steps.items():
-        for term in step.terms():
-            arrow = "-->" if term.weight == 1.0 else f"-->|{term.weight:g}|"
-            lines.append(f"    {numbers[term.step]} {arrow} {numbers[name]}")
+    for above, weight, name in _edges(recipe):
+        arrow = "-->" if weight == 1.0 else f"-->|{weight:g}|"
+        lines.append(f"    {numbers[above]} {arrow} {numbers[name]}")
     lines += [f"    {numbers[check]} -.-> {numbers[output]}" for check, output in _held(recipe)]
     return "\n".join(lines) + "\n"
 
@@ -45,15 +44,23 @@ def dot(recipe: Recipe) -> str:
         label = "\\n".join(_escaped(part) for part in _label(step))
         shape = f" shape={_DOT[step.kind]}" if step.kind in _DOT else ""
         lines.append(f'    "{name}" [label="{label}"{shape}]')
-    for name, step in recipe.steps.items():
-        for term in step.terms():
-            weight = "" if term.weight == 1.0 else f' [label="{term.weight:g}"]'
-            lines.append(f'    "{term.step}" -> "{name}"{weight}')
+    for above, weight, name in _edges(recipe):
+        label = "" if weight == 1.0 else f' [label="{weight:g}"]'
+        lines.append(f'    "{above}" -> "{name}"{label}')
     lines += [f'    "{check}" -> "{output}" [style=dotted]' for check, output in _held(recipe)]
     return "\n".join([*lines, "}"]) + "\n"
 
 
 FORMATS: Mapping[str, Callable[[Recipe], str]] = MappingProxyType({"mermaid": mermaid, "dot": dot})
+
+
+def _edges(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
+    """From each input to its step, with its weight; once where a step takes it at several ports."""
+    for name, step in recipe.steps.items():
+        seen: set[str] = set()
+        for terms in step.inputs.values():
+            yield from ((term.step, term.weight, name) for term in terms if term.step not in seen)
+            seen |= {term.step for term in terms}
 
 
 def _held(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..bench import KEYS, SHAPES, TE, TO_Q, Bench
+from ..bench import CONV1, KEYS, PROJ_IN, SHAPES, TE, TO_Q, Bench
 from ..formats.model_folders import hf_folder, index_of
 from ..hostile import builders
 
@@ -201,7 +201,7 @@ RECIPE_TEXT = [
         "no kind",
         "a: {load: a.safetensors}\ns: {rank: 4}\nout: {save: s, to: o.safetensors}",
         3,
-        "r.yaml:4:3: error: step 's' has no kind - 'rank' is an option of svd-resize, extract-lora, check",
+        "r.yaml:4:3: error: step 's' has no kind - 'rank' is an option of combine, svd-resize, extract-lora, check",
         "s",
         "validate",
     ),
@@ -748,6 +748,53 @@ FOLDERS = [
     ),
 ]
 
+CHECKED = "a: {load: a.safetensors}\nb: {svd-resize: a, rank: 2}\nout: {save: b, to: o.safetensors}\n"
+
+CHECKS = [
+    Case(
+        "a check that asserts nothing",
+        CHECKED + "c: {check: b}",
+        3,
+        "r.yaml:6:7: error: check needs 'rank' or 'modules' or 'finite' or 'norm' or 'energy' or 'differs-from'"
+        " - such as rank: {max: 32}",
+        "check",
+        "validate",
+    ),
+    Case(
+        "limits of a check that leave nothing",
+        CHECKED + "c: {check: b, rank: {min: 8, max: 4}}",
+        3,
+        "r.yaml:6:23: error: 'rank' leaves nothing: min 8 is above max 4",
+        "{min: 8, max: 4}",
+        "validate",
+    ),
+    Case(
+        "a check of a save",
+        CHECKED + "c: {check: out, finite: true}",
+        3,
+        "r.yaml:6:14: error: step 'out' gives nothing to use - a save makes a file; use what it saves, 'b'",
+        "out",
+        "validate",
+    ),
+    Case(
+        "a check as if it were a LoRA",
+        CHECKED + "c: {check: b, finite: true}\nd: {save: c, to: d.safetensors}",
+        3,
+        "r.yaml:7:13: error: step 'c' gives nothing to use - a check makes no weights; use what it takes, 'b'",
+        "c",
+        "validate",
+    ),
+    Case(
+        "energy of a LoRA of other modules",
+        CHECKED + "f: {load: f.safetensors}\nc: {check: b, energy: {of: f, min: 0.9}}",
+        3,
+        f"r.yaml:7:25: error: it has 3 modules that 'f' lacks"
+        f" - compare it with what it was made of, of the same modules\n  {TE}\n  {PROJ_IN}\n  {CONV1}",
+        "{of: f, min: 0.9}",
+        prepare=lambda bench: bench.lora("f", modules={TO_Q: SHAPES[TO_Q]}),
+    ),
+]
+
 CASES = (
     *RECIPE_TEXT,
     *TYPES,
@@ -759,4 +806,5 @@ CASES = (
     *BUILDING,
     *OUTPUTS,
     *FOLDERS,
+    *CHECKS,
 )

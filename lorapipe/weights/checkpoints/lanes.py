@@ -24,7 +24,6 @@ __all__ = ["Lanes", "lanes"]
 
 Lanes = Callable[[], AbstractContextManager[None]]
 """Gives a context for a worker's errand: all of one, and never a generator that another may go on with."""
-"""Enter what it gives around a worker's errand; it must not be left and entered again in between."""
 
 
 def lanes(device: str, cuda: Any = torch.cuda) -> Lanes:

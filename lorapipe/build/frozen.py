@@ -2,7 +2,10 @@
 
 A merge reads its tensors in another order than the file's, and of a LoRA a module at a time. So
 the hashing is a pass of its own, on a thread beside the work, and the pages that one of the two
-brought into memory serve both. Nothing appears before it has ended and agreed.
+brought into memory serve both. Nothing appears before it has ended and agreed. What is not read,
+because what was made of it is there already, is not hashed.
+
+A frozen build looks nothing up elsewhere. No build does yet: all inputs are files.
 """
 
 from __future__ import annotations

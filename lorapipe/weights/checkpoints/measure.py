@@ -40,18 +40,18 @@ def measure(
     def one(key: str) -> Figure:
         with inside(key):
             size = left = whole = 0.0
-            finite = True
+            finite, other = True, None if of is None or _same(checkpoint, of, key) else of
             for start, stop in checkpoint.slabs(key):
                 values = _gathered(checkpoint, key, start, stop, compute, device)
                 finite = finite and _finite(values)
                 size += _square(values)
-                if of is not None:
-                    others = _gathered(of, key, start, stop, compute, device)
+                if other is not None:
+                    others = _gathered(other, key, start, stop, compute, device)
                     whole += _square(others)
                     left += _square(values.sub_(others))
         if of is None:
             return Figure(sqrt(size), finite=finite)
-        return Figure(sqrt(size), sqrt(left), sqrt(whole), finite)
+        return Figure(sqrt(size), sqrt(left), sqrt(size if other is None else whole), finite)
 
     keys = [key for key in checkpoint.spec.tensors if _measured(checkpoint, key)]
     return dict(zip(keys, each(one, keys), strict=True))
@@ -66,12 +66,16 @@ def differs(
     number that has no place in its tensor's type makes a difference too.
     """
     sides = [_Written(side, compute, device) for side in (checkpoint, other)]
-    changed = [key for key in checkpoint.spec.tensors if key in checkpoint.edits or key in other.edits]
-    rest = [key for key in checkpoint.spec.tensors if key not in set(changed)]
-    for key in changed if checkpoint.source is other.source else (*changed, *rest):
+    keys = [key for key in checkpoint.spec.tensors if not _same(checkpoint, other, key)]
+    for key in sorted(keys, key=lambda key: key not in checkpoint.edits and key not in other.edits):
         if key not in checkpoint.spec.companions and _other_bytes(sides, key):
             return key
     return None
+
+
+def _same(one: Checkpoint, two: Checkpoint, key: str) -> bool:
+    """Whether a tensor is the same without a look: of one file, and changed by neither."""
+    return one.source is two.source and key not in one.edits and key not in two.edits
 
 
 class _Written:

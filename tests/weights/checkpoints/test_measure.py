@@ -87,6 +87,9 @@ def test_of_a_merge_the_difference_is_the_delta_before_any_rounding() -> None:
     assert figure.norm == pytest.approx(float(np.linalg.norm(whole + delta)), rel=1e-14)
     assert [other.left for other in others] == [0.0] * 4
     assert all(other.energy == 1.0 for other in others)
+    assert [other.whole for other in others] == [other.norm for other in others]
+    assert isinstance(base.source, Memory)
+    assert sum(key == "bias" for key, *_ in base.source.reads) == 1
 
 
 @pytest.mark.usefixtures("small_slabs")

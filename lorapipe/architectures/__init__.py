@@ -5,6 +5,7 @@ from __future__ import annotations
 from lorapipe.architectures.blocks import Blocks, numbered_part
 from lorapipe.architectures.catalogue import families, family, titles
 from lorapipe.architectures.family import Family
+from lorapipe.architectures.grouping import block_of, by_block
 from lorapipe.architectures.recognise import (
     Recognised,
     nearest,
@@ -19,6 +20,8 @@ __all__ = [
     "Family",
     "Recognised",
     "Target",
+    "block_of",
+    "by_block",
     "families",
     "family",
     "nearest",

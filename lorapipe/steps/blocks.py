@@ -14,24 +14,17 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import cast
 
-from lorapipe.architectures import family, numbered_part
+from lorapipe.architectures import block_of, family
 from lorapipe.errors import RecipeError
 from lorapipe.recipe.model import JSON
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.weights.specs import AdapterSpec, ModuleId
 
-__all__ = ["BlockNumbers", "FamilyBlocks", "block_of", "family_blocks", "read_blocks"]
+__all__ = ["BlockNumbers", "FamilyBlocks", "family_blocks", "read_blocks"]
 
 _DEFAULT, _LIST, _PRESET = "default", "list", "preset"
 _OWN = (_DEFAULT, _LIST, _PRESET)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z")
-
-
-def block_of(spec: AdapterSpec, module: ModuleId) -> str:
-    """The block of a module; of an unknown family the numbered part of its path, or ``""``."""
-    if spec.family is None:
-        return numbered_part(module.key)
-    return family(spec.family).blocks.of(module.component, module.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +86,7 @@ _NO_BLOCKS = "none of its names has a number between dots: say `family:` on the 
 def family_blocks(spec: AdapterSpec, option: str) -> FamilyBlocks:
     """The blocks of a LoRA's family; of an unknown one those that the LoRA itself has."""
     if spec.family is None:
-        found = dict.fromkeys(block_of(spec, module) for module in spec.modules)
+        found = dict.fromkeys(block_of(None, module) for module in spec.modules)
         return FamilyBlocks("a LoRA of unknown family", tuple(name for name in found if name), option)
     known = family(spec.family)
     blocks = known.blocks
@@ -121,7 +114,7 @@ class BlockNumbers:
         Raises :class:`RecipeError` ``blocks-left-out``, with the remedy ``hint``, where that is ``None``.
         """
         rest = default if self.default is None else self.default
-        blocks = {module: block_of(spec, module) for module in spec.modules}
+        blocks = {module: block_of(spec.family, module) for module in spec.modules}
         left = dict.fromkeys(block for block in blocks.values() if block not in self.named)
         if left and rest is None:
             known = family_blocks(spec, self.option).names

@@ -14,10 +14,10 @@ from difflib import get_close_matches
 from fnmatch import translate
 from typing import cast
 
-from lorapipe.architectures import family
+from lorapipe.architectures import block_of, family
 from lorapipe.errors import RecipeError
 from lorapipe.recipe.model import JSON
-from lorapipe.steps.blocks import block_of, family_blocks
+from lorapipe.steps.blocks import family_blocks
 from lorapipe.weights.specs import AdapterSpec, ModuleId
 
 __all__ = ["by_component", "by_pattern", "chosen"]
@@ -75,7 +75,7 @@ def chosen(spec: AdapterSpec, said: Mapping[str, JSON], option: str) -> set[Modu
     if "blocks" in said:
         known = family_blocks(spec, option)
         blocks = {block for name in _several(said["blocks"]) for block in known.meant(name)}
-        found &= {module for module in spec.modules if block_of(spec, module) in blocks}
+        found &= {module for module in spec.modules if block_of(spec.family, module) in blocks}
     if "modules" in said:
         patterns, called = _several(said["modules"]), _names(spec)
         found &= {module for pattern in patterns for module in _matched(called, pattern, option)}

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.linalg.basis import basis, triangle
+from lorapipe.weights.linalg.basis import Basis, basis, triangle
 from lorapipe.weights.structures.delta import Delta, Term
 from lorapipe.weights.structures.products import Kronecker
 from lorapipe.weights.structures.structure import LowRank
 
-__all__ = ["Svd", "Vectors", "column_signs", "compact_svd", "core"]
+__all__ = ["Svd", "Vectors", "column_signs", "compact_svd", "core", "singular_values"]
 
 
 class Vectors(Protocol):
@@ -84,24 +85,71 @@ def compact_svd(delta: Delta, dtype: torch.dtype = torch.float64) -> Svd:
     and down share out between them; values below the larger of that and
     ``eps * max(O, I*k) * s_0`` are set to 0.
     """
-    if not delta.plain:
-        delta = delta.loaded()
-        term = delta.terms[0]
-        if len(delta.terms) == 1 and isinstance(term.structure, Kronecker) and term.structure.span is None:
-            return _kronecker_svd(term.coefficient, term.structure, dtype)
+    delta, halves = _halves(delta)
+    if halves is not None:
+        return _kronecker_svd(halves, delta.shape, dtype)
+    left, right, small, noise = _small(delta, dtype)
+    try:
+        u, s, vt = torch.linalg.svd(small, full_matrices=False)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # missing in torch's __all__
+        raise BuildError("no-svd", f"no singular value decomposition: {error}") from None
+    return Svd(noise.removed(s), left, right, u, vt)
+
+
+def singular_values(delta: Delta, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The ``s`` of :func:`compact_svd` alone, ``[n]``, falling: a third to all of its time.
+
+    Raises what that raises; the same values are exactly 0, and are off by no more.
+    """
+    delta, halves = _halves(delta)
+    if halves is not None:
+        one, two = (singular_values(half, dtype) for half in halves)
+        s = torch.outer(one, two).flatten().sort(descending=True).values
+        return _Noise(dtype, max(delta.shape[0], delta.columns), 0.0).removed(s)
+    _, _, small, noise = _small(delta, dtype)
+    try:
+        return noise.removed(torch.linalg.svdvals(small))
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # missing in torch's __all__
+        raise BuildError("no-svd", f"no singular value decomposition: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    """What counts as rounding: up to ``eps`` times ``longer * s_0``, or times the ``terms`` that met."""
+
+    dtype: torch.dtype
+    longer: int
+    terms: float
+
+    def removed(self, s: Tensor) -> Tensor:
+        """The values with those at most noise exactly 0."""
+        first = float(s[0]) if len(s) else 0.0
+        return torch.where(s > torch.finfo(self.dtype).eps * max(self.longer * first, self.terms), s, 0.0)
+
+
+def _halves(delta: Delta) -> tuple[Delta, tuple[Delta, Delta] | None]:
+    """The delta, in memory unless it is plain, and the halves of it if it is one Kronecker product."""
+    if delta.plain:
+        return delta, None
+    delta = delta.loaded()
+    (term, *others) = delta.terms
+    product = term.structure
+    if others or not isinstance(product, Kronecker) or product.span is not None:
+        return delta, None
+    one = Delta(product.one.shape, (Term(term.coefficient, product.one),))
+    return delta, (one, Delta(product.two.shape, (Term(1.0, product.two),)))
+
+
+def _small(delta: Delta, dtype: torch.dtype) -> tuple[Basis, Basis, Tensor, _Noise]:
+    """Bases of both sides, the matrix that stands between them, and what is noise in it."""
     factors, coefficients = delta.side_by_side(dtype)
     left, right = basis(factors.up), basis(factors.down.T)
     ru, rd = left.r * coefficients, right.r
     small = ru @ rd.T
     if not bool(torch.isfinite(small).all()):
         raise BuildError("not-finite", "NaN or Inf in the factors")
-    try:
-        u, s, vt = torch.linalg.svd(small, full_matrices=False)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # missing in torch's __all__
-        raise BuildError("no-svd", f"no singular value decomposition: {error}") from None
-    into_it = float((torch.linalg.vector_norm(ru, dim=0) * torch.linalg.vector_norm(rd, dim=0)).sum())
-    noise = torch.finfo(dtype).eps * max(max(delta.shape[0], delta.columns) * float(s[0]), into_it)
-    return Svd(torch.where(s > noise, s, 0.0), left, right, u, vt)
+    terms = float((torch.linalg.vector_norm(ru, dim=0) * torch.linalg.vector_norm(rd, dim=0)).sum())
+    return left, right, small, _Noise(dtype, max(delta.shape[0], delta.columns), terms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,20 +168,19 @@ class _Pairs:
         return self.columns(coordinates).T.contiguous()
 
 
-def _kronecker_svd(coefficient: float, product: Kronecker, dtype: torch.dtype) -> Svd:
-    """The SVD of ``coefficient * one (x) two``: the products of all pairs of values and vectors.
+def _kronecker_svd(halves: tuple[Delta, Delta], shape: tuple[int, ...], dtype: torch.dtype) -> Svd:
+    """The SVD of a Kronecker product: the products of all pairs of its halves' values and vectors.
 
     *Source*: Van Loan, "The ubiquitous Kronecker product", J. Comput. Appl. Math. 123,
     2000, section 2.
     """
-    halves = ((coefficient, product.one), (1.0, product.two))
-    one, two = (compact_svd(Delta(half.shape, (Term(c, half),)), dtype) for c, half in halves)
+    one, two = (compact_svd(half, dtype) for half in halves)
     (u1, vt1), (u2, vt2) = one.vectors(), two.vectors()
     s, order = torch.outer(one.s, two.s).flatten().sort(descending=True, stable=True)
-    noise = torch.finfo(dtype).eps * max(product.shape) * float(s[0])
     unit = torch.eye(len(s), dtype=dtype, device=s.device)
     left, right = _Pairs(u1, u2), _Pairs(vt1.T, vt2.T)
-    return Svd(torch.where(s > noise, s, 0.0), left, right, unit[:, order], unit[order])
+    noise = _Noise(dtype, max(shape[0], prod(shape[1:])), 0.0)
+    return Svd(noise.removed(s), left, right, unit[:, order], unit[order])
 
 
 def core(delta: Delta, dtype: torch.dtype = torch.float64) -> Tensor:

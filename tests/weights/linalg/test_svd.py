@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lorapipe.errors import BuildError
-from lorapipe.weights.linalg.svd import compact_svd, core
+from lorapipe.weights.linalg.svd import compact_svd, core, singular_values
 from lorapipe.weights.structures.delta import Delta, Term
 from lorapipe.weights.structures.lazy import Lazy
 from lorapipe.weights.structures.products import Kronecker
@@ -205,3 +205,24 @@ def test_bad_numbers_in_any_structure_are_refused(sort: str) -> None:
         tensor[0, 0] = float("nan")
     with pytest.raises(BuildError, match="NaN or Inf"):
         compact_svd(value)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_singular_values_alone_are_those_of_the_svd(sort: str) -> None:
+    value = SORTS[sort](5, torch.float32).delta(-0.3)
+    whole = to_numpy(compact_svd(value).s)
+    alone = to_numpy(singular_values(value))
+    assert alone == pytest.approx(whole, rel=1e-12, abs=1e-14 * whole[0])
+    assert ((alone == 0.0) == (whole == 0.0)).all()
+
+
+def test_singular_values_alone_are_those_of_low_rank_deltas_too(value: Delta) -> None:
+    expected = np.linalg.svd(dense(value), compute_uv=False)
+    assert to_numpy(singular_values(value)) == pytest.approx(
+        expected[: min(value.rank, len(expected))], rel=1e-12, abs=1e-13 * expected[0]
+    )
+
+
+def test_of_no_rank_there_are_no_singular_values() -> None:
+    nothing = Delta((6, 5), (Term(1.0, LowRank(torch.zeros(6, 0), torch.zeros(0, 5))),))
+    assert singular_values(nothing).shape == compact_svd(nothing).s.shape == (0,)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Verified", "attest_output", "attest_recipe", "is_output", "verify_attestation"]
 
-_LIMIT = 64 << 20  # bytes of an attestation; one of 2,000 files has a hundredth of it
+_LIMIT = 16 << 20  # bytes of an attestation; one of 2,000 files has a hundredth of it
 
 
 @dataclass(frozen=True, slots=True)

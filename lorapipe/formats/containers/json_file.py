@@ -7,7 +7,10 @@ from pathlib import Path
 
 from lorapipe.formats.containers.opened import OpenedFile
 
-__all__ = ["object_of", "read_object"]
+__all__ = ["MOST_VALUES", "object_of", "read_object"]
+
+MOST_VALUES = 2_000_000
+"""Commas and brackets of JSON that is parsed: three bytes of it can become a hundred and fifty of objects."""
 
 _AGAIN = "copy or download it again"
 
@@ -34,6 +37,8 @@ def read_object(path: Path, limit: int, sort: str) -> dict[str, object]:
 
 def object_of(raw: bytes) -> dict[str, object]:
     """The JSON object that bytes hold; ``ValueError`` says what they are instead."""
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ValueError(f"not one to read: it has more than {MOST_VALUES} values")
     try:
         found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

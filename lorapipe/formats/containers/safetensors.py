@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lorapipe.errors import InputError
+from lorapipe.formats.containers.json_file import MOST_VALUES
 from lorapipe.formats.containers.opened import OpenedFile, row_range
 from lorapipe.formats.containers.sniff import foreign
 from lorapipe.formats.containers.tensor_file import TensorFile
@@ -97,6 +98,13 @@ def _header(file: OpenedFile) -> tuple[int, dict[str, object]]:
 
 
 def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
+    values = sum(map(raw.count, (b",", b"[", b"{")))
+    if values > MOST_VALUES:  # a tensor has ten: 200,000 tensors
+        raise file.error(
+            "safetensors-header-too-large",
+            f"has a header of {values} values: more than any model takes",
+            "this is no file of weights",
+        )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

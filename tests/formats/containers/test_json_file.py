@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,16 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_object(tmp_path, 1000, "config")
     assert caught.value.code == "input-is-folder"
+
+
+def test_a_bomb_of_empty_objects_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b'{"a":[' + b"{}," * 3_000_000 + b"1]}")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            read_object(path, 64 << 20, "index")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.message == "x.json is not one to read: it has more than 2000000 values"

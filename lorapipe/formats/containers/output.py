@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, BinaryIO, Protocol
 
 from lorapipe.errors import LorapipeError
+from lorapipe.formats.containers.hashing import HashBeside
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["Buffer", "Create", "OnBytes", "Sink", "TensorData", "Written", "in_step"]
@@ -40,7 +40,8 @@ class Sink:
     """Writes to ``stream`` from first byte to last, never back: ``written()`` is then its digest.
 
     ``stream`` may be unbuffered (short writes are repeated) and need not be seekable.
-    Raises ``OSError`` as the stream does (a full disk).
+    Pieces are hashed while they are written, and must not change after it. Raises ``OSError`` as
+    the stream does (a full disk).
     """
 
     __slots__ = ("_hash", "_on_bytes", "_stream", "position")
@@ -48,7 +49,7 @@ class Sink:
     def __init__(self, stream: IO[bytes], on_bytes: OnBytes | None = None) -> None:
         self._stream = stream
         self._on_bytes = on_bytes
-        self._hash = hashlib.sha256()
+        self._hash = HashBeside()
         self.position = 0
 
     def write(self, piece: Buffer) -> None:

@@ -88,7 +88,7 @@ def word_value(finding: Finding) -> Wording:
     """
     node = finding.node
     if finding.keyword == _ASCENDING:
-        return f"'{finding.path[-1]}' leaves nothing: {finding.detail}", node.span, None
+        return f"'{finding.path[-1]}' leaves nothing: {finding.detail}", node.span, "exchange them"
     takes = finding.schema.get("patternErrorMessage") or _takes(finding)
     if not isinstance(node, Scalar):
         return f"{takes}, not {show(node)}", node.span, None

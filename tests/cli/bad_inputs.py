@@ -764,7 +764,7 @@ CHECKS = [
         "limits of a check that leave nothing",
         CHECKED + "c: {check: b, rank: {min: 8, max: 4}}",
         3,
-        "r.yaml:6:23: error: 'rank' leaves nothing: min 8 is above max 4",
+        "r.yaml:6:23: error: 'rank' leaves nothing: min 8 is above max 4 - exchange them",
         "{min: 8, max: 4}",
         "validate",
     ),

@@ -75,7 +75,7 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{check: a, rank: {}}", "5:23: error: 'rank' takes limits in braces, such as {max: 32}, not a map"),
         ("{check: a, rank: {most: 32}}", "5:24: error: 'rank' has no 'most' - did you mean 'max'?"),
         ("{check: a, rank: {max: 0}}", "5:29: error: 'max' takes a whole number from 1, or $(name), not 0"),
-        ("{check: a, rank: {min: 32, max: 4}}", "5:23: error: 'rank' leaves nothing: min 32 is above max 4"),
+        ("{check: a, rank: {min: 32, max: 4}}", "5:23: error: 'rank' leaves nothing: min 32 is above max 4 - exchange them"),
         ("{check: a, modules: 0}", "5:26: error: 'modules' takes a whole number from 1, or limits in braces, such as {min: 600}, or $(name), not 0"),
         ("{check: a, norm: {max: -1}}", "5:29: error: 'max' takes a number from 0, or $(name), not -1"),
         ("{check: a, norm: {max: .nan}}", "5:29: error: 'max' takes a number from 0, or $(name), not .nan"),

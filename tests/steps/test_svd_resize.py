@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from lorapipe.errors import RecipeError
+from lorapipe.recipe.language import core_language
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
+from lorapipe.weights.inference.ranks import RULES
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleSpec, Spelling
 
 from ..bench import CONV1, KEYS, PROJ_IN, TE, TO_Q, Bench
 from .kit import CONV, FILE, POINT, TEXT, Q, deltas, given, infer, load, lora, model, options, work
 
 KIND = find_kind("svd-resize")
+LANGUAGES = [core_language().kind(name) for name in ("svd-resize", "extract-lora")]
 
 
 def ranks(**said: int) -> dict[object, int]:
@@ -82,6 +85,12 @@ def test_a_module_within_its_target_passes_as_it_is(bench: Bench) -> None:
     before, after = deltas(loaded), deltas(small)
     np.testing.assert_array_equal(after[TO_Q], before[TO_Q])
     assert not np.array_equal(after[PROJ_IN], before[PROJ_IN])
+
+
+def test_the_rules_are_those_of_an_extraction() -> None:
+    rules = [language.closed["properties"]["dynamic"]["properties"] for language in LANGUAGES]
+    assert rules[0] == rules[1]
+    assert set(rules[0]) == set(RULES)
 
 
 def test_other_formats_become_the_nearest_loras(bench: Bench) -> None:

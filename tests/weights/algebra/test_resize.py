@@ -117,7 +117,10 @@ def spectrum(matrix: Matrix) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("rule", [("sv-ratio", 1.5), ("sv-cumulative", 0.7), ("sv-fro", 0.9)])
+@pytest.mark.parametrize(
+    "rule",
+    [("sv-ratio", 1.5), ("sv-cumulative", 0.7), ("sv-fro", 0.9), ("threshold", 6.0), ("quantile", 0.7)],
+)
 def test_a_rule_gives_each_module_the_rank_that_its_dense_values_give(rule: tuple[str, float]) -> None:
     value = adapter_of({m: delta(shape, (0.7, 3), (-0.4, 4)) for m, shape in SHAPES.items()})
     small = resize(value, Ranks(6, conv=3, dynamic=Dynamic(*rule))).adapter

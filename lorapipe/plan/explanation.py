@@ -127,6 +127,8 @@ def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
     sort = "folder" if path.is_dir() else "file"
     if planned.status is Status.UP_TO_DATE:
         return f"the {sort} is as it was built, of the same inputs, options and versions", False
+    if planned.status is Status.HELD:
+        return planned.reason, False
     if planned.status is Status.UNDECIDED:
         # With a key it was built of just this, and only the file itself is in doubt.
         return _unread(planned, view), planned.key is None

@@ -112,6 +112,14 @@ def test_work_that_plan_finds_is_also_a_check(kitchen: Bench, capsys: pytest.Cap
     assert "0 outputs to write, 1 check to make" in said.out
 
 
+def test_what_is_held_back_is_explained_by_its_check(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kitchen.recipe(STEPS + "c: {check: b, rank: {max: 1}}")
+    assert main(["explain", "r.yaml", "out"]) == 0
+    assert "held back: check 'c' does not hold" in capsys.readouterr().out
+
+
 def test_json_tells_of_checks(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     kitchen.recipe(STEPS + "c: {check: b, finite: true}")
     assert main(["plan", "r.yaml", "--json"]) == 0

@@ -36,6 +36,7 @@ class State(Enum):
     EDITED = "changed since built"
     FOREIGN = "not lorapipe's"
     HELD = "held back"
+    FAILS = "does not hold"
     STORED = "in the store"
     WILL_RUN = "will run"
     NOT_NEEDED = "not needed"
@@ -169,7 +170,7 @@ _STATES = {
     Status.UNDECIDED: State.UNHASHED,
     Status.UNUSED: State.NOT_NEEDED,
     Status.HELD: State.HELD,
-    Status.FAILS: State.WILL_RUN,
+    Status.FAILS: State.FAILS,
 }
 
 

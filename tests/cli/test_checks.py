@@ -120,6 +120,14 @@ def test_what_is_held_back_is_explained_by_its_check(
     assert "held back: check 'c' does not hold" in capsys.readouterr().out
 
 
+def test_status_tells_a_check_that_does_not_hold(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    kitchen.recipe(STEPS)
+    assert main(["run", "r.yaml", "-q"]) == 0
+    kitchen.recipe(STEPS + "c: {check: b, rank: {max: 1}}")
+    main(["status", "r.yaml"])
+    assert re.search(r"^c +does not hold", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_json_tells_of_checks(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     kitchen.recipe(STEPS + "c: {check: b, finite: true}")
     assert main(["plan", "r.yaml", "--json"]) == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from lorapipe.build.engines.threads import default_workers, imported
-from lorapipe.build.events import Event, Listener
+from lorapipe.build.events import Event, Listener, OutputReady, Planned
 from lorapipe.build.locking import locate, lock_of
 from lorapipe.build.means import Means
 from lorapipe.build.ownership import Ownership
@@ -31,7 +32,7 @@ from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.contents import folder_size
 from lorapipe.store.lockfile import read, write
-from lorapipe.store.temporaries import sweep
+from lorapipe.store.temporaries import sweep, sweep_parts
 from lorapipe.weights.specs import FileSpec
 
 __all__ = ["MODELS_VARIABLE", "Options", "build", "found_output", "plan", "recipe_folder"]
@@ -58,29 +59,39 @@ def build(
     :class:`~lorapipe.errors.BuildError` for what goes wrong after it, and, when all that no check
     holds back is made, :class:`~lorapipe.errors.CheckFailed` for each assertion that does not hold.
     """
+    started = time.monotonic()
     with Records(looking=False, progress=hashing(listen), hook=hook, root=options.store) as records:
         made, done = _attempt(recipe, options, records, listen)
         written = {output.step: output for output in done.written}
         outputs = tuple(
-            written.get(step.step.id) or found_output(made, step, records)
+            written.get(step.step.id) or _found(made, step, records, listen)
             for step in made.outputs
             if step.step.id in written or step in made.current
         )
     lock = locate(recipe, options.lock)
     for folder in {lock.parent, *(output.path.parent for output in outputs)}:
         sweep(folder)
+    for output in outputs:
+        sweep_parts(output.path)
     if not options.held:
         before = read(lock) if done.failed else None  # of what is held back stays what the lock has
         write(lock, lock_of(made, outputs, recipe_folder(recipe), before))
     if done.failed:
         raise done.failed[0] if len(done.failed) == 1 else ManyErrors(done.failed)
-    return Built(made, outputs)
+    return Built(made, outputs, done.steps, time.monotonic() - started)
+
+
+def _found(made: Plan, step: PlannedStep, records: Records, listen: Listener) -> BuiltOutput:
+    output = found_output(made, step, records)
+    listen(OutputReady(output.step, output.path, output.sha256, output.size, written=False))
+    return output
 
 
 def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listener) -> tuple[Plan, Done]:
     plan_it = plan_held if options.held else plan_free
     for _ in range(_ATTEMPTS):
         made, ownership = plan_it(recipe, options, records)
+        listen(Planned(made))
         means = Means(options.workers or default_workers(), options.memory)
         means.check(made)
         _check_targets(made, ownership)

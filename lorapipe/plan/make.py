@@ -42,6 +42,9 @@ class Past(Protocol):
     def built(self, path: Path) -> tuple[tuple[str, str], ...]:
         """(sha256, key) of what lorapipe wrote to this path, latest first."""
 
+    def finished(self, path: Path, key: str) -> Mapping[str, int]:
+        """Sizes of the files of an output folder that an interrupted build finished, by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Locked:
@@ -140,7 +143,10 @@ def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, s
     if key is None:
         return Status.UNDECIDED, "an input is not hashed yet"
     if isinstance(resolved.spec, FileSpec):
-        return _output_status(resolved.files["to"], "folder" if resolved.spec.files else "file", key, view)
+        path, files = resolved.files["to"], resolved.spec.files
+        status, reason = _output_status(path, "folder" if files else "file", key, view)
+        there = files.keys() & view.past.finished(path, key).keys() if files and status in _DUE else ()
+        return status, f"{reason}; {len(there)} of {len(files)} files are finished" if there else reason
     if view.past.stored(key):
         return Status.IN_STORE, f"key {key[:12]}"
     return Status.RUN, "no result with this key in the store"

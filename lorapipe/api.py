@@ -232,25 +232,33 @@ def shuffle(lora: Weights, *, seed: int | None = None, mode: str | None = None) 
 def svd_resize(
     lora: Weights,
     *,
-    rank: int | Mapping[str, Any],
+    rank: int | Mapping[str, Any] | None = None,
     conv_rank: int | Mapping[str, Any] | None = None,
     conv1x1_rank: int | Mapping[str, Any] | None = None,
     dynamic: Mapping[str, float] | None = None,
+    score: Mapping[str, Any] | None = None,
     max_size: str | int | None = None,
 ) -> Weights:
     """The best LoRA of at most the given ranks; by block: ``{"default": 16, "blocks": {"MID": 32}}``.
 
     ``dynamic`` chooses each module's rank by its singular values: ``{"sv-fro": 0.9}``.
-    ``max_size`` is that of the file, ``"100MB"`` or bytes, shared out where it keeps most.
+    ``score`` keeps what counts for most beside a base: ``{"against": base, "by": "spectral",
+    "threshold": -1.2}``. ``max_size`` is that of the file, ``"100MB"`` or bytes, shared out where
+    it keeps most.
     """
+    ports: dict[str, Terms] = {"svd-resize": lora}
+    if score is not None and "against" in score:
+        ports["score.against"] = score["against"]
+        score = {key: value for key, value in score.items() if key != "against"}
     options = {
         "rank": rank,
         "conv-rank": conv_rank,
         "conv1x1-rank": conv1x1_rank,
         "dynamic": dynamic,
+        "score": score,
         "max-size": max_size,
     }
-    return call({"svd-resize": lora}, options)
+    return call(ports, options)
 
 
 def merge_into_checkpoint(

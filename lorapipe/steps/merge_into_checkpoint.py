@@ -8,7 +8,7 @@ from lorapipe.architectures import titles
 from lorapipe.errors import ManyErrors, RecipeError
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec
-from lorapipe.weights.inference.binding import Binding, bind, report
+from lorapipe.weights.inference.binding import Binding, bind, report, unmatched
 from lorapipe.weights.inference.steps import merge_spec
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
@@ -41,14 +41,8 @@ def _infer(inputs: Inputs[Spec], params: Params) -> CheckpointSpec:
 
 
 def _unmatched(step: str, binding: Binding) -> RecipeError:
-    message, *details = report(binding, step).splitlines()
-    return RecipeError(
-        "unmatched-modules",
-        message,
-        hint="with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None,
-        details=[line.strip() for line in details],
-        option="loras",
-    )
+    hint = "with 'unmatched: warn' or 'ignore' the others are merged" if binding.bound else None
+    return unmatched(binding, step, hint=hint, option="loras")
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> Checkpoint:  # noqa: ARG001  # the kinds' one signature

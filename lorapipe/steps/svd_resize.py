@@ -1,13 +1,16 @@
-"""``svd-resize``: the best LoRA of given ranks, or of a given size, by the SVD of a small core."""
+"""``svd-resize``: the best LoRA of given ranks, of a given size, or of what scores high beside a base."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from math import floor
+from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import RecipeError
 from lorapipe.recipe.model import JSON
 from lorapipe.steps.blocks import read_blocks
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.scoring import base_weights, bind_base, read_score, scored_cost, source_spec
 from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
 from lorapipe.weights.inference.ranks import Dynamic, Rank, Ranks
 from lorapipe.weights.inference.steps import resize_spec
@@ -16,19 +19,25 @@ from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:
     from lorapipe.weights.algebra.adapter import Adapter
+    from lorapipe.weights.algebra.resize import Resized
 
 __all__ = ["KIND"]
+
+_PORT = "svd-resize"
+_RANKS = ("rank", "conv-rank", "conv1x1-rank")
 
 
 def _ranks(spec: AdapterSpec, params: Params) -> Ranks:
     rule = list(cast("dict[str, float]", params.get("dynamic") or {}).items())
     size = cast("int | str | None", params.get("max-size"))
+    ranks = {option: _rank(spec, params[option], option) for option in _RANKS if option in params}
     return Ranks(
-        _rank(spec, params["rank"], "rank"),
-        conv=_rank(spec, params["conv-rank"], "conv-rank") if "conv-rank" in params else None,
-        conv1x1=_rank(spec, params["conv1x1-rank"], "conv1x1-rank") if "conv1x1-rank" in params else None,
+        ranks.get("rank"),
+        conv=ranks.get("conv-rank"),
+        conv1x1=ranks.get("conv1x1-rank"),
         dynamic=Dynamic(*rule[0]) if rule else None,
         max_size=None if size is None else size_in_bytes(size),
+        score=read_score(params),
     )
 
 
@@ -51,25 +60,44 @@ def _rank(spec: AdapterSpec, said: JSON, option: str) -> Rank:
 
 
 def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
-    spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
+    spec = source_spec(inputs, _PORT)
+    bind_base(inputs, _PORT, params)
     return resize_spec(spec, _ranks(spec, params))
 
 
-def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
+def _work(inputs: Inputs[Any], params: Params, context: Context) -> Adapter:
     from lorapipe.weights.algebra.resize import resize
 
-    adapter = inputs.one("svd-resize")
-    ranks = _ranks(adapter.spec, params)
-    resized = resize(adapter, ranks, compute=context.compute, each=context.each, put_away=context.put_away)
-    context.note("energy", {str(module): energy for module, energy in resized.energy.items()})
-    if ranks.bounded:
-        found = resized.adapter.spec.modules
-        context.note("ranks", {str(module): known.rank for module, known in found.items()})
+    given: Adapter = inputs.one(_PORT)
+    spec = source_spec(inputs, _PORT)
+    ranks = _ranks(spec, params)
+    resized = resize(
+        replace(given, spec=spec, extras=given.extras if spec.extras else {}),
+        ranks,
+        base=base_weights(inputs, _PORT, params, context),
+        compute=context.compute,
+        each=context.each,
+        put_away=context.put_away,
+    )
+    _tell(resized, ranks, context)
     return resized.adapter
 
 
+def _tell(resized: Resized, ranks: Ranks, context: Context) -> None:
+    found = resized.adapter.spec.modules
+    context.note("energy", {str(module): energy for module, energy in resized.energy.items()})
+    if ranks.bounded:
+        context.note("ranks", {str(module): known.rank for module, known in found.items()})
+    if ranks.score is not None:
+        # Rounded down: as a threshold it keeps what is kept.
+        least = min(score for scores in resized.scores.values() for score in scores)
+        context.note("lowest score kept", floor(least * 1e6) / 1e6)
+        if empty := sum(known.empty for known in found.values()):
+            context.note("left out", {"modules of which no component scores more": empty})
+
+
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
-    spec = adapter_spec(inputs.one("svd-resize"), "svd-resize")
+    spec = source_spec(inputs, _PORT)
     out = adapter_spec(result, KIND.name)
     bounded = _ranks(spec, params).bounded
     changed = {i: m for i, m in spec.modules.items() if bounded or out.modules[i] != m}
@@ -78,7 +106,8 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
         m.elements * (m.rank + 2 * out.modules[i].rank) + 20 * min(m.rank, m.full_rank) ** 3
         for i, m in changed.items()
     )
-    return Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
+    own = Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
+    return scored_cost(inputs, _PORT, params, own)
 
 
 KIND = Kind(

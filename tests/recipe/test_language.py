@@ -37,11 +37,11 @@ def test_ports_files_params_and_defaults_follow_from_the_schemas() -> None:
         ),
         "shuffle": ({"shuffle": step}, {}, ("seed", "mode"), {"seed": 0, "mode": "rotate"}, ("shuffle",)),
         "svd-resize": (
-            {"svd-resize": step},
+            {"svd-resize": step, "score.against": step},
             {},
-            ("rank", "conv-rank", "conv1x1-rank", "dynamic", "max-size"),
+            ("rank", "conv-rank", "conv1x1-rank", "dynamic", "score", "max-size"),
             {},
-            ("svd-resize", "rank"),
+            ("svd-resize",),
         ),
         "merge-into-checkpoint": (
             {"merge-into-checkpoint": step, "loras": terms},

@@ -32,7 +32,7 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{scale: a, components: {vae: 1}}", "5:30: error: 'components' has no 'vae' - it takes unet, te, te1, te2, te3"),
         ("{scale: a, components: {text_encoder: 1}}", "5:30: error: 'components' has no 'text_encoder' - did you mean 'te'?"),
         # Missing options.
-        ("{svd-resize: a}", "5:7: error: svd-resize needs 'rank' - such as rank: 32"),
+        ("{svd-resize: a}", "5:7: error: svd-resize needs 'rank' or 'score' - such as rank: 32"),
         ("{scale: a}", "5:7: error: scale needs 'by' or 'components' or 'blocks' or 'modules' - such as by: 0.8"),
         ("{merge-into-checkpoint: a}", "5:7: error: merge-into-checkpoint needs 'loras' - such as loras: {char: 0.8}"),
         ("{to: x.pt, dtype: bf16, save: }", "5:36: error: 'save' takes the id of one step, not nothing"),
@@ -69,7 +69,7 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{svd-resize: a, rank: 4, dynamic: {sv-ratio: 0.5}}", "5:51: error: 'sv-ratio' takes a number from 1, or $(name), not 0.5"),
         ("{svd-resize: a, rank: 4, max-size: big}", "5:41: error: 'max-size' takes a size such as 100MB or 80MiB, a whole number of bytes, or $(name), not 'big'"),
         ("{svd-resize: a, rank: 4, max-size: 0}", "5:41: error: 'max-size' takes a size such as 100MB or 80MiB, a whole number of bytes, or $(name), not 0"),
-        ("{svd-resize: a, dynamic: {sv-fro: 0.9}}", "5:7: error: svd-resize needs 'rank' - such as rank: 32"),
+        ("{svd-resize: a, dynamic: {sv-fro: 0.9}}", "5:7: error: svd-resize needs 'rank' or 'score' - such as rank: 32"),
         ("{check: a}", "5:7: error: check needs 'rank' or 'modules' or 'finite' or 'norm' or 'energy' or 'differs-from' - such as rank: {max: 32}"),
         ("{check: a, rank: 32}", "5:23: error: 'rank' takes limits in braces, such as {max: 32}, not 32"),
         ("{check: a, rank: {}}", "5:23: error: 'rank' takes limits in braces, such as {max: 32}, not a map"),

@@ -20,7 +20,7 @@ from lorapipe.weights.specs import (
     canonical_shape,
 )
 
-__all__ = ["Binding", "Bound", "Unmatched", "bind", "report"]
+__all__ = ["Binding", "Bound", "Unmatched", "bind", "report", "unmatched"]
 
 _NAMED = 3
 """Modules that a report names; the others are counted."""
@@ -90,6 +90,18 @@ def report(binding: Binding, name: str | None = None) -> str:
     elif not binding.bound:
         lines.append("  nothing fits: is this the model that the LoRA was trained on?")
     return "\n".join(lines)
+
+
+def unmatched(binding: Binding, name: str, *, hint: str | None, option: str) -> RecipeError:
+    """The error ``unmatched-modules`` that names what has no place."""
+    message, *details = report(binding, name).splitlines()
+    return RecipeError(
+        "unmatched-modules",
+        message,
+        hint=hint,
+        details=[line.strip() for line in details],
+        option=option,
+    )
 
 
 def bind(

@@ -11,9 +11,10 @@ from typing import cast
 
 from lorapipe.errors import RecipeError
 from lorapipe.weights.inference.forms import passes
+from lorapipe.weights.inference.scoring import Score
 from lorapipe.weights.specs import DTYPES, AdapterSpec, ModuleId, ModuleSpec
 
-__all__ = ["RULES", "Dynamic", "Rank", "Ranks", "fitted", "least_size"]
+__all__ = ["RULES", "Dynamic", "Rank", "Ranks", "fitted", "fitted_by_score", "least_size"]
 
 RULES = ("sv-ratio", "sv-cumulative", "sv-fro", "threshold", "quantile")
 
@@ -78,18 +79,27 @@ class Ranks:
     """What ``svd-resize`` aims at: for linear modules, larger kernels and 1x1 kernels.
 
     Each is one rank, or one for each module. ``conv`` and ``conv1x1`` are ``linear`` unless
-    given. With ``dynamic`` or ``max_size`` (bytes of the file, see :func:`fitted`) these are the
-    most that a module may have.
-    Raises :class:`RecipeError` ``rank-below-one``.
+    given. With ``dynamic``, ``score`` or ``max_size`` (bytes of the file, see :func:`fitted` and
+    :func:`fitted_by_score`) these are the most that a module may have, and no bound where they are
+    ``None``. By ``score`` a module may be left with nothing.
+    Raises :class:`RecipeError` ``rank-below-one``, ``two-rules`` or ``no-threshold``.
     """
 
-    linear: Rank
+    linear: Rank | None = None
     conv: Rank | None = None
     conv1x1: Rank | None = None
     dynamic: Dynamic | None = None
     max_size: int | None = None
+    score: Score | None = None
 
     def __post_init__(self) -> None:
+        if self.score is not None and self.dynamic is not None:
+            problem, hint = "'score' and 'dynamic' each choose the ranks", "leave one of them out"
+            raise RecipeError("two-rules", problem, hint=hint, option="dynamic")
+        if self.score is not None and self.score.threshold is None and self.max_size is None:
+            problem = "'score' alone leaves out nothing"
+            hint = "give it a threshold, {by: spectral, threshold: -1.2}, or the step a 'max-size'"
+            raise RecipeError("no-threshold", problem, hint=hint, option="score")
         for rank in (self.linear, self.conv, self.conv1x1):
             for one in rank.values() if isinstance(rank, Mapping) else (rank,):
                 if one is not None and one < 1:
@@ -98,7 +108,7 @@ class Ranks:
     @property
     def bounded(self) -> bool:
         """Whether only the data tell the ranks, and specs no more than their bounds."""
-        return self.dynamic is not None or self.max_size is not None
+        return self.dynamic is not None or self.max_size is not None or self.score is not None
 
     def target(self, module: ModuleSpec, name: ModuleId | None = None) -> int:
         """The rank that a module may have: by its kernel, and at most its full rank.
@@ -112,24 +122,20 @@ class Ranks:
         kernel = module.shape[2:]
         by_kernel = (self.conv if prod(kernel) > 1 else self.conv1x1) if kernel else None
         rank = self.linear if by_kernel is None else by_kernel
+        if rank is None:
+            return module.full_rank
         return min(rank[name] if isinstance(rank, Mapping) and name else cast("int", rank), module.full_rank)
 
 
-def least_size(spec: AdapterSpec) -> int:
+def least_size(spec: AdapterSpec, *, scored: bool = False) -> int:
     """Bytes of a file with one component of each module, written with ``dtype: keep``.
 
     Biases and norms count as they are. Alphas, extras, metadata and the header's entries
     included; an entry counts for more than it takes, which leaves some room for the metadata
-    that a save adds.
+    that a save adds. ``scored``: of what has components only the smallest module is in the file.
     """
-    modules = sum(
-        (known.form.nbytes if known.form and passes(known) else _component(known, spec.dtype))
-        + 4
-        + 3 * (_ENTRY + len(known.spelling.stem.encode()))
-        for known in spec.modules.values()
-    )
-    extras = sum(extra.nbytes + _ENTRY + len(name.encode()) for name, extra in spec.extras.items())
-    return modules + extras + len(json.dumps(dict(spec.metadata)).encode())
+    firsts = [_first(known, spec.dtype) for known in spec.modules.values() if not passes(known)]
+    return _fixed(spec) + (min(firsts, default=0) if scored else sum(firsts))
 
 
 def fitted(
@@ -156,6 +162,50 @@ def fitted(
             kept[index] += 1
             spare -= sizes[index]
     return dict(zip(values, kept, strict=True))
+
+
+def fitted_by_score(
+    spec: AdapterSpec, max_size: int, scores: Mapping[ModuleId, Mapping[int, float]]
+) -> dict[ModuleId, tuple[int, ...]]:
+    """Which components of each module, of those in ``scores``, go into ``max_size`` bytes.
+
+    The highest score first, the earlier module and component on a tie, and those left out that
+    have no more room; a module's first takes its alpha and its entries in the header, too.
+    """
+    spare = max_size - _fixed(spec)
+    names = list(scores)
+    queue = sorted(
+        (-score, index, place) for index, name in enumerate(names) for place, score in scores[name].items()
+    )
+    kept: list[list[int]] = [[] for _ in names]
+    for _, index, place in queue:
+        module = spec.modules[names[index]]
+        size = (_component if kept[index] else _first)(module, spec.dtype)
+        if size <= spare:
+            kept[index].append(place)
+            spare -= size
+    return {name: tuple(sorted(places)) for name, places in zip(names, kept, strict=True)}
+
+
+def _fixed(spec: AdapterSpec) -> int:
+    """Bytes of what has no components: biases and norms, extras, metadata."""
+    passing = sum(
+        (known.form.nbytes if known.form else _component(known, spec.dtype)) + _entry(known)
+        for known in spec.modules.values()
+        if passes(known)
+    )
+    extras = sum(extra.nbytes + _ENTRY + len(name.encode()) for name, extra in spec.extras.items())
+    return passing + extras + len(json.dumps(dict(spec.metadata)).encode())
+
+
+def _entry(module: ModuleSpec) -> int:
+    """Bytes of a module's alpha and of its entries in the header."""
+    return 4 + 3 * (_ENTRY + len(module.spelling.stem.encode()))
+
+
+def _first(module: ModuleSpec, dtype: str) -> int:
+    """Bytes of a module with one component."""
+    return _component(module, dtype) + _entry(module)
 
 
 def _component(module: ModuleSpec, dtype: str) -> int:

@@ -95,13 +95,15 @@ def resize_spec(spec: AdapterSpec, ranks: Ranks) -> AdapterSpec:
 
     Biases and norms stay as they are. Where the data decide, the ranks are bounds. Raises
     :class:`RecipeError` ``not-additive`` for what is no delta, ``max-size-too-small`` for
-    a size in which not even rank 1 of each module has room.
+    a size in which not even rank 1 of each module has room, or of one where they are scored.
     """
     needs_deltas(spec, "svd-resize")
-    if ranks.max_size is not None and (least := least_size(spec)) > ranks.max_size:
+    scored = ranks.score is not None
+    if ranks.max_size is not None and (least := least_size(spec, scored=scored)) > ranks.max_size:
+        which = "one module" if scored else f"all {len(spec.modules)} modules"
         raise RecipeError(
             "max-size-too-small",
-            f"rank 1 for all {len(spec.modules)} modules takes {least} bytes already",
+            f"rank 1 for {which} takes {least} bytes already",
             hint=f"'max-size' must be {least} or more",
             option="max-size",
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lorapipe.weights.structures.structure import Loaded, LowRank
 
-__all__ = ["Lazy", "leading"]
+__all__ = ["Lazy", "chosen", "leading"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,15 +42,26 @@ class Lazy:
 
 def leading(factors: LowRank | Lazy, rank: int) -> LowRank | Lazy:
     """The product of the first ``rank`` components of two factors, in memory or in their file."""
-    if factors.rank == rank:
+    return chosen(factors, range(rank))
+
+
+def chosen(factors: LowRank | Lazy, places: Sequence[int]) -> LowRank | Lazy:
+    """The product of some components of two factors, in memory or in their file; ``places`` ascend."""
+    if factors.rank == len(places):
         return factors
     if isinstance(factors, LowRank):
-        # Views: copies would come beside what the workers' heaps do not give back (measured).
-        return LowRank(factors.up[:, :rank], factors.down[:rank])
+        return _chosen(factors, places)
 
     def read() -> LowRank:
         loaded = factors.load()
         assert isinstance(loaded, LowRank)
-        return LowRank(loaded.up[:, :rank], loaded.down[:rank])
+        return _chosen(loaded, places)
 
-    return Lazy(factors.shape, rank, read)
+    return Lazy(factors.shape, len(places), read)
+
+
+def _chosen(factors: LowRank, places: Sequence[int]) -> LowRank:
+    # Views where they can be: copies would come beside what the workers' heaps do not give back (measured).
+    first = not places or places[-1] < len(places)
+    at = slice(len(places)) if first else list(places)
+    return LowRank(factors.up[:, at], factors.down[at])

@@ -1,0 +1,115 @@
+"""What ``svd-resize`` scores components against: the option read, and the base's weights found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from lorapipe.architectures import titles
+from lorapipe.errors import RecipeError
+from lorapipe.steps.kind import Context, Cost, Inputs, Params
+from lorapipe.steps.types import adapter_spec, checkpoint_spec
+from lorapipe.weights.inference.binding import Binding, bind, unmatched
+from lorapipe.weights.inference.forms import passes
+from lorapipe.weights.inference.metadata import hidden_spec
+from lorapipe.weights.inference.scoring import Score
+from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, Spec
+
+if TYPE_CHECKING:
+    from lorapipe.weights.algebra.resize import Base
+
+__all__ = ["AGAINST", "base_weights", "bind_base", "read_score", "scored_cost", "source_spec"]
+
+AGAINST = "score.against"
+
+
+def read_score(params: Params) -> Score | None:
+    """How components are scored, if they are: ``by`` is a name, a list of names, or a map to weights."""
+    said = cast("Mapping[str, Any] | None", params.get("score"))
+    if said is None:
+        return None
+    by = said["by"]
+    if not isinstance(by, Mapping):
+        by = dict.fromkeys([by] if isinstance(by, str) else by, 1.0)
+    return Score(by, said.get("threshold"))
+
+
+def source_spec(inputs: Inputs[Any], port: str) -> AdapterSpec:
+    """The LoRA's spec. A base that hides its sources hides them in what is chosen by it, too."""
+    spec = adapter_spec(_spec(inputs.one(port)), port)
+    bases = (checkpoint_spec(_spec(t.value), AGAINST, t.step) for t in inputs.ports.get(AGAINST, ()))
+    return hidden_spec(spec) if any(base.hidden for base in bases) else spec
+
+
+def bind_base(inputs: Inputs[Any], port: str, params: Params) -> Binding | None:
+    """Where the LoRA's modules are in the base; ``None`` where no score is by one.
+
+    Raises :class:`RecipeError` ``needs-base``, ``unmatched-modules``, and as
+    :func:`~lorapipe.weights.inference.binding.bind` does.
+    """
+    score = read_score(params)
+    if score is None or not score.needs_base:
+        return None
+    if AGAINST not in inputs.ports:
+        problem = "scores by 'spectral', 'frobenius' and 'subspace' are against a base"
+        hint = "name the step that loads it: {against: base, by: ...}"
+        raise RecipeError("needs-base", problem, hint=hint, option="score")
+    spec, name = source_spec(inputs, port), inputs.terms(port)[0].step
+    base = checkpoint_spec(_spec(inputs.one(AGAINST)), AGAINST)
+    scored = {module: known for module, known in spec.modules.items() if not passes(known)}
+    try:
+        binding = bind(replace(spec, modules=scored), base, titles(), name)
+    except RecipeError as error:
+        error.option = "score"
+        raise
+    if binding.problems:
+        hint = "score against the model that it was trained on, or leave them out with 'filter'"
+        raise unmatched(binding, name, hint=hint, option="score")
+    return binding
+
+
+def base_weights(inputs: Inputs[Any], port: str, params: Params, context: Context) -> Base | None:
+    """What gives the weights that scores are by."""
+    from lorapipe.weights.checkpoints.weights import Weights
+
+    binding = bind_base(inputs, port, params)
+    if binding is None:
+        return None
+    (term,) = inputs.terms(AGAINST)
+    return Weights.of(term.value, binding, term.step, context.compute, context.device).matrix
+
+
+def scored_cost(inputs: Inputs[Spec], port: str, params: Params, own: Cost) -> Cost:
+    """A resize's ``own`` cost and that of its scores: each weight of the base is read and looked at whole."""
+    binding, score = bind_base(inputs, port, params), read_score(params)
+    if binding is None or score is None:
+        return own
+    spec = source_spec(inputs, port)
+    base = checkpoint_spec(inputs.one(AGAINST), AGAINST)
+    flops = largest = 0
+    for module in {bound.module for bound in binding.bound}:
+        known = spec.modules[module]
+        size, short = known.shape[0] * known.columns, known.full_rank
+        flops += 2 * size
+        # A Gram matrix and its eigenvalues; a product with the components.
+        flops += 2 * size * short + 4 * short**3 if "spectral" in score.live else 0
+        flops += 2 * size * min(known.rank, short) if "subspace" in score.live else 0
+        largest = max(largest, size + (3 * short**2 if "spectral" in score.live else 0))
+    # Beside a weight the parts it is joined from, and what an operator has to see at once.
+    each = own.each + DTYPES["F64"] * (2 * largest + 4 * base.held)
+    return replace(own, read=sum(_read(binding, base)), flops=own.flops + flops, each=each)
+
+
+def _read(binding: Binding, base: CheckpointSpec) -> Iterator[int]:
+    """Bytes of the base that are read, place by place."""
+    for bound in binding.bound:
+        tensor = base.tensors[bound.key]
+        height = tensor.shape[0]
+        start, stop = (0, height) if bound.transposed or bound.rows is None else bound.rows
+        yield tensor.nbytes * (stop - start) // max(1, height)
+
+
+def _spec(value: Any) -> Spec:
+    """The spec of a value; of a spec itself."""
+    return cast("Spec", getattr(value, "spec", value))

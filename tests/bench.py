@@ -107,7 +107,14 @@ class Bench:
         save_file(tensors, path, {"ss_base_model_version": "sd_v1", "ss_v2": "False"})
         return path
 
-    def checkpoint(self, name: str = "base", *, seed: int = 99, dtype: str = "float16") -> Path:
+    def checkpoint(
+        self,
+        name: str = "base",
+        *,
+        seed: int = 99,
+        dtype: str = "float16",
+        shapes: Mapping[str, tuple[int, ...]] = SHAPES,
+    ) -> Path:
         """Write an SD1.5 checkpoint's excerpt: the four weights, a bias, an integer tensor, a VAE tensor."""
         import torch
         from safetensors.torch import save_file
@@ -115,7 +122,7 @@ class Bench:
         generator = torch.Generator().manual_seed(seed)
         kind = getattr(torch, dtype)
         tensors = {
-            KEYS[stem]: torch.randn(*shape, generator=generator).to(kind) for stem, shape in SHAPES.items()
+            KEYS[stem]: torch.randn(*shape, generator=generator).to(kind) for stem, shape in shapes.items()
         }
         tensors["model.diffusion_model.input_blocks.1.1.proj_in.bias"] = torch.randn(
             20, generator=generator

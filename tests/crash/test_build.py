@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-import lorapipe
 from lorapipe.build.run import Options, build
 from lorapipe.recipe.parsing import load_recipe
 
 from ..bench import Bench
+from ..formats.model_folders import hf_folder
+from .scene import Job, Server
 
-BUILDS = Path(__file__).with_name("builds.py")
-Job = tuple[Path, Path, int, int]
-"""A recipe, a store, a seed, and the point at which to die (0: none)."""
-Spawn = Callable[[list[Job]], list[int]]
+Spawn = Callable[[list[tuple[Path, Path, int, int]]], list[int]]
+"""Of each build a recipe, a store, a seed, and the point at which to die (0: none)."""
 
 STEPS = """
     a: {load: a.safetensors}
@@ -43,26 +38,10 @@ FOLDER = """
 """A folder of several shards, an index and a config."""
 
 
-@pytest.fixture(scope="module")
-def spawn() -> Iterator[Spawn]:
+@pytest.fixture
+def spawn(server: Server) -> Spawn:
     """Runs builds at once in processes of their own; their exit statuses."""
-    pipe = subprocess.PIPE
-    environment = {**os.environ, "PYTHONPATH": str(Path(lorapipe.__file__).parents[1])}
-    with subprocess.Popen(
-        [sys.executable, BUILDS], stdin=pipe, stdout=pipe, text=True, env=environment
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        requests, answers = server.stdin, server.stdout
-
-        def run(jobs: list[Job]) -> list[int]:
-            requests.write(json.dumps([[str(r), str(s), seed, n] for r, s, seed, n in jobs]) + "\n")
-            requests.flush()
-            statuses: list[int] = json.loads(answers.readline())
-            return statuses
-
-        yield run
-        requests.close()
+    return lambda jobs: server.run(*(Job(recipe, store, seed, at) for recipe, store, seed, at in jobs))
 
 
 def _build(recipe: Path, seed: int, hook: Callable[[str], None] = lambda point: None) -> None:
@@ -86,15 +65,7 @@ def _digests(bench: Bench) -> dict[str, str]:
 
 def _base(bench: Bench) -> None:
     """The checkpoint as a folder: two shards, an index, a config."""
-    tensors = list(load_file(bench.checkpoint()).items())
-    names = {"model-00001-of-00002.safetensors": tensors[:3], "model-00002-of-00002.safetensors": tensors[3:]}
-    folder = bench.folder / "base"
-    folder.mkdir()
-    for name, held in names.items():
-        save_file(dict(held), folder / name, {"format": "pt"})
-    places = {key: name for name, held in names.items() for key, _ in held}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    (folder / "config.json").write_text("{}")
+    hf_folder(bench.folder / "base", load_file(bench.checkpoint()), 2)
 
 
 def _assert_whole(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorapipe.errors import RecipeError, UsageError
-from lorapipe.weights.sizes import size_in_bytes
+from lorapipe.recipe.sizes import size_in_bytes
 
 __all__ = ["DEFAULT", "VARIABLE", "store_budget"]
 

@@ -26,7 +26,7 @@ setting_option = click.option(
 def memory_size(text: str, option: str = "--memory") -> int:
     """Bytes of ``1GiB``; raises :class:`~lorapipe.errors.UsageError` ``bad-size``."""
     from lorapipe.errors import RecipeError, UsageError
-    from lorapipe.weights.sizes import size_in_bytes
+    from lorapipe.recipe.sizes import size_in_bytes
 
     try:
         return size_in_bytes(text)

@@ -13,6 +13,7 @@ from lorapipe.recipe.nodes import MapNode, Node, Scalar, to_json
 from lorapipe.recipe.options import Draft
 from lorapipe.recipe.references import references
 from lorapipe.recipe.schemas import Schema
+from lorapipe.recipe.sizes import size_in_bytes
 from lorapipe.recipe.source import Source
 
 __all__ = ["assemble", "canonical"]
@@ -44,7 +45,8 @@ def canonical(value: JSON, schema: Schema) -> JSON:
 
     Where a whole number is due, ``4.0`` and ``1e3`` are the integers 4 and 1000; where
     any number is due, ``1`` is 1.0 and ``-0.0`` is 0.0. A map whose order counts
-    (``x-ordered``) is a list of maps of one key: keys sort maps.
+    (``x-ordered``) is a list of maps of one key: keys sort maps. A size (``x-unit: bytes``) is a
+    number of bytes, however it is written.
     """
     if isinstance(value, dict):
         known, others = schema.get("properties", {}), schema.get("additionalProperties")
@@ -54,6 +56,8 @@ def canonical(value: JSON, schema: Schema) -> JSON:
     if isinstance(value, list):
         items = schema.get("items", {})
         return [canonical(one, items) for one in value]
+    if isinstance(value, str):
+        return size_in_bytes(value) if schema.get("x-unit") == "bytes" else value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     types = schema.get("type", ())

@@ -19,7 +19,6 @@ from lorapipe.steps.types import adapter_spec, at_work
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
 from lorapipe.weights.inference.metadata import kept_metadata
 from lorapipe.weights.inference.output import saved_checkpoint_specs
-from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import DTYPES, AdapterSpec, CheckpointSpec, FileSpec, Spec, TensorSpec
 from lorapipe.weights.verdicts import CheckSpec
 
@@ -81,7 +80,7 @@ def _in_folder(params: Params) -> bool:
 
 
 def _folder_spec(spec: CheckpointSpec, dtype: str | None, params: Params) -> FileSpec:
-    most = size_in_bytes(cast("int | str", params.get("shard-size", SHARD_SIZE)))
+    most = cast("int", params.get("shard-size", SHARD_SIZE))
     return folder_spec(spec, saved_checkpoint_specs(spec, dtype), most)
 
 

@@ -14,7 +14,6 @@ from lorapipe.steps.scoring import base_weights, bind_base, read_score, scored_c
 from lorapipe.steps.types import adapter_spec, at_work, factor_bytes
 from lorapipe.weights.inference.ranks import Dynamic, Rank, Ranks
 from lorapipe.weights.inference.steps import resize_spec
-from lorapipe.weights.sizes import size_in_bytes
 from lorapipe.weights.specs import AdapterSpec, Spec
 
 if TYPE_CHECKING:
@@ -29,14 +28,13 @@ _RANKS = ("rank", "conv-rank", "conv1x1-rank")
 
 def _ranks(spec: AdapterSpec, params: Params) -> Ranks:
     rule = list(cast("dict[str, float]", params.get("dynamic") or {}).items())
-    size = cast("int | str | None", params.get("max-size"))
     ranks = {option: _rank(spec, params[option], option) for option in _RANKS if option in params}
     return Ranks(
         ranks.get("rank"),
         conv=ranks.get("conv-rank"),
         conv1x1=ranks.get("conv1x1-rank"),
         dynamic=Dynamic(*rule[0]) if rule else None,
-        max_size=None if size is None else size_in_bytes(size),
+        max_size=cast("int | None", params.get("max-size")),
         score=read_score(params),
     )
 

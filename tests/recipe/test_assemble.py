@@ -78,6 +78,12 @@ def test_equal_numbers_have_one_canonical_form(number: int) -> None:
         assert len(forms) == 1
 
 
+@pytest.mark.parametrize("size", ["200", "200B", "0.2kB", "0.2 KB", "2e2"])
+def test_a_size_is_its_bytes_however_it_is_written(size: str) -> None:
+    params = step_of(f"{{save: a, to: out/, shard-size: {size}}}").params
+    assert repr(params["shard-size"]) == "200"
+
+
 def test_text_and_truth_are_not_numbers() -> None:
     assert canonical(True, {"type": "number"}) is True
     assert canonical("4", {"type": ["integer", "string"]}) == "4"

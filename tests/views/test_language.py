@@ -39,7 +39,8 @@ def test_a_page_tells_all_about_a_kind() -> None:
 
 @pytest.mark.parametrize("name", LANGUAGE.kinds)
 def test_the_example_of_a_page_is_a_step_that_validates(name: str) -> None:
-    others = ["char", "style", "both", "mixed", "small", "base", "tuned"]
+    others = ["char", "style", "both", "mixed", "small", "base", "tuned", "dynamic"]
+    others += ["epoch-1", "epoch-2", "epoch-3"]
     loads = "".join(f"  {one}: {{load: f}}\n" for one in others)
     step = parse(f"lorapipe: 1\nsteps:\n{loads}  x: {example(LANGUAGE.kind(name))}\n").steps["x"]
     assert step.kind == name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorapipe.errors import RecipeError
-from lorapipe.weights.sizes import size_in_bytes
+from lorapipe.recipe.sizes import size_in_bytes
 
 
 @pytest.mark.parametrize(

@@ -350,7 +350,7 @@ def test_ctrl_c_at_any_point_leaves_nothing(kitchen: Bench, point: str) -> None:
     out, err = process.communicate(timeout=60)
 
     assert (process.returncode, out) == (130, "")
-    assert errors(err).strip() == "interrupted"
+    assert errors(err).strip() == "error: interrupted - run again to go on"
     assert contents(kitchen.folder) == before
 
 
@@ -396,6 +396,6 @@ def test_ctrl_c_ends_a_slow_build_within_two_seconds(kitchen: Bench, at: tuple[s
 
     assert time.monotonic() - started < 2
     assert process.returncode == 130
-    assert err.endswith("interrupted\n")
+    assert err.endswith("error: interrupted - run again to go on\n")
     assert "Traceback" not in err
     assert contents(kitchen.folder) == before

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import hypot, nan
 
-__all__ = ["Figures", "together"]
+__all__ = ["Figures", "pooled", "together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,16 @@ def together(figures: Iterable[Figures]) -> float:
     5.0
     """
     return hypot(*(one.norm for one in figures if one.finite))
+
+
+def pooled(figures: Iterable[Figures]) -> Figures:
+    """Several modules as one: its j-th value is ``sqrt(sum_m s_mj^2)``; what is not finite is left out.
+
+    So its norm is theirs :func:`together`, and ``kept(rank)`` the share of their ``norm^2`` that is left
+    when each is cut to that rank.
+
+    >>> pooled([Figures((3.0, 1.0)), Figures((4.0,))]).singular_values
+    (5.0, 1.0)
+    """
+    spectra = [one.singular_values for one in figures if one.finite]
+    return Figures(tuple(hypot(*values) for values in zip_longest(*spectra, fillvalue=0.0)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorapipe.weights.figures import Figures, together
+from lorapipe.weights.figures import Figures, pooled, together
 
 VALUES = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=12).map(lambda v: tuple(sorted(v, reverse=True)))
 
@@ -50,3 +50,21 @@ def test_a_module_that_is_not_finite_has_no_norm_and_counts_for_none_with_others
 def test_values_whose_squares_are_beyond_float64_have_a_norm() -> None:
     assert Figures((3e200, 4e200)).norm == pytest.approx(5e200)
     assert Figures((3e200, 4e200)).kept(1) == pytest.approx(0.36)
+
+
+def test_pooled_modules_lose_what_they_lose_together_when_all_are_cut_to_one_rank() -> None:
+    rng = np.random.default_rng(3)
+    spectra = [np.sort(rng.random(n))[::-1] for n in (5, 2, 7)]
+    figures = [Figures(tuple(values.tolist())) for values in spectra]
+
+    found = pooled([*figures, Figures((), finite=False)])
+
+    assert found.norm == pytest.approx(together(figures), rel=1e-13)
+    whole = sum(float((values**2).sum()) for values in spectra)
+    for rank in range(8):
+        kept = sum(float((values[:rank] ** 2).sum()) for values in spectra)
+        assert found.kept(rank) == pytest.approx(kept / whole, rel=1e-12)
+
+
+def test_nothing_pooled_is_nothing() -> None:
+    assert pooled([]) == Figures(())

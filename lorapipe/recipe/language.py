@@ -263,11 +263,12 @@ def _inner_ports(fragment: Schema) -> Mapping[str, Port]:
 
 
 def choices(schema: Schema) -> tuple[str, ...]:
-    """The words that a scalar takes, where it takes only a few: ``examples`` lists them.
+    """The words that a scalar takes, where it takes only a few: ``examples`` lists them, first the words.
 
     Words are written as a pattern (``^(?:one|two|HOLE)$``), because ``enum`` would
     refuse a hole; editors complete from ``examples``.
     """
     pattern, examples = str(schema.get("pattern", "")), schema.get("examples", ())
     words = pattern.removeprefix("^(?:").removesuffix(")$").split("|")
-    return tuple(examples) if pattern.startswith("^(?:") and words[0] in examples else ()
+    takes_words = pattern.startswith("^(?:") and words[0] in examples
+    return tuple(one for one in examples if isinstance(one, str)) if takes_words else ()

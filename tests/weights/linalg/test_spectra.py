@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.linalg import spectra as under_test
-from lorapipe.weights.linalg.spectra import leading_spectrum, low_rank, sketch, spectrum
+from lorapipe.weights.linalg.spectra import leading_spectrum, low_rank, sketch, spectral_norm, spectrum
 from lorapipe.weights.structures.structure import LowRank
 from tests.weights.samples import Matrix, to_numpy
 
@@ -176,3 +176,14 @@ def test_leading_vectors_of_what_lapack_cannot_do_are_an_error() -> None:
     with pytest.raises(BuildError) as caught:
         leading_spectrum(torch.full((4, 4), float("nan"), dtype=torch.float64), 2)
     assert caught.value.code == "no-svd"
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (12, 90), (90, 12), (1, 5)])
+def test_the_spectral_norm_is_the_largest_singular_value(shape: tuple[int, int]) -> None:
+    """Also of a flat spectrum, where iterations are slow."""
+    rng = np.random.default_rng(3)
+    matrix = rng.standard_normal(shape)
+    flat = np.linalg.qr(rng.standard_normal((40, 40)))[0]
+    for one in (matrix, matrix * 1e-9, flat):
+        assert spectral_norm(torch.from_numpy(one)) == pytest.approx(np.linalg.norm(one, 2), rel=1e-13)
+    assert spectral_norm(torch.zeros(shape, dtype=torch.float64)) == 0.0

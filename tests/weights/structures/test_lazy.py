@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lorapipe.weights.structures.delta import Delta, Term
-from lorapipe.weights.structures.lazy import Lazy, leading
+from lorapipe.weights.structures.lazy import Lazy, chosen, leading
 from lorapipe.weights.structures.structure import LowRank
 from tests.weights.samples import factors
 from tests.weights.sorts import SORTS
@@ -97,3 +98,16 @@ def test_the_leading_components_are_views_of_the_factors_and_read_when_used() ->
     assert (later.shape, later.rank, reads) == ((4, 2), 2, [])
     assert torch.equal(later.load().factors(torch.float64).up, factors.up[:, :2].double())
     assert reads == [1]
+
+
+@pytest.mark.parametrize("places", [(0, 2), (1, 2), (2,), (0,), ()])
+def test_any_components_are_chosen_now_or_when_they_are_read(places: tuple[int, ...]) -> None:
+    factors = LowRank(torch.arange(12.0).reshape(4, 3), torch.arange(6.0).reshape(3, 2))
+    for one in (factors, Lazy((4, 2), 3, lambda: factors)):
+        found = chosen(one, places)
+        assert found.rank == len(places)
+        read = found.load()
+        assert isinstance(read, LowRank)
+        assert torch.equal(read.up, factors.up[:, list(places)])
+        assert torch.equal(read.down, factors.down[list(places)])
+    assert chosen(factors, (0, 1, 2)) is factors

@@ -117,9 +117,7 @@ def test_a_store_without_room_costs_the_result_and_not_the_build(
 ) -> None:
     bench.lora("a", rank=8)
     monkeypatch.setenv("LORAPIPE_STORE", str(disk / "store"))
-    steps = "a: {load: a.safetensors}
-m: {shuffle: a, seed: 1}
-o: {save: m, to: first.safetensors}"
+    steps = "a: {load: a.safetensors}\nm: {shuffle: a, seed: 1}\no: {save: m, to: first.safetensors}"
     run(bench.recipe(steps))
     free = shutil.disk_usage(disk).free
     (disk / "hog").write_bytes(bytes(free - 80_000))

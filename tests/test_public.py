@@ -106,7 +106,7 @@ def test_validate_loads_neither_torch_nor_networkx(kitchen: Bench) -> None:
         ["plan", "r.yaml"],
         ["plan", "r.yaml", "--json", "--modules", "--hash"],
         ["graph", "r.yaml"],
-        ["inspect", "a.safetensors"],
+        ["inspect", "a.safetensors", "--no-norms"],
         ["steps", "save"],
         ["schema"],
     ],

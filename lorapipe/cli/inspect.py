@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from lorapipe.build.inspecting import Look
 
 __all__ = ["command"]
 
@@ -13,18 +17,86 @@ __all__ = ["command"]
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--family", help="The model family, where the names leave it open.")
-@click.option("--modules", is_flag=True, help="List every module with where it belongs.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(file: Path, family: str | None, modules: bool, as_json: bool) -> None:
-    """Show what FILE holds: family, modules, ranks, dtypes, metadata. Reads its header only."""
-    from lorapipe.formats.inspection import inspect_file
+@click.option("--hashes/--no-hashes", default=None, help="Hash the file; a LoRA is by default.")
+@click.option("--norms/--no-norms", default=None, help="Measure the weights; those of a LoRA are by default.")
+@click.option("--modules", is_flag=True, help="List every module with its figures, or every tensor.")
+@click.option("--metadata", is_flag=True, help="List the metadata.")
+@click.option("--spectrum", is_flag=True, help="Draw the singular values of a LoRA.")
+@click.option("--png", type=click.Path(path_type=Path), help="Plot singular values and norms to a PNG file.")
+@click.option("--svg", type=click.Path(path_type=Path), help="The same to an SVG file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schemas/inspection.v1.schema.json).")
+def command(
+    file: Path,
+    family: str | None,
+    hashes: bool | None,
+    norms: bool | None,
+    modules: bool,
+    metadata: bool,
+    spectrum: bool,
+    png: Path | None,
+    svg: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what FILE, or a folder, holds: family, ranks, training, hashes, norms.
 
-    found = inspect_file(file, family)
+    A LoRA is read whole, which takes seconds; with --no-hashes --no-norms only its header
+    is, as of a checkpoint by default.
+    """
+    from rich.console import Console
+
+    from lorapipe.build.inspecting import look
+    from lorapipe.views.inspection import print_metadata, print_modules, print_stage
+    from lorapipe.views.inspection_json import inspection_json
+    from lorapipe.views.spectrum import print_spectra
+
+    plots = plot_files(png, svg)
+    console = Console(highlight=False)
+    wanted = True if spectrum or plots else norms
+    for found in look(file, family, hashes=hashes, norms=wanted):
+        if not as_json:
+            print_stage(found, console)
+    if plots:
+        write_plots(found, plots)
     if as_json:
-        from lorapipe.views.inspection import inspection_json
-
-        click.echo(json.dumps(inspection_json(found, modules), indent=2))
+        click.echo(json.dumps(inspection_json(found, modules=modules, spectra=spectrum), indent=2))
         return
-    from lorapipe.views.inspection import print_inspection
+    if spectrum and found.figures is not None:
+        print_spectra(found.inspection.spec.family, found.figures, console)
+    if modules:
+        print_modules(found, console)
+    if metadata:
+        print_metadata(found.inspection.metadata, console)
 
-    print_inspection(found, modules)
+
+def plot_files(png: Path | None, svg: Path | None) -> tuple[Path, ...]:
+    """The files to plot to; raises :class:`~lorapipe.errors.UsageError` ``not-a-plot`` for another suffix.
+
+    Else a slip of the keyboard would write a picture over a model.
+    """
+    from lorapipe.errors import UsageError
+
+    for path, suffix in ((png, ".png"), (svg, ".svg")):
+        if path is not None and path.suffix.lower() != suffix:
+            option = f"--{suffix[1:]}"
+            message = f"{option} writes a file that ends in {suffix}, not '{path.name}'"
+            raise UsageError("not-a-plot", message, hint=f"such as {path.stem}{suffix}")
+    plots = tuple(path for path in (png, svg) if path is not None)
+    if plots:
+        from lorapipe.views.plots import figure_class
+
+        figure_class()  # before anything is read
+    return plots
+
+
+def write_plots(found: Look, plots: tuple[Path, ...]) -> None:
+    """Plot a LoRA's figures; raises :class:`~lorapipe.errors.UsageError` for what has none."""
+    from lorapipe.errors import UsageError
+    from lorapipe.views.plots import save_plot, spectrum_figure
+
+    if not found.figures:
+        message = f"'{found.inspection.path.name}' has no singular values to plot"
+        raise UsageError("nothing-to-plot", message, hint="plots are of LoRAs")
+    spec = found.inspection.spec
+    drawn = spectrum_figure(spec.family, found.figures, found.inspection.path.name)
+    for path in plots:
+        save_plot(drawn, path)

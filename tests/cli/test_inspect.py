@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,17 +30,21 @@ def test_a_file_is_told_on_one_screen(kitchen: Bench, capsys: pytest.CaptureFixt
 
     said = capsys.readouterr()
     assert said.err == ""
-    assert said.out.splitlines()[1:3] == [
-        "holds                  a LoRA, rank 4",
-        "family                 SD1.x (sd1)",
+    lines = said.out.splitlines()
+    assert lines[1:3] == [
+        "holds     a LoRA, rank 4, alpha 2",
+        "family    SD1.x (sd1), kohya names",
     ]
+    names = [line.split()[0] for line in lines]
+    assert names[-7:] == ["sha256", "hashes", "sshs", "norm", "ranks", "unet", "te"]
+    assert len(lines) < 24
 
 
 def test_modules_are_listed_where_asked_for(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     kitchen.lora("a")
     main(["inspect", "a.safetensors"])
     assert KEYS[TO_Q] not in capsys.readouterr().out
-    main(["inspect", "a.safetensors", "--modules"])
+    main(["inspect", "a.safetensors", "--modules", "--no-norms"])
     assert KEYS[TO_Q] in capsys.readouterr().out
 
 
@@ -55,7 +61,9 @@ def test_json_is_json(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_ckpt_is_inspected_as_well(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": load_file(kitchen.checkpoint())}, "m.ckpt")
     assert main(["inspect", "m.ckpt"]) == 0
-    assert "holds    a checkpoint\nfamily   SD1.x (sd1)\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "m.ckpt, " in out
+    assert ", a pickle\nholds     a checkpoint\nfamily    SD1.x (sd1)\n" in out
 
 
 def test_only_the_header_is_read(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +71,70 @@ def test_only_the_header_is_read(kitchen: Bench, capsys: pytest.CaptureFixture[s
     tensors = load_file(path)
     tensors[f"{TO_Q}.lora_up.weight"].fill_(torch.nan)
     save_file(tensors, path)
+    assert main(["inspect", "a.safetensors", "--family", "sd1", "--no-norms", "--no-hashes"]) == 0
+    assert "NaN" not in capsys.readouterr().out
     assert main(["inspect", "a.safetensors", "--family", "sd1"]) == 0
+    assert "no norms  1 tensor with NaN or Inf" in capsys.readouterr().out
+    assert main(["inspect", "a.safetensors", "--family", "sd1", "--norms"]) == 4
+
+
+def test_what_is_asked_of_a_checkpoint_is_done(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    path = kitchen.checkpoint()
+    assert main(["inspect", path.name, "--hashes", "--norms", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["hashes"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert sum("norm" in tensor for tensor in found["tensor_list"]) == 6
+
+
+def test_the_spectrum_is_drawn(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    kitchen.lora("a", rank=4)
+    assert main(["inspect", "a.safetensors", "--no-norms", "--spectrum"]) == 0
+    out = capsys.readouterr().out
+    assert "\nunet: singular values by the largest, median of 3\n 1.0 ┤█" in out
+    assert "te: singular values by the largest, median of 1\n" in out
+    kitchen.checkpoint()
+    assert main(["inspect", "base.safetensors", "--spectrum"]) == 0
+    assert "singular" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--png", "--svg"])
+def test_a_plot_is_not_written_over_a_model(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    path = kitchen.lora("a")
+    before = path.read_bytes()
+    assert main(["inspect", "a.safetensors", option, "a.safetensors"]) == 2
+    suffix = option[2:]
+    assert capsys.readouterr().err == (
+        f"error: {option} writes a file that ends in .{suffix}, not 'a.safetensors' - such as a.{suffix}\n"
+    )
+    assert path.read_bytes() == before
+
+
+def test_without_matplotlib_a_plot_says_how_to_get_it(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kitchen.lora("a")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["inspect", "a.safetensors", "--png", "a.png"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "error: plots need the matplotlib library - pip install 'lorapipe[plot]'\n"
+
+
+def test_plots_are_written_the_same_each_time(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    kitchen.lora("a")
+    for n in (1, 2):
+        assert main(["inspect", "a.safetensors", "--png", f"{n}.png", "--svg", f"{n}.svg"]) == 0
+    assert Path("1.png").read_bytes() == Path("2.png").read_bytes()
+    assert Path("1.svg").read_bytes() == Path("2.svg").read_bytes()
+    kitchen.checkpoint()
+    capsys.readouterr()
+    assert main(["inspect", "base.safetensors", "--png", "b.png"]) == 2
+    assert capsys.readouterr().err == (
+        "error: 'base.safetensors' has no singular values to plot - plots are of LoRAs\n"
+    )
 
 
 def test_a_folder_is_shown_as_its_file_would_be_with_the_size_of_all_that_counts(
@@ -75,6 +146,27 @@ def test_a_folder_is_shown_as_its_file_would_be_with_the_size_of_all_that_counts
     assert main(["inspect", "m/", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["size"], found["tensors"]) == (size, 7)
+    assert (found["container"], len(found["files"])) == ("folder", 2)
+    main(["inspect", "m/"])
+    assert ", a folder with 2 files of weights\n" in capsys.readouterr().out
+
+
+def test_a_folder_of_pefts_is_hashed_and_measured(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    stem = "base_model.model.model.layers.{}.self_attn.q_proj"
+    Path("p").mkdir()
+    tensors = {}
+    for n in (0, 10, 2):
+        tensors[f"{stem.format(n)}.lora_A.weight"] = torch.eye(2, 4)
+        tensors[f"{stem.format(n)}.lora_B.weight"] = torch.eye(4, 2)
+    save_file(tensors, "p/adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "base_model_name_or_path": "org/llama"}
+    Path("p/adapter_config.json").write_text(json.dumps(config))
+    assert main(["inspect", "p"]) == 0
+    out = capsys.readouterr().out
+    assert "a LoRA, rank 2, alpha 8\n" in out
+    assert "base      org/llama\n" in out
+    assert "blocks    layers.0 ███ layers.10, most layers.0 5.66, least layers.0 5.66\n" in out
+    assert "AutoV2" not in out
 
 
 @pytest.mark.parametrize(

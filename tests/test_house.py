@@ -129,7 +129,7 @@ def test_the_libraries_that_are_imported_are_those_that_are_declared() -> None:
     declared = set(
         re.findall(r'^    "([a-z]+)>=', text[: text.index("[project.optional-dependencies]")], re.M)
     )
-    declared |= set(re.findall(r'^attest = \["([a-z]+)>=', text, re.M))  # asked for by a command's option
+    declared |= set(re.findall(r'^(?:attest|plot) = \["([a-z]+)>=', text, re.M))  # asked for by a command's option
     imported = {
         (node.module or "").split(".")[0]
         if isinstance(node, ast.ImportFrom)

@@ -1,7 +1,6 @@
 """Write the step reference: a page a kind, all of it from the kind's schema and the recipes.
 
-python docs/reference.py            # writes docs/steps/
-python docs/reference.py --check    # tells which pages are not what this writes
+python docs/reference.py      # writes docs/steps/, which tests/test_docs.py holds against it
 """
 
 from __future__ import annotations
@@ -43,9 +42,16 @@ def _page(kind: KindSchema, recipes: tuple[Path, ...]) -> str:
     lines = [f"# {kind.name}", "", f"{kind.summary}.", "", kind.description, ""]
     lines += ["```yaml", f"step: {example(kind)}", "```", ""]
     lines += ["| option | takes | |", "|---|---|---|"]
-    lines += [f"| `{o.name}` | {_cell(_takes(o))} | {_cell(o.description)} |" for o in kind.options.values()]
+    lines += [row for option in kind.options.values() for row in _rows(option)]
     lines += ["", *_recipe(recipes)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _rows(option: Option) -> Iterator[str]:
+    """An option's row, and those of the keys inside of it."""
+    yield f"| `{option.name}` | {_cell(_takes(option))} | {_cell(option.description)} |"
+    for part in option.parts:
+        yield from _rows(part)
 
 
 def _takes(option: Option) -> str:

@@ -81,6 +81,15 @@ class Option:
         return {**own, **{f"{self.name}.{key}": port for key, port in self.inner.items()}}
 
     @property
+    def parts(self) -> tuple[Option, ...]:
+        """The keys of the map that it takes, if it takes one with keys of its own: ``score.by``."""
+        required = self.schema.get("required", ())
+        return tuple(
+            Option(f"{self.name}.{key}", fragment, key in required, self.inner.get(key))
+            for key, fragment in self.schema.get("properties", {}).items()
+        )
+
+    @property
     def default(self) -> JSON:
         """The schema's default, or ``None``."""
         default: JSON = self.schema.get("default")

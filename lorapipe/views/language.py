@@ -19,7 +19,10 @@ def kind_table(kinds: Iterable[KindSchema]) -> str:
 
 
 def kind_page(kind: KindSchema) -> str:
-    """What a kind does, an example, and its options with types, defaults and examples."""
+    """What a kind does, an example, and its options with types, defaults and examples.
+
+    The keys of a map that an option takes are under it, further in.
+    """
     rows = [row for option in kind.options.values() for row in _option_rows(option)]
     parts = [
         f"{kind.name}: {kind.summary}",
@@ -50,7 +53,7 @@ def option_takes(option: Option) -> str:
         return {FileUse.INPUT: "a file to read", FileUse.OUTPUT: "a file to write"}[option.file]
     words = str(option.schema.get("patternErrorMessage", ""))
     if words:
-        return words.removeprefix(f"'{option.name}' takes ").removesuffix(", or $(name)")
+        return words.removeprefix(f"'{option.name.rpartition('.')[2]}' takes ").removesuffix(", or $(name)")
     return {"object": "a map", "array": "a list"}.get(str(option.schema.get("type")), "text")
 
 
@@ -62,7 +65,9 @@ def _option_rows(option: Option) -> list[tuple[str, str]]:
         facts.append(f"default {write(option.default)}")
     elif option.examples and not option.choices:
         facts.append(f"such as {write(option.examples[0])}")
-    return [(option.name, "; ".join(facts)), ("", option.description)]
+    inner = [row for part in option.parts for row in _option_rows(part)]
+    *outer, name = option.name.split(".")
+    return [("  " * len(outer) + name, "; ".join(facts)), ("", option.description), *inner]
 
 
 def _columns(rows: list[tuple[str, str]], indent: str) -> str:

@@ -165,3 +165,13 @@ def test_nothing_of_a_closed_kind_speaks_of_holes() -> None:
     for kind in LANGUAGE.kinds.values():
         for option in kind.closed["properties"].values():
             assert HOLE not in str(option.get("pattern"))
+
+
+def test_an_option_that_takes_a_map_tells_its_keys() -> None:
+    score = LANGUAGE.kind("svd-resize").options["score"]
+    parts = {part.name: part for part in score.parts}
+    assert list(parts) == ["score.against", "score.by", "score.threshold"]
+    assert (parts["score.by"].required, parts["score.threshold"].required) == (True, False)
+    assert parts["score.against"].port is Port.STEP
+    assert [part.name for part in parts["score.by"].parts][:2] == ["score.by.spectral", "score.by.frobenius"]
+    assert LANGUAGE.kind("concat").options["concat"].parts == ()

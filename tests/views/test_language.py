@@ -62,3 +62,11 @@ def test_an_option_takes_what_its_schema_says() -> None:
     assert option_takes(options["metadata"]) == "a map"
     assert option_takes(options["to"]) == "a file to write"
     assert option_takes(LANGUAGE.kind("load").options["family"]) == "text"
+
+
+def test_the_keys_of_a_map_are_under_the_option_that_takes_it_further_in() -> None:
+    lines = kind_page(LANGUAGE.kind("svd-resize")).splitlines()
+    at = {name: next(i for i, line in enumerate(lines) if line.startswith(f"{name} ")) for name in (
+        "  score", "    against", "    by", "      spectral", "    threshold", "  max-size")}  # fmt: skip
+    assert list(at.values()) == sorted(at.values())
+    assert lines[at["    by"]].split()[1:3] == ["spectral,", "frobenius,"]

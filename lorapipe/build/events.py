@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Event", "Hashing", "Listener", "Note", "OutputReady", "Progress", "StepDone", "StepStarted"]
+if TYPE_CHECKING:
+    from lorapipe.plan.plan import Plan
+
+__all__ = [
+    "Event",
+    "Hashing",
+    "Listener",
+    "Note",
+    "OutputReady",
+    "Planned",
+    "Progress",
+    "StepDone",
+    "StepStarted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +30,13 @@ class Hashing:
     path: Path
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the build will do is decided; told again where the store lost what the plan counted on."""
+
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +51,25 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a step is: modules done, of an output the bytes written."""
+    """How far a step is: modules done, of an output the bytes written.
+
+    ``unit`` is what ``done`` counts: modules, items (what a check looks at) or bytes. ``share``,
+    from 0 to 1, is how much of the step's work that is, which of unequal modules is no matter of
+    their number; ``None`` where it is just ``done / total``.
+    """
 
     step: str
     done: int
     total: int
+    unit: str = "modules"
+    share: float | None = None
+
+    @property
+    def part(self) -> float:
+        """How much of the step's work is done, from 0 to 1."""
+        if self.share is not None:
+            return self.share
+        return min(1.0, self.done / self.total) if self.total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +83,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """``how`` is built, store, written, or found (another process wrote it); seconds of wall time."""
+    """``how`` a step came to its end; seconds of wall time.
+
+    It is built, store, written, found (another process wrote it), holds or does not hold (a check),
+    or held back.
+    """
 
     step: str
     how: str
@@ -66,5 +105,5 @@ class OutputReady:
     written: bool
 
 
-Event = Hashing | StepStarted | Progress | Note | StepDone | OutputReady
+Event = Hashing | Planned | StepStarted | Progress | Note | StepDone | OutputReady
 Listener = Callable[[Event], None]

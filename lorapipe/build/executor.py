@@ -36,10 +36,10 @@ def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) ->
                 walk.do(position, number)
             elif plan.steps[position.step].output is not None:
                 walk.tell(position, number)
-                listen(StepDone(position.step, "held back", 0.0))
+                walk.end(position.step, "held back")
             for released in position.releases:
                 walk.values.pop(released, None)
-    return Done(tuple(walk.written), tuple(walk.failed))
+    return Done(tuple(walk.written), tuple(walk.failed), tuple(walk.done))
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ class _Walk:
     values: dict[str, Any] = field(default_factory=dict)
     written: list[BuiltOutput] = field(default_factory=list)
     failed: list[LorapipeError] = field(default_factory=list)
+    done: list[StepDone] = field(default_factory=list)
     given_up: set[str] = field(default_factory=set)
 
     def do(self, position: Position, number: int) -> None:
@@ -67,7 +68,11 @@ class _Walk:
         if isinstance(value, BuiltOutput):
             self.written.append(value)
         self.values[position.step] = value
-        self.shop.listen(StepDone(planned.step.id, how, time.monotonic() - started))
+        self.end(planned.step.id, how, time.monotonic() - started)
+
+    def end(self, step: str, how: str, seconds: float = 0.0) -> None:
+        self.done.append(StepDone(step, how, seconds))
+        self.shop.listen(self.done[-1])
 
     def tell(self, position: Position, number: int) -> None:
         plan = self.shop.plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorapipe.build.events import StepDone
 from lorapipe.errors import LorapipeError
 from lorapipe.plan.plan import Plan
 
@@ -24,15 +25,25 @@ class BuiltOutput:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a schedule: the outputs written, in order, and an error for all that does not hold."""
+    """What came of a schedule: the outputs written, in order, and an error for all that does not hold.
+
+    ``steps`` are all that were done, in order, with their times.
+    """
 
     written: tuple[BuiltOutput, ...] = ()
     failed: tuple[LorapipeError, ...] = ()
+    steps: tuple[StepDone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished build: its plan and its outputs in the order of the plan."""
+    """A finished build: its plan and its outputs in the order of the plan.
+
+    ``steps`` are those that were done, in order, with their times; ``seconds`` is the wall time
+    of the whole, hashing and planning included.
+    """
 
     plan: Plan
     outputs: tuple[BuiltOutput, ...]
+    steps: tuple[StepDone, ...] = ()
+    seconds: float = 0.0

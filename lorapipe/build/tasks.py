@@ -183,15 +183,17 @@ def _into(folder: StagedFolder, planned: PlannedStep, shop: Workshop) -> dict[st
 
 def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None], Callable[[int], None]]:
     """What to call for each finished module, and for bytes written: an output counts these."""
-    spec, step = planned.spec, planned.step.id
+    spec, step, costs = planned.spec, planned.step.id, planned.cost.items
     # Counted once: a file has thousands of tensors, and a build as many steps forward.
-    total = _total(spec)
-    done = 0
+    total, work = _total(spec), sum(costs)
+    unit = "bytes" if isinstance(spec, FileSpec) else "items" if isinstance(spec, CheckSpec) else "modules"
+    done = spent = 0
 
     def add(count: int) -> None:
-        nonlocal done
+        nonlocal done, spent
+        spent += sum(costs[done : done + count]) if unit != "bytes" else 0
         done += count
-        listen(Progress(step, done, total))
+        listen(Progress(step, min(done, total), total, unit, spent / work if work else None))
 
     if isinstance(spec, FileSpec):
         return (lambda: None), add

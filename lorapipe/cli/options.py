@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["build_options", "duration", "memory_size", "recipe_argument", "setting_option"]
+__all__ = [
+    "build_options",
+    "duration",
+    "memory_size",
+    "progress_options",
+    "recipe_argument",
+    "setting_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,6 +84,35 @@ def build_options(command: F) -> F:
             "--lock",
             type=click.Path(path_type=Path, dir_okay=False),
             help="The lock file, if not beside the recipe.",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def progress_options(command: F) -> F:
+    """How a build is shown while it goes."""
+    decorators = [
+        click.option(
+            "--progress",
+            # As MODES in views/progress.py, which would load rich for the help.
+            type=click.Choice(["auto", "live", "plain", "json", "none"]),
+            default="auto",
+            help="Live on a terminal, else plain lines; json has one event a line (docs/progress.md).",
+        ),
+        click.option(
+            "--progress-fd",
+            type=click.IntRange(min=0),
+            default=2,
+            help="The file descriptor that --progress json writes to; 2 unless given.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            help="Add keys, what is decided of steps, states of files.",
         ),
     ]
     for decorate in reversed(decorators):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options, memory_size
+from lorapipe.cli.options import build_options, memory_size, progress_options
 
 __all__ = ["command"]
 
@@ -22,7 +22,7 @@ __all__ = ["command"]
 @click.option("--frozen", is_flag=True, help="As --locked; inputs are hashed while they are read.")
 @click.option("--any-profile", is_flag=True, help="With --locked: another torch or device will do.")
 @click.option("--force", is_flag=True, help="Replace files that lorapipe did not write.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@progress_options
 def command(
     recipe: Path,
     settings: tuple[str, ...],
@@ -36,7 +36,10 @@ def command(
     frozen: bool,
     any_profile: bool,
     force: bool,
+    progress: str,
+    progress_fd: int,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Build every output of RECIPE that is not up to date.
 
@@ -53,9 +56,8 @@ def command(
     from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.plan_text import print_warnings
     from lorapipe.views.progress import progress_view
-    from lorapipe.views.tables import built_table, print_table
+    from lorapipe.views.tables import built_table, built_totals, print_table
 
-    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
     options = Options(
         device=device,
         workers=workers,
@@ -69,9 +71,15 @@ def command(
         any_profile=any_profile,
     )
     console = Console(stderr=True, highlight=False)
-    with progress_view(console, quiet=quiet) as listen:
+    silent = quiet and progress != "json"
+    with progress_view(console, progress, quiet=silent, verbose=verbose, fd=progress_fd) as listen:
+        loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
         built = build(loaded, options, listen=listen)
-    if not quiet:
+    if quiet:
+        return
+    if progress != "json":  # whose plan has the warnings: on stderr are events, and nothing else
         print_warnings(built.plan, console)
-        made = built_table(built, output_root or recipe_folder(loaded))
-        print_table(made, Console(file=sys.stdout, highlight=False))
+        if totals := built_totals(built):
+            console.print(totals, markup=False, soft_wrap=True)
+    made = built_table(built, output_root or recipe_folder(loaded))
+    print_table(made, Console(file=sys.stdout, highlight=False))

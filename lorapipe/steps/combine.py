@@ -83,11 +83,13 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
         work = max(at_work(out), 4 * DTYPES["F64"] * _largest(joint.spec))
         return Cost(written=written, flops=_thin_flops(given, out), each=work, kept=written)
     live = sum(1 for t in inputs.terms(_PORT) if t.weight)
+    items = tuple(_dense_flops(m, live, wanted) for m in out.modules.values())
     return Cost(
         written=written,
-        flops=sum(_dense_flops(m, live, wanted) for m in out.modules.values()),
+        flops=sum(items),
         each=max((_dense_bytes(m, live) for m in out.modules.values()), default=0),
         kept=written,
+        items=items,
     )
 
 

@@ -168,12 +168,14 @@ def _taker(inputs: Inputs[Any], context: Context) -> Taker:
 def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
     out, wanted, sides = adapter_spec(result, KIND.name), _wanted(params), _sides(inputs)
     found = _sites(inputs, params).found
+    items = tuple(_flops(site, wanted) for site in found)
     return Cost(
         read=sum(_bytes(spec, site) for _, spec in sides for site in found),
         written=factor_bytes(out),
-        flops=sum(_flops(site, wanted) for site in found),
+        flops=sum(items),
         each=max(_memory(site, wanted) for site in found) + max(8 * 4 * spec.held for _, spec in sides),
         kept=factor_bytes(out),
+        items=items,
     )
 
 

@@ -75,7 +75,9 @@ class Cost:
     """Bytes read and written, floating-point operations, memory in bytes.
 
     ``each`` is what one item takes (a module, a slab of a tensor) while it is at work or
-    waits for its turn, ``kept`` what the result takes until the last step has used it.
+    waits for its turn, ``kept`` what the result takes until the last step has used it. ``items``
+    are the operations of each item in the order of the work, where they are unequal: by them the
+    time left is told.
     """
 
     read: int = 0
@@ -83,6 +85,7 @@ class Cost:
     flops: int = 0
     each: int = 0
     kept: int = 0
+    items: tuple[int, ...] = ()
 
     @property
     def peak(self) -> int:

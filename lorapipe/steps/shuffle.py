@@ -36,8 +36,9 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: 
     spec = adapter_spec(inputs.one("shuffle"), "shuffle")
     out = adapter_spec(result, KIND.name)
     # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
-    flops = sum(3 * m.elements * m.rank + 20 * min(m.rank, m.full_rank) ** 3 for m in spec.modules.values())
-    return Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
+    items = tuple(3 * m.elements * m.rank + 20 * min(m.rank, m.full_rank) ** 3 for m in spec.modules.values())
+    size = factor_bytes(out)
+    return Cost(written=size, flops=sum(items), each=at_work(spec), kept=size, items=items)
 
 
 def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature

@@ -1,136 +1,102 @@
-"""A build as it goes: a live bar on a terminal, a line a step elsewhere."""
+"""A build as it goes: a live board on a terminal, lines in a log, JSON for a program, or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from lorapipe.build import events
-from lorapipe.build.events import Event, Listener
-from lorapipe.views.text import visible
+from lorapipe.build.events import Event, Hashing, Listener, Progress
+from lorapipe.build.pace import Pace
+from lorapipe.views.board import left_text
+from lorapipe.views.said import Teller
+from lorapipe.views.text import bytes_text, visible
 
-__all__ = ["progress_view"]
+__all__ = ["MODES", "progress_view"]
+
+MODES = ("auto", "live", "plain", "json", "none")
+"""How a build may be shown; ``auto`` is live where somebody watches, else plain."""
+
+_EVERY_S = 30.0
+"""Seconds between two lines of one step: a log is to show that something moves, and little more."""
+
+
+def progress_view(
+    console: Console, mode: str = "auto", *, quiet: bool = False, verbose: bool = False, fd: int = 2
+) -> AbstractContextManager[Listener]:
+    """A listener for a build's events that draws on ``console`` while the context lasts.
+
+    ``mode`` is one of :data:`MODES`; ``live`` is plain where no terminal is. ``verbose`` adds keys,
+    decisions and the states of files. JSON goes to the file descriptor ``fd``.
+    """
+    if quiet or mode == "none":
+        return _silent()
+    if mode == "json":
+        from lorapipe.views.events_json import json_view
+
+        return json_view(fd)
+    if mode != "plain" and _watched(console):
+        from lorapipe.views.live import live_view
+
+        return live_view(console, Teller(steps=False, verbose=verbose))
+    return _plain(console, Teller(steps=True, verbose=verbose))
+
+
+def _watched(console: Console) -> bool:
+    """Whether lines can be drawn over: not in a file or a pipe, whatever FORCE_COLOR says of colours."""
+    forced = bool(os.environ.get("FORCE_COLOR")) or os.environ.get("TTY_COMPATIBLE") == "1"
+    if console.is_dumb_terminal or not console.is_terminal:
+        return False
+    return console.file.isatty() or not forced
 
 
 @contextmanager
-def progress_view(console: Console, *, quiet: bool = False) -> Iterator[Listener]:
-    """A listener for a build's events that draws on ``console`` while the context lasts."""
-    if quiet:
-        yield _unheard
-    elif console.is_terminal:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-        )
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-            yield _Bar(progress).tell
-    else:
-        yield _Lines(console).tell
+def _silent() -> Iterator[Listener]:
+    def unheard(event: Event) -> None:
+        pass
+
+    yield unheard
 
 
-def _unheard(event: Event) -> None:
-    pass
+@contextmanager
+def _plain(console: Console, teller: Teller) -> Iterator[Listener]:
+    yield Lines(lambda line: console.print(Text(line), soft_wrap=True), teller).tell
 
 
-class _Lines:
-    """One line for each step that is done: what a log wants."""
+class Lines:
+    """A line for each step that is done, and now and then one for a step that takes long."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._count = ""
+    def __init__(
+        self, write: Callable[[str], None], teller: Teller, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._teller, self._clock = write, teller, clock
+        self._pace = Pace(clock)
+        self._said = clock()
 
     def tell(self, event: Event) -> None:
-        if isinstance(event, events.StepStarted):
-            self._count = f"[{event.position}/{event.count}]"
-        elif isinstance(event, events.StepDone):
-            self._print(f"{self._count} {event.step}: {event.how} in {event.seconds:.1f} s")
-        elif isinstance(event, events.Note):
-            for line in note_lines(event):
-                self._print(line)
+        self._pace.tell(event)
+        lines = [*self._teller.lines(event)]
+        if not lines and isinstance(event, Progress | Hashing) and self._clock() - self._said >= _EVERY_S:
+            lines = [self._under_way(event)]
+        for line in lines:
+            self._said = self._clock()
+            self._write(visible(line))
 
-    def _print(self, line: str) -> None:
-        self._console.print(Text(visible(line)), soft_wrap=True)
-
-
-class _Bar:
-    """One bar for the step at work; what is worth keeping is printed above it."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("planning", total=None)
-
-    def tell(self, event: Event) -> None:
-        if isinstance(event, events.Hashing):
-            description = visible(f"hashing {event.path.name}")
-            self._progress.update(
-                self._task, description=description, completed=event.done, total=event.total
-            )
-        elif isinstance(event, events.StepStarted):
-            self._progress.reset(self._task, total=None, description=visible(f"{event.kind}: {event.step}"))
-        elif isinstance(event, events.Progress):
-            self._progress.update(self._task, completed=event.done, total=event.total)
-        elif isinstance(event, events.Note):
-            for line in note_lines(event):
-                self._progress.console.print(Text(visible(line)), soft_wrap=True)
-
-
-def note_lines(note: events.Note) -> list[str]:
-    """A fact in words: shares as the mean and the worst module, counts by what is counted."""
-    if note.fact in _WORDS and isinstance(note.value, dict) and note.value:
-        return [f"{note.step}: {_WORDS[note.fact](note.value)}"]
-    counts = note.value if isinstance(note.value, dict) else {}
-    if counts and all(isinstance(count, int) for count in counts.values()):
-        return [f"{note.step}: {note.fact}: {', '.join(f'{n} {what}' for what, n in counts.items())}"]
-    if note.fact == "underflow":
-        values = "value" if note.value == 1 else "values"
-        return [f"{note.step}: {note.value} {values} became zero in the output's dtype"] if note.value else []
-    return [f"{note.step}: {note.fact}: {note.value}"]
-
-
-def _energy(shares: Mapping[str, float]) -> str:
-    worst = min(shares, key=shares.__getitem__)
-    mean = sum(shares.values()) / len(shares)
-    return f"keeps {mean:.2%} of the energy, at worst {shares[worst]:.2%} ({worst})"
-
-
-def _error(shares: Mapping[str, float]) -> str:
-    worst = max(shares, key=shares.__getitem__)
-    mean = sum(shares.values()) / len(shares)
-    return f"misses {mean:.2%} of the norm, at worst {shares[worst]:.2%} ({worst})"
-
-
-def _ranks(ranks: Mapping[str, int]) -> str:
-    return f"ranks from {min(ranks.values())} to {max(ranks.values())}"
-
-
-def _figures(told: Mapping[str, Any]) -> Iterator[str]:
-    """What a check measured, in words; of energy and norm the modules that are worst."""
-    if "rank" in told:
-        low, high = (told["rank"][end]["value"] for end in ("min", "max"))
-        yield f"rank {high}" if low == high else f"rank {low}-{high}"
-    if "modules" in told:
-        yield f"modules {told['modules']}"
-    if "finite" in told:
-        yield "finite"
-    if "norm" in told:
-        low, high = told["norm"]["min"], told["norm"]["max"]
-        yield f"norm {low['value']:.4g} to {high['value']:.4g} ({high['of']})"
-    if "energy" in told:
-        worst = told["energy"]["min"]
-        yield f"energy {told['energy']['total']:.2%}, at worst {worst['value']:.2%} ({worst['of']})"
-    if "differs-from" in told:
-        yield f"differs ({told['differs-from']})"
-
-
-_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "energy": _energy,
-    "error": _error,
-    "holds": lambda told: ", ".join(_figures(told)),
-    "ranks": _ranks,
-}
+    def _under_way(self, event: Progress | Hashing) -> str:
+        if isinstance(event, Hashing):
+            name, part = f"hashing {event.path.name}", event.done / event.total if event.total else 1.0
+        else:
+            name, part = self._teller.at(event.step), event.part
+        facts = [f"{min(99, int(part * 100))}%"]
+        if isinstance(event, Hashing) or event.unit == "bytes":
+            facts.append(f"{bytes_text(event.done)} of {bytes_text(event.total)}")
+            if (rate := self._pace.rate) is not None:
+                facts.append(f"{bytes_text(int(rate))}/s")
+        else:
+            facts.append(f"{event.done} of {event.total} {event.unit}")
+        left = self._pace.of_phase()
+        return f"{name}: {', '.join([*facts, left_text(left)] if left is not None else facts)}"

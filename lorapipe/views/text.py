@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["bytes_text", "path_text", "visible"]
+__all__ = ["bytes_text", "clock_text", "path_text", "visible"]
 
 
 def bytes_text(size: int) -> str:
@@ -21,6 +21,17 @@ def bytes_text(size: int) -> str:
         value, unit = value / 1000, larger
     # Three digits of 999.7 are 1000, which the format would write as a power.
     return f"{value:,.0f} {unit}" if float(f"{value:.3g}") >= 1000 else f"{value:.3g} {unit}"
+
+
+def clock_text(seconds: float) -> str:
+    """A length of time as a clock shows it.
+
+    >>> clock_text(9.7), clock_text(75), clock_text(3_672)
+    ('0:10', '1:15', '1:01:12')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def path_text(path: Path, folder: Path) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from lorapipe.build.events import StepDone
 from lorapipe.build.result import Built
 from lorapipe.build.run import Options, build
 from lorapipe.recipe.parsing import load_recipe
@@ -37,7 +39,9 @@ def drawn(made: Built, folder: Path, console: Console) -> str:
 
 
 def test_what_was_made_is_this_table(bench: Bench) -> None:
-    made = built(bench)
+    made = replace(
+        built(bench), steps=(StepDone("whole", "written", 1.23), StepDone("small", "written", 0.04))
+    )
     first, second = made.outputs
     size = [f"{output.path.stat().st_size / 1000:.3g} kB" for output in made.outputs]
 
@@ -45,9 +49,9 @@ def test_what_was_made_is_this_table(bench: Bench) -> None:
         drawn(made, bench.folder, log())
         == f"""\
 output                                            size  sha256
-out/a-rather-long-name-for-a-file.safetensors  {size[0]:>7}  {first.sha256[:12]}  written
+out/a-rather-long-name-for-a-file.safetensors  {size[0]:>7}  {first.sha256[:12]}  written in 1.2 s
   LoRA, SD1.x, 4 modules, rank 8
-out/small.safetensors                          {size[1]:>7}  {second.sha256[:12]}  written
+out/small.safetensors                          {size[1]:>7}  {second.sha256[:12]}  written in 0.0 s
   LoRA, SD1.x, 4 modules, rank 2
 """
     )
@@ -73,7 +77,7 @@ def test_the_table_fits_a_terminal_and_loses_nothing(bench: Bench, width: int) -
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     if width == 80:
-        assert len(text.splitlines()) == 5
+        assert len(text.splitlines()) == 6
         assert all(output.sha256[:12] in text for output in made.outputs)
 
 

@@ -1,0 +1,161 @@
+"""How fast a build goes, and how long it will take: by bytes where it writes, else by operations.
+
+What was not measured is not made up: where steps are to come whose speed nothing has shown, and
+which may matter, the time left is told as the least that it can be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lorapipe.build.events import Event, Hashing, Planned, Progress, StepDone, StepStarted
+from lorapipe.plan.plan import Plan, Status
+from lorapipe.steps.kind import Materialise
+from lorapipe.weights.specs import FileSpec
+
+__all__ = ["Left", "Pace"]
+
+_WINDOW_S = 10.0
+"""Seconds over which bytes per second are taken: a disk's cache fills, and then all goes slower."""
+
+_FIRST_S = 1.0
+"""Seconds of work before anything is foretold of it."""
+
+_FIRST_PART = 0.01
+
+_SLOW = {True: 100e6, False: 1e9}
+"""Bytes written, and operations, in a second on a slow machine: whether what was not measured matters."""
+
+_MATTERS_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Seconds to the end; ``least`` where it may be longer, since something is not known yet."""
+
+    seconds: float
+    least: bool = False
+
+
+class _Window:
+    """An amount that grows, seen over the last seconds."""
+
+    def __init__(self, now: float, amount: float = 0.0) -> None:
+        self._seen = deque([(now, amount)])
+
+    def see(self, now: float, amount: float) -> None:
+        # Steps forward are many; five in a second say as much.
+        if len(self._seen) > 1 and now - self._seen[-2][0] < 0.2:
+            self._seen.pop()
+        self._seen.append((now, amount))
+        while len(self._seen) > 2 and now - self._seen[1][0] > _WINDOW_S:
+            self._seen.popleft()
+
+    def rate(self) -> float | None:
+        (start, before), (end, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (end - start) if end - start >= _FIRST_S and after > before else None
+
+
+class Pace:
+    """Hears a build's events and says how it goes. ``clock`` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._to_come: dict[str, tuple[bool, float]] = {}
+        self._spent: dict[bool, tuple[float, float]] = {True: (0.0, 0.0), False: (0.0, 0.0)}
+        self._step: Progress | None = None
+        self._started = self._told = clock()
+        self._window: _Window | None = None
+        self._hashing: Hashing | None = None
+
+    def tell(self, event: Event) -> None:
+        now = self._clock()
+        match event:
+            case Planned():
+                self._to_come = dict(_amounts(event.plan))
+            case StepStarted():
+                self._step, self._window, self._started = None, None, now
+            case Progress():
+                self._progress(event, now)
+            case StepDone():
+                self._done(event, now)
+            case Hashing():
+                self._hash(event, now)
+            case _:
+                return
+        if not isinstance(event, Hashing):
+            self._hashing = None
+
+    def _progress(self, event: Progress, now: float) -> None:
+        if self._window is None or self._step is None:
+            self._window = _Window(self._started)
+        self._step, self._told = event, now
+        self._window.see(now, event.done if event.unit == "bytes" else event.part)
+
+    def _hash(self, event: Hashing, now: float) -> None:
+        if self._hashing is None or self._hashing.path != event.path or event.done < self._hashing.done:
+            self._window, self._started = _Window(now, event.done), now
+        assert self._window is not None
+        self._hashing, self._told = event, now
+        self._window.see(now, event.done)
+
+    def _done(self, event: StepDone, now: float) -> None:
+        written, amount = self._to_come.pop(event.step, (False, 0.0))
+        if event.how in ("built", "written", "holds"):
+            before, seconds = self._spent[written]
+            self._spent[written] = before + amount, seconds + (now - self._started)
+        self._step, self._window = None, None
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes per second, of what is being hashed or written; ``None`` where no bytes are counted."""
+        counts_bytes = self._hashing is not None or (self._step is not None and self._step.unit == "bytes")
+        return self._window.rate() if counts_bytes and self._window is not None else None
+
+    def of_phase(self) -> Left | None:
+        """The time left of the file that is being hashed, or of the step at work."""
+        seconds = self._phase_seconds()
+        return None if seconds is None else Left(seconds)
+
+    def _phase_seconds(self) -> float | None:
+        now, rate = self._clock(), self.rate
+        if self._hashing is not None:
+            rest = float(self._hashing.total - self._hashing.done)
+        elif self._step is None or self._told - self._started < _FIRST_S or self._step.part < _FIRST_PART:
+            return None
+        elif self._step.unit == "bytes":
+            rest = float(self._step.total - self._step.done)
+        else:
+            # Modules differ, and so do their shares: all that is done tells more than the last of it.
+            rest, rate = 1.0 - self._step.part, self._step.part / (self._told - self._started)
+        return None if rate is None else max(0.0, rest / rate - (now - self._told))
+
+    def left(self) -> Left | None:
+        """The time left of the whole build; ``None`` while nothing is known of it, and while it hashes."""
+        if self._hashing is not None or not self._to_come:
+            return None
+        known, guessed, measured = 0.0, 0.0, False
+        at_work = self._phase_seconds()
+        for step, (written, amount) in self._to_come.items():
+            done, seconds = self._spent[written]
+            if self._step is not None and step == self._step.step and at_work is not None:
+                known, measured = known + at_work, True
+            elif seconds >= _FIRST_S and done:
+                known, measured = known + amount * seconds / done, True
+            else:
+                guessed += amount / _SLOW[written]
+        matters = guessed > max(_MATTERS_S, known / 10)
+        return Left(known + (0.0 if matters else guessed), matters) if measured else None
+
+
+def _amounts(plan: Plan) -> Iterable[tuple[str, tuple[bool, float]]]:
+    """What each step on the schedule will take: whether bytes or operations, and how many."""
+    for position in plan.schedule:
+        planned = plan.steps[position.step]
+        if isinstance(planned.spec, FileSpec):
+            yield position.step, (True, float(planned.spec.nbytes))
+        elif planned.kind.materialise is not Materialise.LAZY and planned.status is not Status.IN_STORE:
+            yield position.step, (False, float(planned.cost.flops))

@@ -1,0 +1,59 @@
+"""What a build says in lines that stay: facts of results, steps done, and more for who asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorapipe.build.events import Event, Hashing, Note, OutputReady, Planned, StepDone, StepStarted
+from lorapipe.plan.files import InputFile
+from lorapipe.plan.plan import Plan
+from lorapipe.views.notes import note_lines
+from lorapipe.views.text import bytes_text
+
+__all__ = ["Teller"]
+
+
+class Teller:
+    """Lines for events. ``steps``: one for each step done; ``verbose``: keys, decisions, states of files."""
+
+    def __init__(self, *, steps: bool, verbose: bool = False) -> None:
+        self._steps, self._verbose = steps or verbose, verbose
+        self._count = ""
+
+    def lines(self, event: Event) -> Iterator[str]:
+        """What there is to say of an event; control characters are still in it."""
+        match event:
+            case StepStarted():
+                self._count = f"[{event.position}/{event.count}]"
+            case StepDone() if self._steps:
+                yield f"{self._count} {event.step}: {event.how} in {event.seconds:.1f} s"
+            case Note():
+                yield from note_lines(event)
+            case Planned() if self._verbose:
+                yield from _plan_lines(event.plan)
+            case OutputReady() if self._verbose:
+                how = "written" if event.written else "up to date"
+                yield f"{event.step}: {event.path} is {how}, {bytes_text(event.size)}, sha256 {event.sha256}"
+            case Hashing() if self._verbose and event.done == event.total:
+                yield f"hashed {event.path}, {bytes_text(event.total)}"
+
+    def at(self, step: str) -> str:
+        """The step at work as a log names it."""
+        return f"{self._count} {step}"
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    """Each step: what is decided of it and why, its key, the file that it reads."""
+    profile = plan.profile
+    yield f"plan: torch {profile.torch}, on {plan.device}, arithmetic in {profile.compute}"
+    for step, planned in plan.steps.items():
+        yield f"{step}: {planned.status.value}: {planned.reason}"
+        if planned.source is not None:
+            yield f"  {_file_line(planned.source)}"
+        if planned.key is not None:
+            yield f"  key {planned.key}"
+
+
+def _file_line(source: InputFile) -> str:
+    digest = source.sha256 or "unknown"
+    return f"{source.path}, {bytes_text(source.size)}, sha256 {digest}, {source.certainty.value}"

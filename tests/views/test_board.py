@@ -1,0 +1,206 @@
+"""The board: what is seen of a build at one moment, on terminals of any size and encoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from lorapipe.build.events import Event, Hashing, Note, Planned, Progress, StepDone, StepStarted
+from lorapipe.build.pace import Left
+from lorapipe.build.run import plan
+from lorapipe.recipe.parsing import load_recipe
+from lorapipe.views.board import Board, glyphs, left_text
+
+from ..bench import Bench
+from .screens import HOSTILE, steering
+
+UTF8, ASCII = glyphs("utf-8"), glyphs("ascii")
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock, and a process of 1.2 GB."""
+    monkeypatch.setattr("lorapipe.views.board.resident", lambda: 1_200_000_000)
+    return Clock()
+
+
+def drawn(board: Board, width: int = 80, height: int = 24, encoding: str = "utf-8") -> list[str]:
+    return [line.plain for line in board.lines(width, height, glyphs(encoding))]
+
+
+def merging(bench: Bench, clock: Clock) -> Board:
+    """A merge that has written a half of its file in ten seconds."""
+    bench.lora("a")
+    bench.checkpoint()
+    recipe = bench.recipe("""
+        base: {load: base.safetensors}
+        a: {load: a.safetensors}
+        model: {merge-into-checkpoint: base, loras: a}
+        out: {save: model, to: o.safetensors}
+    """)
+    board = Board(clock)
+    board.tell(Planned(plan(load_recipe(recipe), read=True)))
+    for number, (step, kind) in enumerate(
+        [("base", "load"), ("a", "load"), ("model", "merge-into-checkpoint")], 1
+    ):
+        board.tell(StepStarted(step, kind, number, 4))
+        board.tell(StepDone(step, "built", 0.0))
+    board.tell(StepStarted("out", "save", 4, 4))
+    for second in range(11):
+        clock.now = float(second)
+        board.tell(Progress("out", second * 350_000_000, 7_000_000_000, "bytes"))
+    return board
+
+
+def test_a_merge_at_half_time_is_this_board(bench: Bench, clock: Clock) -> None:
+    assert drawn(merging(bench, clock)) == [
+        "✓ base   load                   built in 0.0 s",
+        "✓ a      load                   built in 0.0 s",
+        "✓ model  merge-into-checkpoint  built in 0.0 s",
+        "▸ out    save                   ━━━━━━━━━━━━─────────────  50%",
+        "3.5 GB of 7 GB, 350 MB/s, 3 of 4 steps, 0:10 so far, 0:10 left",
+        "1.2 GB of memory, on cpu",
+    ]
+
+
+def test_on_a_narrow_terminal_it_is_this(bench: Bench, clock: Clock) -> None:
+    assert drawn(merging(bench, clock), width=40) == [
+        "✓ base   built in 0.0 s",
+        "✓ a      built in 0.0 s",
+        "✓ model  built in 0.0 s",
+        "▸ out    ━━━━━━━━━━━━─────────────  50%",
+        "3.5 GB of 7 GB, 350 MB/s, 3 of 4 steps",
+        "0:10 so far, 0:10 left",
+        "1.2 GB of memory, on cpu",
+    ]
+
+
+def test_where_the_encoding_has_no_such_signs_it_is_ascii(bench: Bench, clock: Clock) -> None:
+    lines = drawn(merging(bench, clock), encoding="ascii")
+    assert lines[3] == "> out    save                   ############.............  50%"
+    assert "\n".join(lines).isascii()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437", "no-such-encoding"])
+def test_any_encoding_will_do(bench: Bench, clock: Clock, encoding: str) -> None:
+    assert drawn(merging(bench, clock), encoding=encoding)[0].endswith("built in 0.0 s")
+
+
+def test_before_the_plan_it_is_the_hashing_that_is_shown(clock: Clock) -> None:
+    board = Board(clock)
+    assert drawn(board) == ["planning, 0:00 so far, 1.2 GB of memory"]
+    for second in range(5):
+        clock.now = float(second)
+        board.tell(Hashing(Path("models/base.safetensors"), second * 1_000_000_000, 8_000_000_000))
+
+    assert drawn(board) == [
+        "hashing base.safetensors  ━━━━━━━━━━━━─────────────  50%",
+        "4 GB of 8 GB, 1 GB/s, planning, 0:04 so far, 0:04 left, 1.2 GB of memory",
+    ]
+    board.tell(Hashing(Path("models/base.safetensors"), 8_000_000_000, 8_000_000_000))
+    assert drawn(board) == ["planning, 0:04 so far, 1.2 GB of memory"]
+
+
+def test_of_many_steps_those_about_the_one_at_work_are_shown(clock: Clock) -> None:
+    board = Board(clock)
+    count = 60
+    for number in range(1, count + 1):  # nobody tells the plan: rows come with the steps
+        board.tell(StepStarted(f"s{number}", "load", number, count))
+        if number < count:
+            board.tell(StepDone(f"s{number}", "built", 0.0))
+
+    lines = drawn(board, height=12)
+    assert lines[0] == "✓ 52 done"
+    assert lines[-2].startswith("▸ s60")
+
+
+def test_what_comes_next_is_of_more_interest_than_what_was(bench: Bench, clock: Clock) -> None:
+    bench.lora("a")
+    steps = "".join(f"s{n}: {{scale: {'a' if n == 1 else f's{n - 1}'}, by: 0.5}}\n" for n in range(1, 41))
+    recipe = bench.recipe(f"a: {{load: a.safetensors}}\n{steps}o: {{save: s40, to: o.safetensors}}")
+    board = Board(clock)
+    board.tell(Planned(plan(load_recipe(recipe), read=True)))
+    for number in range(1, 21):
+        board.tell(StepStarted("any", "scale", number, 42))
+        board.tell(StepDone("any", "built", 0.0))
+    board.tell(StepStarted("s20", "scale", 21, 42))
+
+    lines = drawn(board, height=12)
+    assert lines[0] == "✓ 18 done"
+    assert [line[:5].rstrip() for line in lines[1:5]] == ["✓ s18", "✓ s19", "▸ s20", "  s21"]
+    assert lines[-2] == "  16 more"
+
+
+def test_a_check_that_does_not_hold_is_marked(clock: Clock) -> None:
+    board = Board(clock)
+    board.tell(StepStarted("c", "check", 1, 2))
+    board.tell(StepDone("c", "does not hold", 0.1))
+    board.tell(StepStarted("o", "save", 2, 2))
+    board.tell(StepDone("o", "held back", 0.0))
+    assert [line[0] for line in drawn(board)[:2]] == ["✗", "✗"]
+
+
+def test_a_hundred_percent_is_whole_and_nothing_less(clock: Clock) -> None:
+    board = Board(clock)
+    board.tell(StepStarted("o", "save", 1, 1))
+    board.tell(Progress("o", 9_999_999, 10_000_000, "bytes"))
+    assert drawn(board)[0].endswith("─  99%")
+    board.tell(Progress("o", 10_000_000, 10_000_000, "bytes"))
+    assert drawn(board)[0].endswith("━ 100%")
+
+
+def test_time_left_says_where_it_may_be_longer() -> None:
+    assert left_text(Left(20.4)) == "0:20 left"
+    assert left_text(Left(3600.0, least=True)) == "at least 1:00:00 left"
+
+
+NAMES = st.sampled_from([*HOSTILE.values(), "a", "漢字" * 40, "e\u0301" * 30, "👩‍👩‍👧" * 9, ""])
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Event]:
+    """Events in any order, of steps and files of any name."""
+    event = st.one_of(
+        st.builds(
+            Hashing, NAMES.map(lambda n: Path(n.replace("\x00", ""))), st.integers(0, 9), st.integers(0, 9)
+        ),
+        st.builds(StepStarted, NAMES, NAMES, st.integers(1, 5), st.just(5)),
+        st.builds(
+            Progress, NAMES, st.integers(0, 9), st.integers(0, 9), st.sampled_from(["bytes", "modules"])
+        ),
+        st.builds(StepDone, NAMES, NAMES, st.floats(0, 1e6)),
+        st.builds(Note, NAMES, NAMES, NAMES),
+    )
+    return draw(st.lists(event, max_size=12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(stories(), st.integers(10, 130), st.integers(2, 40), st.sampled_from([UTF8, ASCII]))
+def test_whatever_is_told_every_line_fits_and_none_steers(
+    story: list[Event], width: int, height: int, signs: object
+) -> None:
+    board = Board(Clock())
+    for event in story:
+        board.tell(event)
+    lines = [line.plain for line in board.lines(width, height, signs)]  # type: ignore[arg-type]
+
+    assert 1 <= len(lines) < max(2, height)
+    assert max(map(cell_len, lines)) < width
+    assert not [line for line in lines if steering(line)]
+    assert not [line for line in lines if line != line.rstrip()]
+    if signs is ASCII:
+        assert all(line.isascii() for line in lines)

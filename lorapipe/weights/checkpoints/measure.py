@@ -17,7 +17,7 @@ from lorapipe.weights.checkpoints.quantised import Rescaled
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference.checking import Figure
 from lorapipe.weights.specs import FLOATING
-from lorapipe.weights.tensors import torch_dtype
+from lorapipe.weights.tensors import TORCH_DTYPES, torch_dtype
 
 __all__ = ["differs", "measure"]
 
@@ -60,15 +60,16 @@ def measure(
 def differs(
     checkpoint: Checkpoint, other: Checkpoint, *, compute: str = "float64", device: str = "cpu"
 ) -> str | None:
-    """The first tensor that would be written with other bytes, of two that have the same tensors.
+    """The first tensor that would be written with other numbers, of two that have the same tensors.
 
-    What merges change is compared first, and what neither changes of one file is the same. A
-    number that has no place in its tensor's type makes a difference too.
+    What merges change is compared first, and what neither changes of one file is the same. 0.0 and
+    -0.0 are one number: a term that rounding swallows may turn the sign of a zero. A number that
+    has no place in its tensor's type makes a difference too.
     """
     sides = [_Written(side, compute, device) for side in (checkpoint, other)]
     keys = [key for key in checkpoint.spec.tensors if not _same(checkpoint, other, key)]
     for key in sorted(keys, key=lambda key: key not in checkpoint.edits and key not in other.edits):
-        if key not in checkpoint.spec.companions and _other_bytes(sides, key):
+        if key not in checkpoint.spec.companions and _other_numbers(sides, key):
             return key
     return None
 
@@ -94,18 +95,27 @@ class _Written:
         return b"".join(self._chunks(key, slab=slab))
 
 
-def _other_bytes(sides: Sequence[_Written], key: str) -> bool:
+def _other_numbers(sides: Sequence[_Written], key: str) -> bool:
     one, two = sides
+    dtype = one.checkpoint.spec.tensors[key].dtype
     slabs = (two if two.whole(key) else one).checkpoint.slabs(key)
     if one.whole(key) and two.whole(key):
         slabs = iter([(0, max(1, *one.checkpoint.spec.tensors[key].shape[:1]))])
     with inside(key):
         try:
-            return any(one.bytes(key, slab) != two.bytes(key, slab) for slab in slabs)
+            return any(_differ(one.bytes(key, slab), two.bytes(key, slab), dtype) for slab in slabs)
         except BuildError as error:
             if error.code in ("overflow", "not-finite"):
                 return True
             raise
+
+
+def _differ(one: bytes, two: bytes, dtype: str) -> bool:
+    """Whether two runs of numbers of one type differ; all that is no float by its bytes."""
+    if one == two or len(one) != len(two) or dtype not in FLOATING:
+        return one != two
+    a, b = (torch.frombuffer(bytearray(run), dtype=TORCH_DTYPES[dtype]).double() for run in (one, two))
+    return not torch.equal(a, b)
 
 
 def _measured(checkpoint: Checkpoint, key: str) -> bool:

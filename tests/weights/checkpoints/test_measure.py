@@ -142,6 +142,18 @@ def test_a_merge_that_is_lost_in_rounding_is_no_difference(dtype: torch.dtype, l
     assert differs(merged(base, lora(lost * 1e4)), base) == LINEAR.key
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_a_zero_whose_sign_a_lost_merge_turned_is_the_same_number(dtype: torch.dtype) -> None:
+    held = weights()
+    held[LINEAR.key].zero_()
+    base = model({key: w.to(dtype) if w.is_floating_point() else w for key, w in held.items()})
+    lost = merged(base, lora(1e-60))
+    made = b"".join(lost.chunks(LINEAR.key, slab=(0, 12)))
+    assert set(made) == {0, 0x80}, "some zeros are negative"
+    assert differs(lost, base) is None
+    assert differs(base, lost) is None
+
+
 def test_tensors_that_nothing_changes_are_not_read_where_both_are_of_one_file() -> None:
     base = model()
     assert isinstance(base.source, Memory)

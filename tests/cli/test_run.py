@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -233,3 +234,78 @@ def test_on_a_terminal_there_is_a_bar_and_no_line_is_too_long(kitchen: Bench) ->
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text[text.index("output") :]).splitlines()
     assert max(map(len, shown)) <= 40
     assert "written" in text
+
+
+# --- progress -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "live", "plain"])
+def test_in_a_log_there_is_no_carriage_return_and_no_escape(
+    kitchen: Bench, capfd: pytest.CaptureFixture[str], mode: str
+) -> None:
+    assert main(["run", "r.yaml", "--progress", mode]) == 0
+    said = capfd.readouterr()
+    assert "\r" not in said.err + said.out
+    assert "\x1b" not in said.err + said.out
+    counts = [line[:5] for line in said.err.splitlines() if line.startswith("[")]
+    assert counts == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+
+
+def test_json_is_all_that_is_on_stderr(kitchen: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "r.yaml", "--progress", "json"]) == 0
+    said = capfd.readouterr()
+    lines = [json.loads(line) for line in said.err.splitlines()]
+    assert (lines[0]["event"], lines[-1]["event"]) == ("begin", "finished")
+    assert table(said.out)[0] == ["output", "size", "sha256"]
+
+    assert main(["run", "r.yaml", "--progress", "json", "--quiet"]) == 0
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert json.loads(said.err.splitlines()[-1])["event"] == "finished"
+
+
+def test_json_goes_to_the_descriptor_that_is_named(
+    kitchen: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "events").open("wb") as file:
+        assert main(["run", "r.yaml", "--progress", "json", "--progress-fd", str(file.fileno())]) == 0
+    events = [json.loads(line)["event"] for line in (tmp_path / "events").read_bytes().splitlines()]
+    assert (events[0], events[-1]) == ("begin", "finished")
+    assert capfd.readouterr().err == ""
+
+    assert main(["run", "r.yaml", "--progress", "json", "--progress-fd", "987"]) == 2
+    assert "--progress-fd 3 3>" in capfd.readouterr().err
+
+
+def test_an_error_is_an_event_and_then_a_text_for_people(
+    kitchen: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "r.yaml", "--progress", "json", "--set", "bye=1"]) == 2
+    first, last, *text = capfd.readouterr().err.splitlines()
+    assert json.loads(first)["event"] == "begin"
+    assert (json.loads(last)["event"], json.loads(last)["status"]) == ("failed", 2)
+    assert text == ["r.yaml: error: no param 'bye' - did you mean 'by'?"]
+
+
+def test_none_shows_what_was_made_and_no_steps(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "r.yaml", "--progress", "none"]) == 0
+    said = capsys.readouterr()
+    assert re.fullmatch(r"1 built, 1 written, [0-9.]+ kB in [0-9.]+ s on cpu\n", said.err)
+    assert table(said.out)[1][0] == "out/o.safetensors"
+
+
+def test_the_totals_tell_what_came_from_the_store(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "r.yaml"])
+    Path("out/o.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["run", "r.yaml"]) == 0
+    assert re.search(r"^1 from the store, 1 written, ", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_verbose_names_keys_and_files(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "r.yaml", "-v"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(
+        r"^small: will run: no result with this key in the store\n  key [0-9a-f]{64}$", said, re.M
+    )
+    assert re.search(r"a\.safetensors, [0-9.]+ kB, sha256 [0-9a-f]{64}, checked$", said, re.M)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
+from rich.console import Console
 
 from lorapipe.build.events import Note, Progress, StepStarted
 from lorapipe.views.live import _mending, live_view
@@ -82,3 +84,17 @@ def test_notes_stay_and_the_board_goes_whatever_the_terminal_does() -> None:
 @pytest.mark.parametrize("widths", [(), (10,), (40, 40), (39, 1, 0)])
 def test_nothing_is_mended_where_nothing_was_wrapped(widths: tuple[int, ...]) -> None:
     assert not list(_mending(widths, 40))
+
+
+def test_on_a_terminal_of_another_encoding_all_is_ascii() -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii", errors="backslashreplace", write_through=True)
+    console = Console(file=stream, force_terminal=True, width=60, highlight=False, color_system=None)
+    with live_view(console, Teller(steps=False)) as tell:
+        tell(StepStarted("o", "save", 1, 1))
+        tell(Progress("o", 1, 2, "bytes"))
+        tell(Note("o", "fact", "caf\u00e9"))
+
+    drawn = written.getvalue().decode("ascii")
+    assert "> o  ############............." in drawn
+    assert "o: fact: caf\\xe9" in drawn

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -15,6 +15,9 @@ from lorapipe.cli.failures import run_command
 from lorapipe.cli.stopping import leave, stoppable
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "SECTIONS", "cli", "main"]
 
@@ -35,6 +38,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         },
         "Look": {
             "inspect": ("lorapipe.cli.inspect", "Tell what a LoRA or checkpoint file holds."),
+            "report": ("lorapipe.cli.report", "Draw a page: the build, norms, ranks, who fights whom."),
             "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
         },
         "Trust": {
@@ -49,7 +53,9 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),
             "steps": ("lorapipe.cli.steps", "List the step kinds, or explain one."),
             "import": ("lorapipe.cli.import_", "Turn a command of kohya's scripts into a recipe."),
+            "fmt": ("lorapipe.cli.fmt", "Bring recipes into one form, comments kept."),
             "schema": ("lorapipe.cli.schema", "Print or write the recipe schema for editors."),
+            "completion": ("lorapipe.cli.completion", "Print what makes bash, zsh or fish complete."),
         },
     }
 )
@@ -74,6 +80,13 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return cast(click.Command, import_module(COMMANDS[cmd_name][0]).command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        from click.shell_completion import CompletionItem
+
+        begun = [name for name in COMMANDS if name.startswith(incomplete)]
+        named = [CompletionItem(name, help=COMMANDS[name][1]) for name in begun]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -22,6 +22,11 @@ __all__ = ["command"]
 @click.option("--frozen", is_flag=True, help="As --locked; inputs are hashed while they are read.")
 @click.option("--any-profile", is_flag=True, help="With --locked: another torch or device will do.")
 @click.option("--force", is_flag=True, help="Replace files that lorapipe did not write.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page on the run: steps, times, norms, ranks, what a merge changes.",
+)
 @progress_options
 def command(
     recipe: Path,
@@ -36,6 +41,7 @@ def command(
     frozen: bool,
     any_profile: bool,
     force: bool,
+    report: Path | None,
     progress: str,
     progress_fd: int,
     quiet: bool,
@@ -52,11 +58,13 @@ def command(
     from rich.console import Console
 
     from lorapipe.build.run import Options, build, recipe_folder
+    from lorapipe.cli.report import reported, writable
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.plan_text import print_warnings
     from lorapipe.views.progress import progress_view
     from lorapipe.views.tables import built_table, built_totals, print_table
+    from lorapipe.views.text import visible
 
     options = Options(
         device=device,
@@ -74,12 +82,18 @@ def command(
     silent = quiet and progress != "json"
     with progress_view(console, progress, quiet=silent, verbose=verbose, fd=progress_fd) as listen:
         loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
-        built = build(loaded, options, listen=listen)
+        if report is None:
+            built = build(loaded, options, listen=listen)
+        else:
+            writable(report, force=force)
+            built = reported(loaded, options, report, listen)
     if quiet:
         return
     if progress != "json":  # whose plan has the warnings: on stderr are events, and nothing else
         print_warnings(built.plan, console)
         if totals := built_totals(built):
             console.print(totals, markup=False, soft_wrap=True)
+        if report is not None:
+            console.print(f"report: {visible(str(report))}", markup=False, soft_wrap=True)
     made = built_table(built, output_root or recipe_folder(loaded))
     print_table(made, Console(file=sys.stdout, highlight=False))

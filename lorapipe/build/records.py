@@ -18,6 +18,7 @@ from lorapipe.plan.files import InputFile
 from lorapipe.plan.plan import Plan
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import folder_size
+from lorapipe.store.digest import FileState
 from lorapipe.store.entries import Write
 from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
@@ -71,6 +72,7 @@ class Records:
         self._beside: Beside | None = None
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
         self._grown = False
+        self._used: dict[Path, FileState] = {}
         self.digests = MemoDigests(self._store.memo, progress)
 
     @contextmanager
@@ -141,10 +143,22 @@ class Records:
         if entry is None:
             return None
         try:
+            self._used[entry.path] = self._store.memo.hash(entry.path).state
             return read_stored(entry.path, device=device), entry
         except InputError:  # gone between look and reading, or of an older lorapipe
             self._store.entries.drop(key)
             return None
+
+    def hold_results(self) -> None:
+        """See that no result of the store which the build reads was changed since it was verified.
+
+        One that is gone from its place is read on from where it was. Raises :class:`EntryVanished`.
+        """
+        for path, verified in self._used.items():
+            with suppress(OSError):
+                found = FileState.of(path)
+                if found.identity == verified.identity and found != verified:
+                    raise EntryVanished(path.name)
 
     def write_entry(
         self, key: str, making: Making, value: Adapter, notes: Notes, device: str
@@ -159,6 +173,7 @@ class Records:
         entry = self._put(key, making, lambda stream: write_stored(value, stream), notes)
         if entry is None or device != "cpu":
             return value, entry
+        self._used[entry.path] = FileState.of(entry.path)
         return read_stored(entry.path, device=device), entry
 
     def read_figures(self, key: str) -> tuple[Notes, Entry] | None:

@@ -46,7 +46,8 @@ class Workshop:
         return self.ownership.records
 
     def hold_inputs(self, below: PlannedStep) -> None:
-        """See that no input above a step changed: those that are loaded are read until it is done."""
+        """See that nothing above a step changed: what is loaded or found is read until it is done."""
+        self.records.hold_results()
         above, pending = {below.step.id}, [below]
         while pending:
             planned = pending.pop()
@@ -67,7 +68,7 @@ def run_task(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) ->
         made = _write_output(planned, values, shop)
         return made, "written" if made.written else "found"
     if planned.kind.materialise is Materialise.LAZY:
-        value = _work(planned, values, _context(planned, shop))
+        value = _work(planned, values, _context(planned, shop), shop)
         if planned.source is not None and planned.source.certainty is Certainty.CHECKED:
             shop.records.hold(planned.source)  # the others are still being hashed, beside the work
         return value, "built"
@@ -78,7 +79,7 @@ def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> 
     """The result of a stored kind, or a check's figures, from the store or by work."""
 
     def work(notes: dict[str, object]) -> Any:
-        value = _work(planned, values, _context(planned, shop, notes=notes))
+        value = _work(planned, values, _context(planned, shop, notes=notes), shop)
         shop.hold_inputs(planned)
         return value
 
@@ -90,12 +91,16 @@ def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> 
     return _checked(value, planned), "store"
 
 
-def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context) -> Any:
+def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context, shop: Workshop) -> Any:
     ports = {
         port: tuple(Weighted(t.step, t.weight, values[t.step]) for t in terms)
         for port, terms in planned.step.inputs.items()
     }
-    value = planned.kind.work(Inputs(ports, planned.files), planned.step.params, context)
+    try:
+        value = planned.kind.work(Inputs(ports, planned.files), planned.step.params, context)
+    except LorapipeError:
+        shop.records.hold_results()  # a damaged result is no fault of the step that takes it
+        raise
     return _checked(value, planned)
 
 
@@ -129,7 +134,7 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: Worksho
             shop.listen(OutputReady(step, path, *found, written=False))
             return BuiltOutput(step, path, *found, written=False)
         with shop.records.stage(path, planned.spec, planned.key) as staged:
-            saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged))
+            saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged), shop)
             shop.hold_inputs(planned)
             shop.ownership.publish(staged, saved, planned.key, making)
     shop.listen(OutputReady(step, path, saved.sha256, saved.size, written=True))

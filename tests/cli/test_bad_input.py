@@ -263,7 +263,7 @@ def test_a_disk_too_small_is_found_before_the_work(
     assert main(["run", "r.yaml"]) == 5
 
     said = errors(capsys.readouterr().err)
-    assert f"no space left for {kitchen.folder}/o.safetensors: " in said
+    assert f"no space left in {kitchen.folder}: " in said
     assert said.endswith("1,000 free - free some space and run again")
     assert contents(kitchen.folder) == before
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from lorapipe.build.run import Options
     from lorapipe.errors import LorapipeError, ManyErrors
+    from lorapipe.plotting import plot_norms, plot_spectrum
 
 __all__ = [
     "LorapipeError",
@@ -52,6 +53,8 @@ __all__ = [
     "load",
     "make_plan",
     "merge_into_checkpoint",
+    "plot_norms",
+    "plot_spectrum",
     "run",
     "save",
     "scale",
@@ -63,6 +66,8 @@ _HOMES = {
     "LorapipeError": "lorapipe.errors",
     "ManyErrors": "lorapipe.errors",
     "Options": "lorapipe.build.run",
+    "plot_norms": "lorapipe.plotting",
+    "plot_spectrum": "lorapipe.plotting",
 }
 
 

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.calls import Terms, call, call_check, call_save
 from lorapipe.build.single import Weights
+from lorapipe.errors import UsageError
 
 if TYPE_CHECKING:
+    from lorapipe.build.events import Listener
     from lorapipe.build.result import Built
     from lorapipe.build.run import Options
     from lorapipe.plan.plan import Plan
@@ -48,8 +51,14 @@ def run(
     recipe: str | os.PathLike[str],
     params: Mapping[str, Any] | None = None,
     options: Options | None = None,
+    *,
+    progress: str | Listener | None = None,
 ) -> Built:
     """Build a recipe: ``lorapipe run``. ``params`` are the values that ``--set`` would give.
+
+    ``progress`` shows how it goes: ``"auto"`` (live in a notebook and on a terminal, else lines on
+    standard error), ``"plain"``, ``"json"``, or a function that is told each
+    :data:`~lorapipe.build.events.Event`. By default nothing is shown.
 
     Raises :class:`~lorapipe.errors.LorapipeError`; several errors of one pass come as
     :class:`~lorapipe.errors.ManyErrors`.
@@ -57,7 +66,24 @@ def run(
     from lorapipe.build.run import Options, build
     from lorapipe.recipe.parsing import load_recipe
 
-    return build(load_recipe(Path(recipe), params), options or Options())
+    with _shown(progress) as listen:
+        return build(load_recipe(Path(recipe), params), options or Options(), listen=listen)
+
+
+def _shown(progress: str | Listener | None) -> AbstractContextManager[Listener]:
+    """A listener that shows a build; raises :class:`~lorapipe.errors.UsageError` ``bad-progress``."""
+    if progress is None or callable(progress):
+        from lorapipe.build.planning import unheard
+
+        return nullcontext(progress or unheard)
+    from rich.console import Console
+
+    from lorapipe.views.progress import MODES, progress_view
+
+    if progress not in MODES:
+        hint = f"it is one of {', '.join(MODES)}, or a function that takes an event"
+        raise UsageError("bad-progress", f"progress cannot be {progress!r:.80}", hint=hint)
+    return progress_view(Console(stderr=True, highlight=False), progress)
 
 
 def make_plan(

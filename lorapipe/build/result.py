@@ -47,3 +47,9 @@ class Built:
     outputs: tuple[BuiltOutput, ...]
     steps: tuple[StepDone, ...] = ()
     seconds: float = 0.0
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the outputs, and what was done."""
+        from lorapipe.views.notebook import built_html
+
+        return built_html(self)

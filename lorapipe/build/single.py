@@ -54,6 +54,12 @@ class Weights:
         count = f"{len(self.value.modules)} modules" if hasattr(self.value, "modules") else "checkpoint"
         return f"<Weights: {spec.family or 'unknown family'}, {count}>"
 
+    def _repr_html_(self) -> str:
+        """For a notebook: what it is, and of a LoRA its blocks."""
+        from lorapipe.views.notebook import spec_html
+
+        return spec_html(self.value.spec)
+
 
 Given = Mapping[str, Sequence[tuple[Weights, float]]]
 """What a step is given: by port, in order, each with its weight."""

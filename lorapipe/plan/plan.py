@@ -92,3 +92,9 @@ class Plan:
     @property
     def outputs(self) -> tuple[PlannedStep, ...]:
         return tuple(p for p in self.steps.values() if p.output is not None)
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the steps, what comes of each, what a run would do."""
+        from lorapipe.views.notebook import plan_html
+
+        return plan_html(self)

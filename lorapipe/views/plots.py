@@ -5,8 +5,9 @@ Figures are made without pyplot, which keeps state of its own and may want a dis
 
 from __future__ import annotations
 
+import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from lorapipe.weights.specs import ModuleId
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure_class", "save_plot", "spectrum_figure"]
+__all__ = ["figure_class", "norms_plot", "save_plot", "spectrum_figure", "spectrum_plot"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """That people with any colour vision can tell apart. (Wong, "Color blindness", Nature Methods 8, 2011.)"""
@@ -39,6 +40,29 @@ def spectrum_figure(family: str | None, figures: Mapping[ModuleId, Figures], tit
     spectra, norms = figure.subplots(1, 2)
     _draw_spectra(spectra, family, figures)
     _draw_norms(norms, family, figures)
+    if title:
+        figure.suptitle(_plain(title))
+    return figure
+
+
+def spectrum_plot(family: str | None, figures: Mapping[ModuleId, Figures], title: str = "") -> Figure:
+    """Each module's singular values alone; otherwise as :func:`spectrum_figure`."""
+    return _plot(_draw_spectra, family, figures, title)
+
+
+def norms_plot(family: str | None, figures: Mapping[ModuleId, Figures], title: str = "") -> Figure:
+    """The norm of each block alone; otherwise as :func:`spectrum_figure`."""
+    return _plot(_draw_norms, family, figures, title)
+
+
+def _plot(
+    draw: Callable[[Any, str | None, Mapping[ModuleId, Figures]], None],
+    family: str | None,
+    figures: Mapping[ModuleId, Figures],
+    title: str,
+) -> Figure:
+    figure = figure_class()(figsize=(7.5, 4.5), layout="constrained")
+    draw(figure.subplots(), family, figures)
     if title:
         figure.suptitle(_plain(title))
     return figure
@@ -104,11 +128,20 @@ def _plain(text: str) -> str:
 
 
 def figure_class() -> type[Figure]:
-    """matplotlib's; raises :class:`~lorapipe.errors.UsageError` ``extra-missing`` where there is none."""
+    """matplotlib's, which shows itself in a notebook where no pyplot is imported that would see to it.
+
+    Raises :class:`~lorapipe.errors.UsageError` ``extra-missing`` where there is none.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         hint = "pip install 'lorapipe[plot]'"
         raise UsageError("extra-missing", "plots need the matplotlib library", hint=hint) from error
-    made: type[Figure] = Figure
-    return made
+    return type("Figure", (Figure,), {"_repr_png_": _png})
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure as IPython asks for it."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    return drawn.getvalue()

@@ -39,6 +39,10 @@ def progress_view(
         from lorapipe.views.events_json import json_view
 
         return json_view(fd)
+    if mode != "plain" and console.is_jupyter:
+        from lorapipe.views.notebook import display_by_ipython, notebook_view
+
+        return notebook_view(display_by_ipython, Teller(steps=False, verbose=verbose))
     if mode != "plain" and _watched(console):
         from lorapipe.views.live import live_view
 

@@ -17,7 +17,7 @@ from lorapipe.recipe.model import Term
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.bindings import BoundRow
 from lorapipe.views.text import bytes_text, clock_text, path_text, visible
-from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, ModuleId, ModuleSpec
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, ModuleId, ModuleSpec, Spec
 from lorapipe.weights.verdicts import CheckSpec
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ __all__ = [
     "print_table",
     "rank_text",
     "result_text",
+    "sentence",
+    "spec_text",
 ]
 
 STATUS_STYLES = {
@@ -68,7 +70,7 @@ def plan_table(plan: Plan, folder: Path) -> Table:
 
 def _step_lines(planned: PlannedStep, folder: Path, held: Sequence[str]) -> Iterator[Text]:
     path = planned.source.path if planned.source else planned.output
-    yield Text(visible(_sentence(planned, None if path is None else path_text(path, folder))))
+    yield Text(visible(sentence(planned, None if path is None else path_text(path, folder))))
     if planned.source is not None:
         yield Text(_source_text(planned.source, outside=not planned.source.path.is_relative_to(folder)))
     yield Text(", ".join([result_text(planned), *_sizes(planned)]))
@@ -81,7 +83,7 @@ def _step_lines(planned: PlannedStep, folder: Path, held: Sequence[str]) -> Iter
         yield Text(visible(f"{planned.status.value}: {planned.reason}"), style=style)
 
 
-def _sentence(planned: PlannedStep, path: str | None) -> str:
+def sentence(planned: PlannedStep, path: str | None) -> str:
     """The step as a recipe reads: ``concat char, 0.7 style``; ``save both to out/x.safetensors``."""
     step = planned.step
     # What a check compares with is among what it asserts.
@@ -121,8 +123,12 @@ def _bounded(planned: PlannedStep) -> bool:
 
 
 def result_text(planned: PlannedStep) -> str:
-    """What comes of a step, in a few words: ``LoRA, SDXL, 722 modules, rank 8-32``."""
-    spec = planned.spec
+    """What comes of a step, in a few words."""
+    return spec_text(planned.spec)
+
+
+def spec_text(spec: Spec) -> str:
+    """What a value is, in a few words: ``LoRA, SDXL, 722 modules, rank 8-32``."""
     if isinstance(spec, AdapterSpec):
         modules = _count(len(spec.modules), "module")
         return f"LoRA, {family_text(spec.family)}, {modules}, {rank_text(spec)}"

@@ -40,13 +40,15 @@ class Left:
     least: bool = False
 
 
-class _Window:
-    """An amount that grows, seen over the last seconds."""
+class _Course:
+    """An amount that grows, seen over the last seconds; when it ``began`` and was ``told`` last."""
 
     def __init__(self, now: float, amount: float = 0.0) -> None:
+        self.began = self.told = now
         self._seen = deque([(now, amount)])
 
     def see(self, now: float, amount: float) -> None:
+        self.told = now
         # Steps forward are many; five in a second say as much.
         if len(self._seen) > 1 and now - self._seen[-2][0] < 0.2:
             self._seen.pop()
@@ -67,9 +69,9 @@ class Pace:
         self._to_come: dict[str, tuple[bool, float]] = {}
         self._spent: dict[bool, tuple[float, float]] = {True: (0.0, 0.0), False: (0.0, 0.0)}
         self._step: Progress | None = None
-        self._started = self._told = clock()
-        self._window: _Window | None = None
+        self._work = _Course(clock())
         self._hashing: Hashing | None = None
+        self._reading = self._work
 
     def tell(self, event: Event) -> None:
         now = self._clock()
@@ -77,9 +79,10 @@ class Pace:
             case Planned():
                 self._to_come = dict(_amounts(event.plan))
             case StepStarted():
-                self._step, self._window, self._started = None, None, now
+                self._step, self._work = None, _Course(now)
             case Progress():
-                self._progress(event, now)
+                self._step = event
+                self._work.see(now, event.done if event.unit == "bytes" else event.part)
             case StepDone():
                 self._done(event, now)
             case Hashing():
@@ -89,56 +92,54 @@ class Pace:
         if not isinstance(event, Hashing):
             self._hashing = None
 
-    def _progress(self, event: Progress, now: float) -> None:
-        if self._window is None or self._step is None:
-            self._window = _Window(self._started)
-        self._step, self._told = event, now
-        self._window.see(now, event.done if event.unit == "bytes" else event.part)
-
     def _hash(self, event: Hashing, now: float) -> None:
-        if self._hashing is None or self._hashing.path != event.path or event.done < self._hashing.done:
-            self._window, self._started = _Window(now, event.done), now
-        assert self._window is not None
-        self._hashing, self._told = event, now
-        self._window.see(now, event.done)
+        last = self._hashing
+        if last is None or last.path != event.path or event.done < last.done:
+            self._reading = _Course(now, event.done)
+        self._reading.see(now, event.done)
+        self._hashing = event
 
     def _done(self, event: StepDone, now: float) -> None:
         written, amount = self._to_come.pop(event.step, (False, 0.0))
         if event.how in ("built", "written", "holds"):
             before, seconds = self._spent[written]
-            self._spent[written] = before + amount, seconds + (now - self._started)
-        self._step, self._window = None, None
+            self._spent[written] = before + amount, seconds + (now - self._work.began)
+        self._step = None
 
     @property
     def rate(self) -> float | None:
         """Bytes per second, of what is being hashed or written; ``None`` where no bytes are counted."""
-        counts_bytes = self._hashing is not None or (self._step is not None and self._step.unit == "bytes")
-        return self._window.rate() if counts_bytes and self._window is not None else None
+        if self._hashing is not None:
+            return self._reading.rate()
+        return self._work.rate() if self._step is not None and self._step.unit == "bytes" else None
 
     def of_phase(self) -> Left | None:
         """The time left of the file that is being hashed, or of the step at work."""
-        seconds = self._phase_seconds()
+        hashing = self._hashing
+        if hashing is None:
+            seconds = self._step_seconds()
+        else:
+            seconds = _rest(
+                hashing.total - hashing.done, self._reading.rate(), self._clock() - self._reading.told
+            )
         return None if seconds is None else Left(seconds)
 
-    def _phase_seconds(self) -> float | None:
-        now, rate = self._clock(), self.rate
-        if self._hashing is not None:
-            rest = float(self._hashing.total - self._hashing.done)
-        elif self._step is None or self._told - self._started < _FIRST_S or self._step.part < _FIRST_PART:
+    def _step_seconds(self) -> float | None:
+        step, work = self._step, self._work
+        taken = work.told - work.began
+        if step is None or taken < _FIRST_S or step.part < _FIRST_PART:
             return None
-        elif self._step.unit == "bytes":
-            rest = float(self._step.total - self._step.done)
-        else:
-            # Modules differ, and so do their shares: all that is done tells more than the last of it.
-            rest, rate = 1.0 - self._step.part, self._step.part / (self._told - self._started)
-        return None if rate is None else max(0.0, rest / rate - (now - self._told))
+        if step.unit == "bytes":
+            return _rest(step.total - step.done, work.rate(), self._clock() - work.told)
+        # Modules differ, and so do their shares: all that is done tells more than the last of it.
+        return _rest(1.0 - step.part, step.part / taken, self._clock() - work.told)
 
     def left(self) -> Left | None:
         """The time left of the whole build; ``None`` while nothing is known of it, and while it hashes."""
         if self._hashing is not None or not self._to_come:
             return None
         known, guessed, measured = 0.0, 0.0, False
-        at_work = self._phase_seconds()
+        at_work = self._step_seconds()
         for step, (written, amount) in self._to_come.items():
             done, seconds = self._spent[written]
             if self._step is not None and step == self._step.step and at_work is not None:
@@ -149,6 +150,11 @@ class Pace:
                 guessed += amount / _SLOW[written]
         matters = guessed > max(_MATTERS_S, known / 10)
         return Left(known + (0.0 if matters else guessed), matters) if measured else None
+
+
+def _rest(amount: float, rate: float | None, since: float) -> float | None:
+    """Seconds that an amount takes at a rate, of which some have passed."""
+    return None if rate is None else max(0.0, amount / rate - since)
 
 
 def _amounts(plan: Plan) -> Iterable[tuple[str, tuple[bool, float]]]:

@@ -24,7 +24,7 @@ __all__ = ["Display", "built_html", "display_by_ipython", "notebook_view", "plan
 
 _STYLE = Html(
     "<style>"
-    ".lorapipe table{border-collapse:collapse;margin:.4em 0}"
+    ".lorapipe table{border-collapse:collapse;margin:.4em 0;color:inherit;font-size:inherit}"
     ".lorapipe th,.lorapipe td{text-align:left;padding:.15em .8em .15em 0;vertical-align:top;"
     "border-bottom:1px solid rgba(128,128,128,.3);background:none;color:inherit}"
     ".lorapipe .n{text-align:right;font-variant-numeric:tabular-nums}"
@@ -64,9 +64,10 @@ def plan_html(plan: Plan) -> str:
 
 def built_html(built: Built) -> str:
     """A row an output: where it is, its size, its sha256, how it came."""
+    folder = Path(built.plan.recipe.file).parent.resolve()
     rows = [
         (
-            cut(str(output.path)),
+            cut(path_text(output.path, folder)),
             tag("span", bytes_text(output.size), class_="n"),
             tag("code", output.sha256[:12]),
             "written" if output.written else "up to date",

@@ -89,6 +89,18 @@ def test_each_file_that_is_hashed_has_a_time_of_its_own(clock: Clock) -> None:
     assert (pace.rate, pace.of_phase(), pace.left()) == (50.0, Left(16.0), None)
 
 
+def test_a_file_that_is_hashed_beside_a_step_does_not_disturb_its_time(clock: Clock) -> None:
+    pace = Pace(clock)
+    pace.tell(StepStarted("o", "save", 1, 1))
+    for second in range(1, 5):
+        clock.now = float(second)
+        pace.tell(Progress("o", second * 100, 1000, "bytes"))
+    pace.tell(Hashing(Path("a"), 1, 1))
+    clock.now = 5.0
+    pace.tell(Progress("o", 500, 1000, "bytes"))
+    assert (pace.rate, pace.of_phase()) == (100.0, Left(5.0))
+
+
 def two_files(bench: Bench) -> Planned:
     """``a -> small -> o1``, and ``a -> o2``."""
     bench.lora("a", rank=8)

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -68,7 +69,15 @@ def _diagnostic(error: LorapipeError) -> str:
     from lorapipe.views.diagnostics import diagnostic
 
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    return diagnostic(error, colour=colour)
+    return diagnostic(error, colour=colour, folder=_here())
+
+
+def _here() -> Path | None:
+    """The folder that the user is in, unless that is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def _internal(error: Exception) -> str:

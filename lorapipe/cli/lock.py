@@ -42,5 +42,5 @@ def command(
     with progress_view(Console(stderr=True, highlight=False), quiet=quiet) as listen:
         done = relock(loaded, options, listen=listen)
     if not quiet:
-        for line in relocked_lines(done):
+        for line in relocked_lines(done, Path.cwd()):
             click.echo(line)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place
-from lorapipe.views.text import visible
+from lorapipe.views.text import path_text, visible
 
 __all__ = ["diagnostic"]
 
@@ -22,22 +23,25 @@ _CUT = "…"
 _BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[1;31m", "\x1b[0m"
 
 
-def diagnostic(error: LorapipeError, *, colour: bool = False) -> str:
+def diagnostic(error: LorapipeError, *, colour: bool = False, folder: Path | None = None) -> str:
     """An error, or many, as lines without a newline at the end.
 
     Characters that would steer a terminal are shown as escapes, wherever they come from.
-    Without ``colour`` the text holds no escape sequence, and is the same everywhere.
+    Without ``colour`` the text holds no escape sequence, and is the same everywhere. The file
+    at fault is named as it is read from ``folder``.
     """
     if isinstance(error, ManyErrors):
-        return "\n".join(diagnostic(one, colour=colour) for one in error.errors)
-    lines = [_headline(error, colour), *(f"  {visible(detail)}" for detail in error.details)]
+        return "\n".join(diagnostic(one, colour=colour, folder=folder) for one in error.errors)
+    lines = [_headline(error, colour, folder), *(f"  {visible(detail)}" for detail in error.details)]
     if isinstance(error.where, Place) and error.where.text:
         lines += _excerpt(error.where, colour)
     return "\n".join(lines)
 
 
-def _headline(error: LorapipeError, colour: bool) -> str:
+def _headline(error: LorapipeError, colour: bool, folder: Path | None) -> str:
     where = str(error.where) if error.where is not None else None
+    if folder is not None and isinstance(error.where, str) and Path(error.where).is_absolute():
+        where = path_text(Path(error.where), folder)
     if where is None and error.step is not None:
         where = f"step '{error.step}'"
     place = _paint(f"{visible(where)}: ", _BOLD, colour) if where else ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -120,3 +121,11 @@ def test_any_place_in_any_text_is_drawn_in_three_printable_lines(text: str, colu
     if text:
         # An accent that combines with the letter before it takes no column.
         assert sum(not unicodedata.combining(char) for char in drawn.split("\n")[1]) <= 120
+
+
+def test_the_file_at_fault_is_named_as_it_is_read_from_the_users_folder(tmp_path: Path) -> None:
+    inside = InputError("code", "wrong", where=str(tmp_path / "sub" / "r.lock"))
+    assert diagnostic(inside, folder=tmp_path) == "sub/r.lock: error: wrong"
+    assert diagnostic(ManyErrors([inside, inside]), folder=tmp_path).count("sub/r.lock") == 2
+    assert diagnostic(inside, folder=tmp_path / "other") == f"{tmp_path}/sub/r.lock: error: wrong"
+    assert diagnostic(InputError("code", "wrong", where="r.lock"), folder=tmp_path) == "r.lock: error: wrong"

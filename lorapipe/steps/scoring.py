@@ -87,18 +87,19 @@ def scored_cost(inputs: Inputs[Spec], port: str, params: Params, own: Cost) -> C
         return own
     spec = source_spec(inputs, port)
     base = checkpoint_spec(inputs.one(AGAINST), AGAINST)
-    flops = largest = 0
+    costs, largest = dict(zip(spec.modules, own.items, strict=True)), 0
     for module in {bound.module for bound in binding.bound}:
         known = spec.modules[module]
         size, short = known.shape[0] * known.columns, known.full_rank
-        flops += 2 * size
+        costs[module] += 2 * size
         # A Gram matrix and its eigenvalues; a product with the components.
-        flops += 2 * size * short + 4 * short**3 if "spectral" in score.live else 0
-        flops += 2 * size * min(known.rank, short) if "subspace" in score.live else 0
+        costs[module] += 2 * size * short + 4 * short**3 if "spectral" in score.live else 0
+        costs[module] += 2 * size * min(known.rank, short) if "subspace" in score.live else 0
         largest = max(largest, size + (3 * short**2 if "spectral" in score.live else 0))
     # Beside a weight the parts it is joined from, and what an operator has to see at once.
     each = own.each + DTYPES["F64"] * (2 * largest + 4 * base.held)
-    return replace(own, read=sum(_read(binding, base)), flops=own.flops + flops, each=each)
+    items = tuple(costs.values())
+    return replace(own, read=sum(_read(binding, base)), flops=sum(items), each=each, items=items)
 
 
 def _read(binding: Binding, base: CheckpointSpec) -> Iterator[int]:

@@ -98,13 +98,15 @@ def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:
     spec = source_spec(inputs, _PORT)
     out = adapter_spec(result, KIND.name)
     bounded = _ranks(spec, params).bounded
-    changed = {i: m for i, m in spec.modules.items() if bounded or out.modules[i] != m}
     # Two Gram matrices, of which the half is a copy (n r^2 each), the core's SVD, two products.
-    flops = sum(
+    items = tuple(
         m.elements * (m.rank + 2 * out.modules[i].rank) + 20 * min(m.rank, m.full_rank) ** 3
-        for i, m in changed.items()
+        if bounded or out.modules[i] != m
+        else 0
+        for i, m in spec.modules.items()
     )
-    own = Cost(written=factor_bytes(out), flops=flops, each=at_work(spec), kept=factor_bytes(out))
+    size = factor_bytes(out)
+    own = Cost(written=size, flops=sum(items), each=at_work(spec), kept=size, items=items)
     return scored_cost(inputs, _PORT, params, own)
 
 

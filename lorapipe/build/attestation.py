@@ -73,6 +73,8 @@ def attest_recipe(
     lock = required(path)
     made = plan(recipe, options, read=True, listen=listen)
     drift(lock, made).refuse(str(path), any_profile=False)
+    if not made.outputs:
+        raise CheckFailed("not-as-built", "it saves nothing that could be attested", where=recipe.file)
     told = with_dependencies or not any(_hidden(each, made) for each in made.outputs)
     root = (options.output_root or recipe_folder(recipe)).resolve()
     with _digests(listen) as records:

@@ -27,7 +27,7 @@ def store_budget(environment: Mapping[str, str], root: Path) -> int:
     text = environment.get(VARIABLE)
     if text:
         try:
-            return size_in_bytes(int(text) if text.isascii() and text.isdigit() else text)
+            return size_in_bytes(text)
         except RecipeError:
             message = f"{VARIABLE} is no size: '{text[:40]}'"
             raise UsageError("bad-store-size", message, hint="such as 20GiB, or unset it") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from lorapipe.build.run import build
 from lorapipe.build.verify import State, Verified
 from lorapipe.errors import CheckFailed
 from lorapipe.recipe.model import Recipe
+from lorapipe.store.disk import Disk
 from lorapipe.store.temporaries import create_folder, sweep, throw_away
 
 __all__ = ["Again", "Rebuilt", "Remade", "rebuild", "require_rebuilt"]
@@ -60,9 +62,9 @@ def rebuild(
     """Build all outputs again from the inputs alone, in a folder that is removed, and compare.
 
     ``verified`` is what :func:`~lorapipe.build.verify.verify` found. The folder lies beside the
-    outputs, where there is room for such; the store in it is new, so that nothing made before is
-    used. Torch and device may be others than the lock's, the rest may not. Raises as a build that
-    is held to the lock.
+    outputs, where there is room for such, or with the system's temporary files where these cannot
+    be written; the store in it is new, so that nothing made before is used. Torch and device may
+    be others than the lock's, the rest may not. Raises as a build that is held to the lock.
     """
     before = {output.step: output for output in verified}
     lock_path, root = locate(recipe, options.lock), folders_of(recipe, options).outputs
@@ -113,8 +115,11 @@ def _remade(before: Verified, output: BuiltOutput) -> Remade:
 def _scratch(beside: Path) -> Iterator[Path]:
     """A hidden folder that goes when the context ends, or with the next build after a crash."""
     folder = next(path for path in (beside, *beside.parents) if path.is_dir())
+    if not os.access(folder, os.W_OK):
+        folder = Path(tempfile.gettempdir())  # what is only kept can be verified, too
     sweep(folder)
-    scratch, held = create_folder(folder)
+    with Disk(folder, None).faults():
+        scratch, held = create_folder(folder)
     try:
         yield scratch
     finally:

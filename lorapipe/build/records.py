@@ -24,6 +24,7 @@ from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.journal import Making, Record
 from lorapipe.store.manifest import Entry
+from lorapipe.store.reading import read_whole
 from lorapipe.store.store import open_store
 from lorapipe.store.temporaries import sweep, sweep_parts
 
@@ -180,8 +181,8 @@ class Records:
         """What a check that held measured, and what is known of it; ``None`` if it is not there."""
         entry = self._store.entries.get(key)
         try:
-            return None if entry is None else (json.loads(entry.path.read_bytes()), entry)
-        except (OSError, ValueError):  # gone between look and reading
+            return None if entry is None else (json.loads(read_whole(entry.path)), entry)
+        except (OSError, ValueError, RecursionError):  # gone between look and reading
             return None
 
     def write_figures(self, key: str, making: Making, figures: Notes, notes: Notes) -> Entry | None:

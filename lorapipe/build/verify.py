@@ -66,6 +66,8 @@ def require(outputs: Iterable[Verified]) -> None:
     if bad:
         message = f"{len(bad)} of {len(all_of)} outputs are not what the lock says"
         hint = "move away what changed: 'lorapipe run' makes what is not there"
+        if all(output.state in (State.OK, State.NOT_LOCKED) for output in all_of):
+            hint = "'lorapipe run' enters them into the lock"
         raise CheckFailed("not-as-locked", message, hint=hint, details=bad)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from lorapipe.errors import InputError
+from lorapipe.store.reading import open_regular
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -110,7 +110,7 @@ def _hash_once(path: Path, progress: Progress | None) -> Hashed | None:
 
     Raises :class:`~lorapipe.errors.InputError` ``changed-while-read``, and ``OSError``.
     """
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         before = FileState.of(file.fileno())
         sha256 = _sha256(file, before.size, progress)
         after = FileState.of(file.fileno())
@@ -130,15 +130,6 @@ def _changed(path: Path) -> InputError:
         hint="wait until the program that writes it has finished, then run again",
         where=str(path),
     )
-
-
-def _open_regular(path: Path) -> io.FileIO:
-    # A pipe would block the opening itself without O_NONBLOCK, and never end after it.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError("it is not a regular file")
-    return io.FileIO(fd, "rb", closefd=True)
 
 
 def _sha256(file: io.FileIO, total: int, progress: Progress | None) -> str:

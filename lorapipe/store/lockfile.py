@@ -21,6 +21,7 @@ from lorapipe.errors import LockError
 from lorapipe.store import plainyaml
 from lorapipe.store.atomic import atomic_write
 from lorapipe.store.digest import is_sha256
+from lorapipe.store.reading import read_whole
 
 __all__ = [
     "VERSION",
@@ -119,11 +120,12 @@ def read(path: Path) -> LockFile | None:
     Raises :class:`~lorapipe.errors.LockError`: ``lock-unreadable``, or as :func:`parse` does.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_whole(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LockError("lock-unreadable", f"it cannot be read: {error.strerror}", where=str(path)) from error
+        reason = f"it cannot be read: {error.strerror or error}"
+        raise LockError("lock-unreadable", reason, where=str(path)) from error
     try:
         return parse(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -139,7 +141,7 @@ def write(path: Path, lock: LockFile) -> bool:
     """
     raw = render(lock).encode("utf-8")
     try:
-        if path.read_bytes() == raw:
+        if read_whole(path) == raw:
             return False
     except OSError:
         pass  # missing or unreadable: the writing will tell

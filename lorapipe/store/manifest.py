@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorapipe.store.digest import is_sha256
 from lorapipe.store.paths import StorePaths
+from lorapipe.store.reading import read_whole
 
 __all__ = ["Entry", "read_manifest", "to_json"]
 
@@ -40,7 +41,7 @@ def read_manifest(paths: StorePaths, key: str) -> Entry | None:
     """
     path = paths.manifest(key)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_whole(path))
         sha256, size, preimage = found["sha256"], found["size"], found["preimage"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lorapipe.errors import Interrupted
+from lorapipe.errors import BuildError, Interrupted
 from lorapipe.store.atomic import Hook, Staged, no_hook, stage
 from lorapipe.store.contents import listing_digest, walk
 from lorapipe.store.database import Database
@@ -18,7 +19,7 @@ from lorapipe.store.entries import Entries
 from lorapipe.store.folders import Resumption, StagedFolder, stage_folder
 from lorapipe.store.journal import UNKNOWN, Journal, Making
 from lorapipe.store.memo import Memo
-from lorapipe.store.paths import StorePaths, store_root
+from lorapipe.store.paths import VARIABLE, StorePaths, store_root
 from lorapipe.store.pins import Pins
 from lorapipe.store.temporaries import part_of
 
@@ -156,10 +157,26 @@ def open_store(root: Path | None = None, *, looking: bool = False, hook: Hook = 
     """The store at ``root``, else where :func:`~lorapipe.store.paths.store_root` says.
 
     Touches no file: the first write creates the store, and one opened for ``looking`` writes
-    nothing at all. ``hook`` is called at each point where a crash would matter.
+    nothing at all. ``hook`` is called at each point where a crash would matter. Raises
+    :class:`~lorapipe.errors.BuildError` ``store-unreadable``.
     """
     paths = StorePaths(store_root() if root is None else root)
+    _check_readable(paths.root)
     database = Database(paths, looking=looking)
     memo = Memo(database)
     entries = Entries(paths, database, memo, hook=hook)
     return Store(paths, database, memo, Journal(database), entries, Pins(paths), hook)
+
+
+def _check_readable(root: Path) -> None:
+    """See that a store is not another user's: it would look empty in some places, and fail in others."""
+    try:
+        readable = not root.is_dir() or os.access(root, os.R_OK | os.X_OK)
+    except OSError:  # a folder above it is another user's
+        readable = False
+    if not readable:
+        message, hint = (
+            f"the store {root} cannot be read: permission denied",
+            f"name another folder in {VARIABLE}",
+        )
+        raise BuildError("store-unreadable", message, hint=hint)

@@ -53,6 +53,15 @@ def written(bench: Bench, made: dict[str, Any]) -> Path:
     return path
 
 
+def test_a_recipe_that_saves_nothing_has_nothing_to_attest(kitchen: Bench) -> None:
+    recipe = kitchen.recipe("a: {load: a.safetensors}")
+    lorapipe.run(recipe)
+    with pytest.raises(CheckFailed) as caught:
+        attested(recipe)
+    assert caught.value.code == "not-as-built"
+    assert "saves nothing" in caught.value.message
+
+
 def test_a_recipe_is_attested_with_everything_that_decided_its_output(kitchen: Bench) -> None:
     recipe = built(kitchen, "out: {save: both, to: out/o.safetensors}\nu: {load: unused.safetensors}")
     made = attested(recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lorapipe.build import rebuild as rebuilding
 from lorapipe.build.events import Event, StepDone
 from lorapipe.build.rebuild import Again, Rebuilt, rebuild, require_rebuilt
 from lorapipe.build.run import Options, build
@@ -21,6 +23,7 @@ from lorapipe.errors import CheckFailed, InputError, LockError, ManyErrors
 from lorapipe.plan.lineage import Profile
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.store.lockfile import LockFile, read, write
+from lorapipe.store.temporaries import create_folder
 
 from ..bench import TO_Q, Bench
 
@@ -109,6 +112,16 @@ def test_each_way_to_be_wrong_is_named(recipe: Path) -> None:
     )
 
 
+def test_what_is_only_not_locked_is_entered_by_a_run(recipe: Path) -> None:
+    lock = recipe.with_suffix(".lock")
+    found = read(lock)
+    assert found is not None
+    write(lock, replace(found, outputs={}))
+    with pytest.raises(CheckFailed) as caught:
+        require(checked(recipe).values())
+    assert caught.value.hint == "'lorapipe run' enters them into the lock"
+
+
 def test_a_byte_that_the_disk_lost_is_found_although_the_memo_knows_the_file(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +193,31 @@ def test_what_is_built_again_has_the_same_bytes_and_leaves_no_trace(recipe: Path
     assert {path: path.stat() for path in recipe.parent.rglob("*") if path.is_file()} == before
     assert (tmp_path / "store" / "index.sqlite").read_bytes() == journal
     assert not list(recipe.parent.glob(".lorapipe-*"))
+
+
+def test_what_is_only_kept_to_be_read_is_built_again_elsewhere(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "temporary"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setattr(rebuilding, "create_folder", recording := Recording())
+    monkeypatch.setattr(os, "access", lambda path, mode: path != recipe.parent)
+
+    assert {remade.again for remade in again(recipe).outputs} == {Again.SAME}
+    assert recording.folders == [elsewhere]
+    assert not list(elsewhere.iterdir())
+
+
+class Recording:
+    """Where folders are made."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    def __call__(self, folder: Path) -> tuple[Path, int]:
+        self.folders.append(folder)
+        return create_folder(folder)
 
 
 def test_nothing_that_was_kept_is_used(recipe: Path) -> None:

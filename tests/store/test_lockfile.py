@@ -271,7 +271,7 @@ def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         read(tmp_path)
     assert caught.value.code == "lock-unreadable"
-    assert str(caught.value) == f"{tmp_path}: error: it cannot be read: Is a directory"
+    assert str(caught.value) == f"{tmp_path}: error: it cannot be read: it is not a regular file"
 
 
 @pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "=======", ">>>>>>> branch"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,17 @@ def test_without_a_root_it_is_where_the_variable_says(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "named"))
     with open_store() as store:
         assert store.paths.root == tmp_path / "named"
+
+
+@pytest.mark.parametrize("looking", [True, False])
+def test_a_store_of_another_user_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, looking: bool) -> None:
+    root.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != root)
+    with pytest.raises(BuildError) as caught:
+        open_store(root, looking=looking)
+    assert caught.value.code == "store-unreadable"
+    assert str(root) in caught.value.message
+    assert VARIABLE in str(caught.value.hint)
 
 
 def publish(

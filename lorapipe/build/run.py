@@ -145,10 +145,21 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
 
 
 def found_output(made: Plan, step: PlannedStep, records: Records) -> BuiltOutput:
-    """An output that is up to date by the journal or the lock; the journal knows it from now on."""
+    """An output that the plan found up to date; the journal knows it from now on.
+
+    By the digest that the plan found: another build may have replaced the file since.
+    """
     assert step.output is not None
     assert step.key is not None
-    sha256 = records.digests.hash(step.output)
-    records.adopt(step.output, sha256, step.key, lambda: Results(records, made).making(step))
-    size = folder_size(step.output) if step.output.is_dir() else step.output.stat().st_size
-    return BuiltOutput(step.step.id, step.output, sha256, size, written=False)
+    assert step.present is not None
+    records.adopt(step.output, step.present, step.key, lambda: Results(records, made).making(step))
+    return BuiltOutput(step.step.id, step.output, step.present, _size(step), written=False)
+
+
+def _size(step: PlannedStep) -> int:
+    assert step.output is not None
+    assert isinstance(step.spec, FileSpec)
+    try:
+        return folder_size(step.output) if step.output.is_dir() else step.output.stat().st_size
+    except OSError:  # another build gives the name to its own just now
+        return step.spec.nbytes

@@ -118,7 +118,11 @@ def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> 
         key, preimage, said = output_key(
             resolved.lineage, view.profile, path, hidden, folder=folder, date=view.date
         )
-    status, reason = _status(resolved, key, view)
+    present = None
+    if key is not None and isinstance(resolved.spec, FileSpec):
+        status, reason, present = _output_status(resolved.files["to"], resolved.spec, key, view)
+    else:
+        status, reason = _status(resolved, key, view)
     return PlannedStep(
         step=resolved.step,
         kind=resolved.kind,
@@ -132,6 +136,7 @@ def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> 
         provenance=said,
         status=status,
         reason=reason,
+        present=present,
     )
 
 
@@ -142,34 +147,35 @@ def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, s
         return check_status(resolved.spec, key, stored=key is not None and view.past.stored(key))
     if key is None:
         return Status.UNDECIDED, "an input is not hashed yet"
-    if isinstance(resolved.spec, FileSpec):
-        path, files = resolved.files["to"], resolved.spec.files
-        status, reason = _output_status(path, "folder" if files else "file", key, view)
-        there = files.keys() & view.past.finished(path, key).keys() if files and status in _DUE else ()
-        return status, f"{reason}; {len(there)} of {len(files)} files are finished" if there else reason
     if view.past.stored(key):
         return Status.IN_STORE, f"key {key[:12]}"
     return Status.RUN, "no result with this key in the store"
 
 
-def _output_status(path: Path, sort: str, key: str, view: _View) -> tuple[Status, str]:
-    if not path.exists():
-        return Status.RUN, f"the {sort} is not there yet"
-    known = list(view.past.built(path))
-    if path in view.locked.outputs:
-        known.append(view.locked.outputs[path])
-    if not known:
-        return Status.RUN, f"a {sort} is there that lorapipe did not write"
+def _output_status(path: Path, spec: FileSpec, key: str, view: _View) -> tuple[Status, str, str | None]:
+    """An output's status, why, and its digest where it is up to date."""
+    sort = "folder" if spec.files else "file"
+    known = [*view.past.built(path), *filter(None, [view.locked.outputs.get(path)])]
     mine = {sha256 for sha256, made in known if made == key}
-    if not mine:
-        return Status.RUN, "the recipe or an input changed"
-    digests = view.past.digests
-    present = digests.hash(path) if view.read else digests.known(path)
-    if present is None:
-        return Status.UNDECIDED, f"the {sort} is not hashed yet"
-    if present in mine:
-        return Status.UP_TO_DATE, f"key {key[:12]}"
-    return Status.RUN, f"the {sort} was changed since it was built"
+    status = Status.RUN
+    if not path.exists():
+        reason = f"the {sort} is not there yet"
+    elif not known:
+        reason = f"a {sort} is there that lorapipe did not write"
+    elif not mine:
+        reason = "the recipe or an input changed"
+    else:
+        present = view.past.digests.hash(path) if view.read else view.past.digests.known(path)
+        if present in mine:
+            return Status.UP_TO_DATE, f"key {key[:12]}", present
+        status = Status.UNDECIDED if present is None else Status.RUN
+        reason = f"the {sort} {'is not hashed yet' if present is None else 'was changed since it was built'}"
+    there = spec.files.keys() & view.past.finished(path, key).keys() if spec.files else ()
+    return (
+        status,
+        f"{reason}; {len(there)} of {len(spec.files)} files are finished" if there else reason,
+        None,
+    )
 
 
 def _unused(step: PlannedStep) -> PlannedStep:

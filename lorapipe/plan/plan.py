@@ -35,7 +35,8 @@ class PlannedStep:
 
     ``files`` maps the options that name files to absolute paths. ``lineage`` and
     ``key`` are ``None`` while an input above has no digest; ``preimage`` is the text
-    that the key is the sha256 of. ``provenance`` is what an output's metadata will say.
+    that the key is the sha256 of. ``provenance`` is what an output's metadata will say, ``present``
+    the digest of one that is up to date.
     """
 
     step: Step
@@ -50,6 +51,7 @@ class PlannedStep:
     provenance: Mapping[str, str]
     status: Status
     reason: str
+    present: str | None = None
 
     @property
     def output(self) -> Path | None:

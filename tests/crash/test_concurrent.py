@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from lorapipe.build.run import Options, build
+from lorapipe.recipe.parsing import load_recipe
 
 from .scene import Job, Scene, Server, digests, unsound, watching
 
@@ -90,3 +94,26 @@ def test_builds_with_stores_of_their_own_meet_at_one_output_and_all_end_well(
     assert digests(scene.out) == scene.good[1]
     # Who comes late finds a file that its own books do not know: it compares, and it is the same.
     assert statuses == [0, 0, 0]
+
+
+def test_an_output_that_another_build_replaces_meanwhile_is_not_entered_as_ours(scene: Scene) -> None:
+    """Once entered under this build's key, another version would count as up to date for good."""
+
+    def run(seed: int, hook: Callable[[str], None] = lambda point: None) -> None:
+        build(load_recipe(scene.recipe, {"seed": seed}), Options(workers=1), hook=hook)
+
+    run(1)
+    good = digests(scene.out)
+    (scene.out / "one.safetensors").unlink()
+    replaced: list[str] = []
+
+    def replace(point: str) -> None:
+        if point == "output:sealed" and not replaced:
+            replaced.append(point)
+            run(2)
+
+    run(1, replace)
+
+    assert digests(scene.out)["two.safetensors"] != good["two.safetensors"]
+    run(1)
+    assert digests(scene.out) == good

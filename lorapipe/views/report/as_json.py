@@ -49,7 +49,13 @@ def report_json(report: Report) -> dict[str, Any]:
         "loras": [_lora(portrait) for portrait in report.portraits],
         "pairs": [_pair(meeting) for meeting in report.meetings],
         "resized": [
-            {"step": one.step, "mean": one.mean, "least": one.worst, "energy": dict(one.energy)}
+            {
+                "step": one.step,
+                "modules": len(one.energy),
+                "mean": one.mean,
+                "least": one.worst,
+                "energy": dict(one.energy),
+            }
             for one in report.resized
         ],
         "merged": [_merged(merged) for merged in report.merged],
@@ -107,6 +113,7 @@ def _lora(portrait: Portrait) -> dict[str, Any]:
             {
                 "model": model,
                 "block": block,
+                "count": len(modules),
                 **_figures(pooled(_known(portrait, modules)), whole),
                 "modules": [_module(portrait, module, whole) for module in modules],
             }
@@ -191,6 +198,7 @@ def _merged(merged: Merged) -> dict[str, Any]:
             {
                 "model": model,
                 "block": block,
+                "count": len(keys),
                 **_shift(shifts.together(merged.shifts[key] for key in keys)),
                 "tensors": [{"key": key, **_shift(merged.shifts[key])} for key in keys],
             }

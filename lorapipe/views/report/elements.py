@@ -43,11 +43,11 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]])
     )
     made = tag(
         "table",
-        tag("caption", caption),
+        tag("caption", cut(caption)),
         tag("thead", tag("tr", *head)),
         tag("tbody", *(_row(row) for row in body)),
     )
-    return tag("div", made, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return tag("div", made, class_="scroll", tabindex="0", role="region", aria_label=cut(caption))
 
 
 def picture(ident: str, title: str, told: str, width: float, height: float, *shapes: Node) -> Html:

@@ -13,6 +13,12 @@ _VOID = frozenset({"meta", "br"})
 _LONGEST = 160
 """Characters of a name on the page; whole it is in the JSON."""
 
+_LONGEST_TEXT = 900
+"""Characters of anything else that may hold a name."""
+
+_SHORT = 24
+"""Characters up to which a name asks for no room of its own in a table."""
+
 
 class Html(str):
     """Text that is markup, and goes into other markup as it is."""
@@ -43,7 +49,7 @@ def joined(children: Iterable[Node]) -> Html:
 
 def name(text: str) -> Html:
     """A stranger's name: of bounded length, on its own for the direction of its script."""
-    return tag("bdi", cut(text))
+    return tag("bdi", cut(text), class_="long" if len(text) > _SHORT else None)
 
 
 def cut(text: str, most: int = _LONGEST) -> str:
@@ -68,4 +74,4 @@ def _attribute(key: str, value: str | float | bool) -> str:
 
 
 def _text(child: Html | str | float) -> str:
-    return child if isinstance(child, Html) else escape(visible(str(child)))
+    return child if isinstance(child, Html) else escape(cut(str(child), _LONGEST_TEXT))

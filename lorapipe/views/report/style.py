@@ -35,9 +35,10 @@ table{border-collapse:collapse;font-size:14px;margin:8px 0 4px;font-variant-nume
 caption{text-align:left;padding:6px 0;font-weight:600;color:var(--fg)}
 th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td,th{max-width:26em;min-width:3.4em}td bdi,th bdi{overflow-wrap:anywhere}
-td:has(bdi){min-width:8em}tbody th{max-width:46em}
+tbody th{max-width:46em}
 thead th{color:var(--dim);font-weight:600;vertical-align:bottom;overflow-wrap:normal}
-tbody th{font-weight:500;min-width:min(16em,44vw)}
+tbody th{font-weight:500}
+:is(th,td):has(.long){min-width:min(20em,56vw)}
 .n{text-align:right}td.n{white-space:nowrap}
 td code{font:12px ui-monospace,Consolas,monospace;display:block;min-width:25em}
 th button{all:unset;cursor:pointer;font:inherit}th button::after{content:"\\a0\\2195";color:var(--grey)}

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from lorapipe.cli.completing import weights
 from lorapipe.cli.oneliners import given, output_options, rank_options, write_and_run
 
 __all__ = ["command"]
 
 
 @click.command("concat")
-@click.argument("loras", nargs=-1, required=True, metavar="LORA[=WEIGHT]...")
+@click.argument("loras", nargs=-1, required=True, metavar="LORA[=WEIGHT]...", shell_complete=weights)
 @rank_options(required=False)
 @click.option("--shuffle", "shuffled", is_flag=True, help="Mix the ranks, so that no source can be told.")
 @output_options

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lorapipe.cli.completing import steps
 from lorapipe.cli.options import build_options
 
 __all__ = ["command"]
@@ -14,7 +15,7 @@ __all__ = ["command"]
 
 @click.command("explain")
 @build_options
-@click.argument("step", required=False)
+@click.argument("step", required=False, shell_complete=steps)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(
     recipe: Path,

@@ -6,14 +6,17 @@ from typing import Any
 
 import click
 
+from lorapipe.cli.completing import weights
 from lorapipe.cli.oneliners import given, output_options, rank_options, write_and_run
 
 __all__ = ["command"]
 
 
 @click.command("extract")
-@click.argument("tuned")
-@click.option("--base", required=True, metavar="FILE", help="The checkpoint that is taken off.")
+@click.argument("tuned", shell_complete=weights)
+@click.option(
+    "--base", required=True, metavar="FILE", shell_complete=weights, help="The checkpoint that is taken off."
+)
 @rank_options(required=True)
 @output_options
 def command(

@@ -66,18 +66,14 @@ def mergekit(output: Path | None, config: Path, target: str) -> None:
 
 
 def _write(draft: Draft, output: Path | None) -> None:
-    from lorapipe.errors import BuildError
+    from lorapipe.cli.recipes import refuse_existing, write_recipe
     from lorapipe.recipe.draft import render
     from lorapipe.recipe.parsing import parse
-    from lorapipe.store.atomic import atomic_write
 
     text = render(draft)
     parse(text, "recipe.yaml" if output is None else str(output))
     if output is None:
         click.echo(text, nl=False)
         return
-    if output.exists():
-        raise BuildError("foreign-file", f"'{output}' is there", hint="give another name to -o, or delete it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output, label="recipe") as file:
-        file.write(text.encode())
+    refuse_existing(output)
+    write_recipe(output, text)

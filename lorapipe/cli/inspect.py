@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorapipe.cli.completing import weights
+
 if TYPE_CHECKING:
     from lorapipe.build.inspecting import Look
 
@@ -15,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=weights)
 @click.option("--family", help="The model family, where the names leave it open.")
 @click.option("--hashes/--no-hashes", default=None, help="Hash the file; a LoRA is by default.")
 @click.option("--norms/--no-norms", default=None, help="Measure the weights; those of a LoRA are by default.")

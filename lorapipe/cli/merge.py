@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
+from lorapipe.cli.completing import weights
 from lorapipe.cli.oneliners import given, output_options, write_and_run
 
 __all__ = ["command"]
 
 
 @click.command("merge")
-@click.argument("checkpoint")
-@click.argument("loras", nargs=-1, required=True, metavar="LORA[=WEIGHT]...")
+@click.argument("checkpoint", shell_complete=weights)
+@click.argument("loras", nargs=-1, required=True, metavar="LORA[=WEIGHT]...", shell_complete=weights)
 @click.option(
     "--unmatched",
     type=click.Choice(["error", "warn", "ignore"]),

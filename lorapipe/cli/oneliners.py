@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lorapipe.cli.completing import devices, dtypes, weights
+
 if TYPE_CHECKING:
     from lorapipe.drafts.sheet import Sheet
     from lorapipe.recipe.model import JSON
@@ -49,11 +51,21 @@ def output_options(command: F) -> F:
     """Where the result goes, how it is written, and how it is run."""
     for option in reversed(
         [
-            click.option("-o", "--output", required=True, metavar="FILE", help="The file to write."),
             click.option(
-                "--dtype", metavar="TYPE", help="fp32, fp16 or bf16; that of the sources unless given."
+                "-o",
+                "--output",
+                required=True,
+                metavar="FILE",
+                shell_complete=weights,
+                help="The file to write.",
             ),
-            click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps."),
+            click.option(
+                "--dtype",
+                metavar="TYPE",
+                shell_complete=dtypes,
+                help="fp32, fp16 or bf16; that of the sources unless given.",
+            ),
+            click.option("--device", metavar="NAME", shell_complete=devices, help="auto, cpu, cuda or mps."),
             click.option("--memory", metavar="SIZE", help="The most that it may take, such as 1GiB."),
             click.option("--force", is_flag=True, help="Replace files that lorapipe did not write."),
             click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
@@ -90,10 +102,10 @@ def write_and_run(
 
 def _write(recipe: Path, sheet: Sheet, *, force: bool) -> None:
     """Write the recipe, but not over one that a person wrote."""
+    from lorapipe.cli.recipes import write_recipe
     from lorapipe.errors import BuildError
     from lorapipe.recipe.draft import render
     from lorapipe.recipe.parsing import parse
-    from lorapipe.store.atomic import atomic_write
 
     text = render(sheet.draft())
     parse(text, str(recipe))
@@ -103,6 +115,4 @@ def _write(recipe: Path, sheet: Sheet, *, force: bool) -> None:
             f"'{recipe}' is there and was not written from one line",
             hint="give the output another name, or --force to replace it",
         )
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(recipe, label="recipe") as file:
-        file.write(text.encode())
+    write_recipe(recipe, text)

@@ -8,24 +8,37 @@ from typing import Any, TypeVar
 
 import click
 
+from lorapipe.cli.completing import devices, params, recipes
+
 __all__ = [
     "build_options",
     "duration",
     "memory_size",
     "progress_options",
     "recipe_argument",
+    "recipes_argument",
     "setting_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
+recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=recipes)
+
+recipes_argument = click.argument(
+    "recipes",
+    metavar="RECIPE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(allow_dash=True),
+    shell_complete=recipes,
+)
 
 setting_option = click.option(
     "--set",
     "settings",
     metavar="NAME=VALUE",
     multiple=True,
+    shell_complete=params,
     help="Give a param of the recipe another value; may be repeated.",
 )
 
@@ -67,7 +80,10 @@ def build_options(command: F) -> F:
         recipe_argument,
         setting_option,
         click.option(
-            "--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own."
+            "--device",
+            metavar="NAME",
+            shell_complete=devices,
+            help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own.",
         ),
         click.option(
             "--models",

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from lorapipe.cli.completing import weights
+
 __all__ = ["command"]
 
 
 @click.command("recover")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=weights)
 @click.option(
     "-o",
     "--output",

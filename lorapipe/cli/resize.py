@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from lorapipe.cli.completing import weights
 from lorapipe.cli.oneliners import given, output_options, rank_options, write_and_run
 
 __all__ = ["command"]
 
 
 @click.command("resize")
-@click.argument("lora")
+@click.argument("lora", shell_complete=weights)
 @rank_options(required=True)
 @click.option("--max-size", metavar="SIZE", help="The size of the file to stay under, such as 100MB.")
 @output_options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lorapipe.cli.completing import kinds
 from lorapipe.errors import UsageError
 from lorapipe.recipe.language import core_language
 from lorapipe.recipe.plugins import find_schemas_of
@@ -14,7 +15,7 @@ __all__ = ["command"]
 
 
 @click.command("steps")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=kinds)
 def command(kind: str | None) -> None:
     """List the kinds of steps, or tell all about one KIND: its options, defaults, an example."""
     language = core_language().extended(find_schemas_of())

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from lorapipe.cli.completing import recipes
 from lorapipe.cli.options import setting_option
 
 __all__ = ["command"]
@@ -85,7 +86,7 @@ def verify(as_json: bool) -> None:
 
 
 @command.command("pin", short_help="Keep results whatever the store's size.")
-@click.argument("what", metavar="RECIPE|KEY")
+@click.argument("what", metavar="RECIPE|KEY", shell_complete=recipes)
 @setting_option
 def pin(what: str, settings: tuple[str, ...]) -> None:
     """Keep the results of a recipe, or that of a key, whatever the store's size."""
@@ -97,7 +98,7 @@ def pin(what: str, settings: tuple[str, ...]) -> None:
 
 
 @command.command("unpin", short_help="Undo pin.")
-@click.argument("what", metavar="RECIPE|KEY")
+@click.argument("what", metavar="RECIPE|KEY", shell_complete=recipes)
 @setting_option
 def unpin(what: str, settings: tuple[str, ...]) -> None:
     """Let the results of a recipe, or that of a key, go as any other."""

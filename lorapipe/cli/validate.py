@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import click
 
-from lorapipe.cli.options import setting_option
+from lorapipe.cli.options import recipes_argument, setting_option
 from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.recipe.compose import MAX_BYTES
 from lorapipe.recipe.model import Recipe
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 
 @click.command("validate")
-@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
+@recipes_argument
 @setting_option
 def command(recipes: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check each RECIPE whole: every error at once, with its place.

@@ -20,7 +20,7 @@ from lorapipe.recipe.scalars import ScalarTrouble, resolve
 from lorapipe.recipe.source import Report, Span
 from lorapipe.recipe.syntax import explain
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "compose"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "compose", "events"]
 
 MAX_BYTES = 1 << 20
 """The longest recipe; one of 2000 steps has a tenth of it."""
@@ -78,7 +78,7 @@ def _check_characters(report: Report) -> None:
     report.raise_errors()
 
 
-def _events(text: str) -> Any:
+def events(text: str) -> Any:
     """PyYAML's parser: libyaml's where PyYAML has it, else the one in Python."""
     parser = getattr(yaml, "cyaml", None)
     return parser.CParser(text) if parser is not None else _PythonParser(text)
@@ -96,7 +96,7 @@ class _Composer:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._parser = _events(report.source.text)
+        self._parser = events(report.source.text)
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._open: set[str] = set()
         self._count = 0

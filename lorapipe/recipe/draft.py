@@ -18,14 +18,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from lorapipe.recipe.model import JSON
-from lorapipe.recipe.scalars import ScalarTrouble, resolve
+from lorapipe.recipe.scalars import bare
 
 __all__ = ["Draft", "flow", "literal", "render", "step_id"]
 
 _WIDTH = 100
 _NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-# What needs no quotes anywhere in flow style; spaces inside are fine, `: ` and ` #` are not in it.
-_PLAIN = re.compile(r"[\w./$()][\w./$()+-]*(?: [\w./$()+-]+)*\Z", re.ASCII)
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -59,12 +57,11 @@ def render(draft: Draft) -> str:
     if draft.defaults:
         lines.append(f"defaults: {flow(dict(draft.defaults))}")
     lines += ["", "steps:"]
-    widest = max(map(len, draft.steps), default=0)
-    for step, options in draft.steps.items():
+    for step, margin in _margins(draft).items():
         remarks = _comments(draft.remarks.get(step, ()), "  ")
         if remarks and lines[-1] != "steps:":
             lines.append("")
-        lines += [*remarks, *_step(step, options, widest)]
+        lines += [*remarks, *_step(step, draft.steps[step], margin)]
     return "\n".join(lines) + "\n"
 
 
@@ -102,11 +99,26 @@ def literal(text: str) -> str:
     return text.replace("$(", "$$(")
 
 
-def _step(step: str, options: Mapping[str, JSON], widest: int) -> list[str]:
-    line = f"  {step + ':':<{widest + 1}} {flow(dict(options))}"
-    if len(line) <= _WIDTH:
-        return [line]
+def _margins(draft: Draft) -> dict[str, int | None]:
+    """The column behind the ids that a step's braces begin at, one for neighbours; none for a wide step."""
+    widest = max(map(len, draft.steps), default=0)
+    fits = {step: len(_line(step, options, widest)) <= _WIDTH for step, options in draft.steps.items()}
+    groups: list[list[str]] = []
+    for step, before in zip(fits, [None, *fits], strict=False):
+        if before is None or draft.remarks.get(step) or not (fits[step] and fits[before]):
+            groups.append([])
+        groups[-1].append(step)
+    return {step: max(map(len, group)) if fits[step] else None for group in groups for step in group}
+
+
+def _step(step: str, options: Mapping[str, JSON], margin: int | None) -> list[str]:
+    if margin is not None:
+        return [_line(step, options, margin)]
     return [f"  {step}:", *(f"    {key}: {flow(value)}" for key, value in options.items())]
+
+
+def _line(step: str, options: Mapping[str, JSON], margin: int) -> str:
+    return f"  {step + ':':<{margin + 1}} {flow(dict(options))}"
 
 
 def _comments(texts: Sequence[str], indent: str) -> list[str]:
@@ -115,15 +127,7 @@ def _comments(texts: Sequence[str], indent: str) -> list[str]:
 
 
 def _text(text: str) -> str:
-    if _PLAIN.match(text) and _is_text(text):
+    if bare(text):
         return text
     quoted = json.dumps(_SURROGATE.sub(_REPLACEMENT, text), ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
-
-
-def _is_text(text: str) -> bool:
-    """Whether an unquoted ``text`` is read as itself."""
-    try:
-        return resolve(text) == text and not text.startswith("- ")
-    except ScalarTrouble:
-        return False

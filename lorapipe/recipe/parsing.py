@@ -29,7 +29,7 @@ from lorapipe.recipe.references import check_references
 from lorapipe.recipe.source import Report, Source, Span
 from lorapipe.recipe.top import check_top
 
-__all__ = ["Document", "decode", "instantiate", "load_recipe", "parse", "read"]
+__all__ = ["Document", "decode", "instantiate", "load_recipe", "parse", "read", "read_bytes"]
 
 _UNFILLED = ("lorapipe", "params", "matrix")
 _NO_PARAMS: Mapping[str, Given] = MappingProxyType({})
@@ -67,15 +67,22 @@ def parse(text: str, file: str = "recipe.yaml", params: Mapping[str, Given] | No
 
 def read_text(path: str | Path) -> str:
     """The text of a recipe file, which is UTF-8 and not endless."""
+    return decode(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a recipe file, up to one more than a recipe may have.
+
+    Raises :class:`~lorapipe.errors.InputError` ``recipe-unreadable``.
+    """
     try:
         with Path(path).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError("recipe-unreadable", reason.lower(), where=str(path)) from error
     except ValueError as error:  # a NUL in the path
         raise InputError("recipe-unreadable", str(error), where=repr(str(path))) from error
-    return decode(data, str(path))
 
 
 def decode(data: bytes, file: str) -> str:

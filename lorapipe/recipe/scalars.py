@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ScalarTrouble", "resolve"]
+__all__ = ["ScalarTrouble", "bare", "resolve"]
 
 _NULL = frozenset(["", "~", "null", "Null", "NULL"])
 _TRUE = frozenset(["true", "True", "TRUE"])
@@ -25,6 +25,8 @@ _OTHER_BASE = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]")
+# What needs no quotes anywhere in flow style; spaces inside are fine, `: ` and ` #` are not in it.
+_PLAIN = re.compile(r"[\w./$()][\w./$()+-]*(?: [\w./$()+-]+)*\Z", re.ASCII)
 _MOST_DIGITS = 400  # no float64 and no count needs more; int() refuses beyond 4300
 
 
@@ -57,6 +59,20 @@ def resolve(text: str) -> bool | int | float | str | None:
     if _OTHER_BASE.match(text) or _FLOAT.match(text):
         return _number(text)
     return text
+
+
+def bare(text: str) -> bool:
+    """Whether a text needs no quotes, wherever it stands.
+
+    >>> bare("loras/char v2.safetensors"), bare("no"), bare("1.0"), bare("a: b")
+    (True, True, False, False)
+    """
+    if not _PLAIN.match(text) or text.startswith("- "):
+        return False
+    try:
+        return resolve(text) == text
+    except ScalarTrouble:
+        return False
 
 
 def _number(text: str) -> int | float:

@@ -9,12 +9,13 @@ from typing import NoReturn
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 
-__all__ = ["MAX_ERRORS", "Report", "Source", "Span"]
+__all__ = ["BREAK", "MAX_ERRORS", "Report", "Source", "Span"]
 
 MAX_ERRORS = 500
 """The most errors reported of one text."""
 
-_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what the YAML scanner counts as a line
+BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""What the YAML scanner counts as the end of a line."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,7 +36,7 @@ class Source:
     def __init__(self, text: str, file: str) -> None:
         self.text = text
         self.file = file
-        self.lines = tuple(_BREAK.split(text))
+        self.lines = tuple(BREAK.split(text))
 
     def line(self, number: int) -> str:
         """The line of that number, from 0, or nothing behind the end."""
@@ -55,7 +56,7 @@ class Source:
 
     def span_at(self, index: int, width: int = 1) -> Span:
         """The span of ``width`` characters that begins at an index into the text."""
-        before = _BREAK.split(self.text[:index])
+        before = BREAK.split(self.text[:index])
         line, column = len(before) - 1, len(before[-1])
         return Span(line, column, line, column + width)
 

@@ -23,7 +23,7 @@ def test_the_recipe_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "kohya", "--", *COMMAND.split()]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("# From: python networks/merge_lora.py")
-    assert "a:   {load: x/a.safetensors}" in said.out
+    assert "a: {load: x/a.safetensors}" in said.out
     assert said.err == ""
 
 

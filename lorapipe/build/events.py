@@ -53,9 +53,10 @@ class StepStarted:
 class Progress:
     """How far a step is: modules done, of an output the bytes written.
 
-    ``unit`` is what ``done`` counts: modules, items (what a check looks at) or bytes. ``share``,
-    from 0 to 1, is how much of the step's work that is, which of unequal modules is no matter of
-    their number; ``None`` where it is just ``done / total``.
+    ``unit`` is what ``done`` counts: modules, items (what a check looks at), bytes of an output, or
+    stored: bytes of a result that is made and goes into the store. ``share``, from 0 to 1, is how
+    much of that work is done, which of unequal modules is no matter of their number; ``None``
+    where it is just ``done / total``.
     """
 
     step: str
@@ -63,6 +64,10 @@ class Progress:
     total: int
     unit: str = "modules"
     share: float | None = None
+
+    @property
+    def in_bytes(self) -> bool:
+        return self.unit in ("bytes", "stored")
 
     @property
     def part(self) -> float:

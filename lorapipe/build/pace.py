@@ -66,7 +66,7 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._to_come: dict[str, tuple[bool, float]] = {}
+        self._to_come: dict[str, dict[bool, float]] = {}
         self._spent: dict[bool, tuple[float, float]] = {True: (0.0, 0.0), False: (0.0, 0.0)}
         self._step: Progress | None = None
         self._work = _Course(clock())
@@ -81,8 +81,7 @@ class Pace:
             case StepStarted():
                 self._step, self._work = None, _Course(now)
             case Progress():
-                self._step = event
-                self._work.see(now, event.done if event.unit == "bytes" else event.part)
+                self._progress(event, now)
             case StepDone():
                 self._done(event, now)
             case Hashing():
@@ -99,19 +98,32 @@ class Pace:
         self._reading.see(now, event.done)
         self._hashing = event
 
+    def _progress(self, event: Progress, now: float) -> None:
+        if self._step is not None and self._step.in_bytes != event.in_bytes:
+            made = self._work.told  # the last of its modules, which now go into the store
+            self._measure(self._step, made)
+            self._work = _Course(made)
+        self._step = event
+        self._work.see(now, event.done if event.in_bytes else event.part)
+
     def _done(self, event: StepDone, now: float) -> None:
-        written, amount = self._to_come.pop(event.step, (False, 0.0))
-        if event.how in ("built", "written", "holds"):
-            before, seconds = self._spent[written]
-            self._spent[written] = before + amount, seconds + (now - self._work.began)
+        if self._step is not None and event.how in ("built", "written", "holds"):
+            self._measure(self._step, now)
+        self._to_come.pop(event.step, None)
         self._step = None
+
+    def _measure(self, step: Progress, now: float) -> None:
+        """What one sort of work of a step took is the measure of what is to come of it."""
+        amount = self._to_come.get(step.step, {}).pop(step.in_bytes, 0.0)
+        before, seconds = self._spent[step.in_bytes]
+        self._spent[step.in_bytes] = before + amount, seconds + (now - self._work.began)
 
     @property
     def rate(self) -> float | None:
         """Bytes per second, of what is being hashed or written; ``None`` where no bytes are counted."""
         if self._hashing is not None:
             return self._reading.rate()
-        return self._work.rate() if self._step is not None and self._step.unit == "bytes" else None
+        return self._work.rate() if self._step is not None and self._step.in_bytes else None
 
     def of_phase(self) -> Left | None:
         """The time left of the file that is being hashed, or of the step at work."""
@@ -129,7 +141,7 @@ class Pace:
         taken = work.told - work.began
         if step is None or taken < _FIRST_S or step.part < _FIRST_PART:
             return None
-        if step.unit == "bytes":
+        if step.in_bytes:
             return _rest(step.total - step.done, work.rate(), self._clock() - work.told)
         # Modules differ, and so do their shares: all that is done tells more than the last of it.
         return _rest(1.0 - step.part, step.part / taken, self._clock() - work.told)
@@ -140,9 +152,10 @@ class Pace:
             return None
         known, guessed, measured = 0.0, 0.0, False
         at_work = self._step_seconds()
-        for step, (written, amount) in self._to_come.items():
+        now = None if self._step is None or at_work is None else (self._step.step, self._step.in_bytes)
+        for step, written, amount in self._amounts():
             done, seconds = self._spent[written]
-            if self._step is not None and step == self._step.step and at_work is not None:
+            if (step, written) == now and at_work is not None:
                 known, measured = known + at_work, True
             elif seconds >= _FIRST_S and done:
                 known, measured = known + amount * seconds / done, True
@@ -151,17 +164,20 @@ class Pace:
         matters = guessed > max(_MATTERS_S, known / 10)
         return Left(known + (0.0 if matters else guessed), matters) if measured else None
 
+    def _amounts(self) -> Iterable[tuple[str, bool, float]]:
+        return ((step, *one) for step, amounts in self._to_come.items() for one in amounts.items())
+
 
 def _rest(amount: float, rate: float | None, since: float) -> float | None:
     """Seconds that an amount takes at a rate, of which some have passed."""
     return None if rate is None else max(0.0, amount / rate - since)
 
 
-def _amounts(plan: Plan) -> Iterable[tuple[str, tuple[bool, float]]]:
-    """What each step on the schedule will take: whether bytes or operations, and how many."""
+def _amounts(plan: Plan) -> Iterable[tuple[str, dict[bool, float]]]:
+    """What each step on the schedule will take: bytes written (``True``) and operations."""
     for position in plan.schedule:
         planned = plan.steps[position.step]
         if isinstance(planned.spec, FileSpec):
-            yield position.step, (True, float(planned.spec.nbytes))
+            yield position.step, {True: float(planned.spec.nbytes)}
         elif planned.kind.materialise is not Materialise.LAZY and planned.status is not Status.IN_STORE:
-            yield position.step, (False, float(planned.cost.flops))
+            yield position.step, {False: float(planned.cost.flops), True: float(planned.cost.written)}

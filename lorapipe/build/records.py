@@ -14,6 +14,7 @@ from lorapipe.build.budget import store_budget
 from lorapipe.build.digests import HashProgress, MemoDigests
 from lorapipe.build.frozen import Beside, changed
 from lorapipe.errors import BuildError, InputError
+from lorapipe.formats.containers.output import OnBytes
 from lorapipe.plan.files import InputFile
 from lorapipe.plan.plan import Plan
 from lorapipe.store.atomic import Hook, Staged
@@ -162,16 +163,17 @@ class Records:
                     raise EntryVanished(path.name)
 
     def write_entry(
-        self, key: str, making: Making, value: Adapter, notes: Notes, device: str
+        self, key: str, making: Making, value: Adapter, notes: Notes, device: str, wrote: OnBytes
     ) -> tuple[Adapter, Entry | None]:
         """Keep a result under its key, and return it; a store whose disk is full costs time, not the build.
 
         On the CPU what is returned reads its factors from the store: a result in float64 is
-        four times its inputs, and need not be in memory while others are made.
+        four times its inputs, and need not be in memory while others are made. ``wrote`` is told
+        the bytes as they are written.
         """
         from lorapipe.formats.stored import read_stored, write_stored
 
-        entry = self._put(key, making, lambda stream: write_stored(value, stream), notes)
+        entry = self._put(key, making, lambda stream: write_stored(value, stream, wrote), notes)
         if entry is None or device != "cpu":
             return value, entry
         self._used[entry.path] = FileState.of(entry.path)

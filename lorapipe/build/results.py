@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lorapipe.build.records import EntryVanished, Notes, Records
+from lorapipe.formats.containers.output import OnBytes
 from lorapipe.plan.lineage import content_key, over_results
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.provenance import account
@@ -36,12 +37,13 @@ class Results:
         self._known: dict[str, str] = {}
 
     def obtain(
-        self, planned: PlannedStep, work: Work, waiting: Callable[[], None]
+        self, planned: PlannedStep, work: Work, waiting: Callable[[], None], wrote: OnBytes
     ) -> tuple[Any, Notes | None]:
         """A stored step's result, and the notes kept with it if it was found.
 
         Of two processes that need it, one builds it and the other, which is told of ``waiting``,
-        finds it. Raises :class:`EntryVanished` when the plan counted on it and it is not there.
+        finds it. ``wrote`` is told the bytes that go into the store. Raises :class:`EntryVanished`
+        when the plan counted on it and it is not there.
         """
         assert planned.key is not None
         with self._records.entry_lock(planned.key, waiting):
@@ -52,14 +54,14 @@ class Results:
                 raise EntryVanished(planned.step.id)
             content, preimage = self._content(planned)
             if content == planned.key:
-                return self._build(planned, work)[0], None
+                return self._build(planned, work, wrote)[0], None
             with self._records.entry_lock(content, waiting):
                 found = self._read(planned, content)
                 if found is not None:
                     made = self.making(planned)
                     self._records.link_entry(planned.key, found[1], made.preimage, lineage=made.lineage)
                     return self._found(planned, *found)
-                value, entry = self._build(planned, work)
+                value, entry = self._build(planned, work, wrote)
                 if entry is not None:
                     self._records.link_entry(content, entry, preimage, alias=True)
                 return value, None
@@ -87,14 +89,16 @@ class Results:
         self._learn(planned, entry)
         return value, entry.notes
 
-    def _build(self, planned: PlannedStep, work: Work) -> tuple[Any, Entry | None]:
+    def _build(self, planned: PlannedStep, work: Work, wrote: OnBytes) -> tuple[Any, Entry | None]:
         assert planned.key is not None
         notes: dict[str, object] = {}
         value, making = work(notes), self.making(planned)
         if planned.kind.materialise is Materialise.CHECK:
             entry = self._records.write_figures(planned.key, making, value, notes)
         else:
-            value, entry = self._records.write_entry(planned.key, making, value, notes, self._plan.device)
+            value, entry = self._records.write_entry(
+                planned.key, making, value, notes, self._plan.device, wrote
+            )
         if entry is not None:  # a store without space keeps nothing
             self._learn(planned, entry)
         return value, entry

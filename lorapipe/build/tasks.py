@@ -83,7 +83,7 @@ def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> 
         shop.hold_inputs(planned)
         return value
 
-    value, known = shop.results.obtain(planned, work, _waiting(planned, shop))
+    value, known = shop.results.obtain(planned, work, _waiting(planned, shop), _stored(planned, shop.listen))
     if known is None:
         return value, "holds" if isinstance(planned.spec, CheckSpec) else "built"
     for fact, told in known.items():
@@ -203,6 +203,18 @@ def _progress(planned: PlannedStep, listen: Listener) -> tuple[Callable[[], None
     if isinstance(spec, FileSpec):
         return (lambda: None), add
     return (lambda: add(1)), add
+
+
+def _stored(planned: PlannedStep, listen: Listener) -> Callable[[int], None]:
+    """What to call for bytes of a result that go into the store."""
+    done, total = 0, planned.cost.written
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        listen(Progress(planned.step.id, min(done, total), total, "stored"))
+
+    return add
 
 
 def _total(spec: Spec) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lorapipe.errors import InputError
-from lorapipe.formats.containers.output import Buffer
+from lorapipe.formats.containers.output import Buffer, OnBytes
 from lorapipe.formats.containers.safetensors import SafetensorsFile
 from lorapipe.formats.containers.safetensors_writer import write_safetensors
 from lorapipe.weights.specs import AdapterSpec, Form, ModuleId, ModuleSpec, Spelling, TensorSpec
@@ -31,7 +31,7 @@ _KEY = "lorapipe.adapter"
 _VERSION = 1
 
 
-def write_stored(adapter: Adapter, stream: IO[bytes]) -> None:
+def write_stored(adapter: Adapter, stream: IO[bytes], on_bytes: OnBytes | None = None) -> None:
     """Write an adapter; equal adapters give equal bytes. Raises ``OSError`` as ``stream`` does."""
     from lorapipe.weights.tensors import NAMES, to_bytes  # they need torch
 
@@ -39,7 +39,7 @@ def write_stored(adapter: Adapter, stream: IO[bytes]) -> None:
     specs = {name: TensorSpec(NAMES[t.dtype], tuple(t.shape)) for name, t in _tensors(adapter)}
     data: Iterator[tuple[str, tuple[Buffer]]] = ((name, (to_bytes(t),)) for name, t in _tensors(adapter))
     text = json.dumps(_described(adapter), ensure_ascii=False, separators=(",", ":"))
-    write_safetensors(stream, specs, data, {_KEY: text})
+    write_safetensors(stream, specs, data, {_KEY: text}, on_bytes)
 
 
 def read_stored(path: Path, device: str = "cpu") -> Adapter:

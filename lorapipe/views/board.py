@@ -165,8 +165,9 @@ class Board:
     def _amounts(self) -> Iterator[str]:
         """How much of what is under way, and how fast."""
         now = self._hashing or self._progress
-        if isinstance(now, Hashing) or (now is not None and now.unit == "bytes"):
-            yield f"{bytes_text(now.done)} of {bytes_text(now.total)}"
+        if isinstance(now, Hashing) or (now is not None and now.in_bytes):
+            stored = isinstance(now, Progress) and now.unit == "stored"
+            yield f"{bytes_text(now.done)} of {bytes_text(now.total)}{' to the store' if stored else ''}"
             if (rate := self._pace.rate) is not None:
                 yield f"{bytes_text(int(rate))}/s"
         elif now is not None:

@@ -96,7 +96,7 @@ class Lines:
         else:
             name, part = self._teller.at(event.step), event.part
         facts = [f"{min(99, int(part * 100))}%"]
-        if isinstance(event, Hashing) or event.unit == "bytes":
+        if isinstance(event, Hashing) or event.in_bytes:
             facts.append(f"{bytes_text(event.done)} of {bytes_text(event.total)}")
             if (rate := self._pace.rate) is not None:
                 facts.append(f"{bytes_text(int(rate))}/s")

@@ -124,6 +124,8 @@ def test_what_is_to_come_is_told_by_the_speed_of_what_was_done(bench: Bench, clo
             break
         pace.tell(StepStarted(position.step, "any", 1, 4))
         clock.now += 8.0
+        if position.step == first:
+            pace.tell(Progress(first, sizes[first], sizes[first], "bytes"))
         pace.tell(StepDone(position.step, "written" if position.step == first else "built", 8.0))
 
     left = pace.left()
@@ -147,6 +149,24 @@ def test_where_a_large_step_of_unknown_speed_is_to_come_it_is_at_least(
 
     monkeypatch.setattr("lorapipe.build.pace._SLOW", {True: 100.0, False: 1.0})
     assert pace.left() == Left(10.0, least=True)
+
+
+def test_a_result_that_goes_into_the_store_has_that_time_too(bench: Bench, clock: Clock) -> None:
+    planned = two_files(bench)
+    cost = planned.plan.steps["small"].cost
+    pace = Pace(clock)
+    pace.tell(planned)
+    pace.tell(StepStarted("small", "svd-resize", 2, 4))
+    clock.now = 10.0
+    pace.tell(Progress("small", 4, 4, "modules", 1.0))
+    assert pace.of_phase() == Left(0.0)
+    for part in (1, 2):
+        clock.now = 10.0 + part
+        pace.tell(Progress("small", part * cost.written // 4, cost.written, "stored"))
+    assert pace.rate == pytest.approx(cost.written / 4, rel=0.01)
+    left = pace.of_phase()
+    assert left is not None
+    assert left.seconds == pytest.approx(2.0, rel=0.01)
 
 
 def test_what_is_in_the_store_takes_no_time_and_gives_no_speed(bench: Bench, clock: Clock) -> None:
@@ -183,7 +203,9 @@ def test_work_is_shared_out_by_the_operations_of_each_module(bench: Bench) -> No
     )
 
     cost = built.plan.steps["m"].cost
-    shares = [event.part for event in heard if event.step == "m"]
+    shares = [event.part for event in heard if (event.step, event.unit) == ("m", "modules")]
+    stored = [event for event in heard if (event.step, event.unit) == ("m", "stored")]
+    assert (stored[-1].done, stored[-1].part) == (cost.written, 1.0)
     assert len(cost.items) == len(shares)
     assert sum(cost.items) == cost.flops
     assert shares == pytest.approx([sum(cost.items[: n + 1]) / cost.flops for n in range(len(shares))])

@@ -89,7 +89,7 @@ def test_every_event_of_a_build_is_what_the_schema_says(
     assert {Path(line["path"]).name for line in of(lines, "hashing")} == {
         "a.safetensors", "b.safetensors", "base.safetensors",
     }  # fmt: skip
-    assert {line["unit"] for line in of(lines, "progress")} == {"bytes", "modules", "items"}
+    assert {line["unit"] for line in of(lines, "progress")} == {"bytes", "modules", "items", "stored"}
     for output in of(lines, "output"):
         path = Path(output["path"])
         assert output["written"]

@@ -39,6 +39,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
         "Look": {
             "inspect": ("lorapipe.cli.inspect", "Tell what a LoRA or checkpoint file holds."),
             "report": ("lorapipe.cli.report", "Draw a page: the build, norms, ranks, who fights whom."),
+            "diff": ("lorapipe.cli.diff", "Compare two LoRAs, checkpoints or recipes."),
             "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
         },
         "Trust": {
@@ -50,6 +51,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "store": ("lorapipe.cli.store", "Show, trim and check what is kept between builds."),
         },
         "Write recipes": {
+            "init": ("lorapipe.cli.init", "Write a recipe for a job from the files that are here."),
             "validate": ("lorapipe.cli.validate", "Check recipes; no input need exist."),
             "steps": ("lorapipe.cli.steps", "List the step kinds, or explain one."),
             "import": ("lorapipe.cli.import_", "Turn a command of kohya's scripts into a recipe."),

@@ -49,7 +49,10 @@ def commands_on(file: str) -> list[tuple[str, ...]]:
     return [
         ("inspect", file),
         ("inspect", file, "--modules"),
+        ("inspect", file, "--metadata", "--spectrum"),
         ("inspect", file, "--json"),
+        ("diff", file, "a.safetensors", "--modules"),
+        ("diff", "base.safetensors", file),
         ("recover", file),
         ("attest", file),
     ]

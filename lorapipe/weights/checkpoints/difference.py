@@ -15,7 +15,7 @@ from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 from lorapipe.weights.inference.reference import takes
 from lorapipe.weights.tensors import torch_dtype
 
-__all__ = ["Difference", "Side", "Taker"]
+__all__ = ["Difference", "Side", "Taker", "blocks"]
 
 _DIGITS: Mapping[str, tuple[int, int]] = {
     "F64": (52, -1022), "F32": (23, -126), "F16": (10, -14), "BF16": (7, -126),
@@ -128,26 +128,8 @@ class Taker:
         self, side: Side, key: str, ranges: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[tuple[slice, slice], Tensor, tuple[float, float]]]:
         """A side's numbers block by block: where in the sum they belong, and their rounding's squares."""
-        row = 0
-        for start, stop in ranges:
-            for take in takes(side.checkpoint.spec, key, start, stop):
-                first, height = row + take.first, take.stop - take.start
-                steps = self._steps(side, take.key)
-                for at, values in self._values(side, take.key, take.transposed, take.start, take.stop):
-                    rows = slice(first + at - take.start, first + at - take.start + len(values))
-                    if not take.transposed:
-                        yield (rows, slice(None)), values, steps
-                        continue
-                    across = slice(at, at + len(values))
-                    yield (slice(first, first + height), across), values[:, take.start : take.stop].T, steps
-            row += stop - start
-
-    def _values(
-        self, side: Side, key: str, transposed: bool, start: int, stop: int
-    ) -> Iterator[tuple[int, Tensor]]:
-        shape = side.checkpoint.spec.tensors[key].shape
-        rows = (0, shape[0]) if transposed else (start, stop)
-        return side.checkpoint.values(key, *rows, compute=self.compute, device=self.device)
+        for file_key, place, values in blocks(side.checkpoint, key, ranges, self.compute, self.device):
+            yield place, values, self._steps(side, file_key)
 
     def _steps(self, side: Side, key: str) -> tuple[float, float]:
         """Mean squares of a number's error: in units of the number's own square, and what it is at least."""
@@ -170,6 +152,31 @@ class Taker:
                         hint="the checkpoint is damaged",
                     )
         return BuildError("not-finite", "the difference is beyond the range of the arithmetic")
+
+
+def blocks(
+    checkpoint: Checkpoint, key: str, ranges: Sequence[tuple[int, int]], compute: str, device: str
+) -> Iterator[tuple[str, tuple[slice, slice], Tensor]]:
+    """A reference weight's rows, one range below the other, as the file's tensors have them.
+
+    For each block the tensor's key, the block's place in the matrix of all these rows, and its
+    values in ``compute``, which the caller may write to.
+    """
+    row = 0
+    for start, stop in ranges:
+        for take in takes(checkpoint.spec, key, start, stop):
+            first, height = row + take.first, take.stop - take.start
+            low, high = take.start, take.stop
+            if take.transposed:
+                low, high = 0, checkpoint.spec.tensors[take.key].shape[0]
+            for at, values in checkpoint.values(take.key, low, high, compute=compute, device=device):
+                begin, end = first + at - low, first + at - low + len(values)
+                if take.transposed:
+                    place = (slice(first, first + height), slice(at, at + len(values)))
+                    yield take.key, place, values[:, take.start : take.stop].T
+                else:
+                    yield take.key, (slice(begin, end), slice(None)), values
+        row += stop - start
 
 
 def _extremes(matrix: Tensor) -> tuple[float, float]:

@@ -52,7 +52,7 @@ def storm(  # what a storm is made of
                 scene.job(
                     version if number % 2 == 0 else chance.choice(SEEDS),
                     store,
-                    after=chance.uniform(0, usual),
+                    after=chance.uniform(0, usual * chance.choice((1, at_once))),
                     sends=sends,
                 )
                 for number in range(min(at_once, kills - done.sent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -11,8 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,18 +31,35 @@ def start(folder: Path, version: str, *action: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
 
+SERVER: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def serving() -> Iterator[None]:
+    """A process that forks builds, for the functions below."""
+    argv, pipe = [sys.executable, one_build.__file__, "--serve"], subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, env=ENVIRONMENT) as process:
+        SERVER.append(process)
+        yield
+        SERVER.clear()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 def run(folder: Path, version: str, *action: str) -> tuple[int, list[str]]:
     """The child's exit status, and the lines it printed."""
-    child = start(folder, version, *action)
-    out, err = child.communicate(timeout=60)
-    assert err == ""
-    return child.returncode, out.splitlines()
+    (end,) = run_all([(folder, [version, *action])])
+    return end
 
 
 def run_all(jobs: Sequence[tuple[Path, list[str]]]) -> list[tuple[int, list[str]]]:
-    """Several children, a few at a time, each in a folder of its own."""
-    with ThreadPoolExecutor(6) as pool:
-        return list(pool.map(lambda job: run(job[0], *job[1]), jobs))
+    """Several children at once, each in a folder of its own."""
+    (process,) = SERVER
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps([[str(folder), *arguments] for folder, arguments in jobs]) + "\n")
+    process.stdin.flush()
+    return [(status, lines) for status, lines in json.loads(process.stdout.readline())]
 
 
 def temporaries(folder: Path) -> list[Path]:

@@ -111,8 +111,9 @@ def leave(status: int) -> NoReturn:
     one large module takes ten seconds, measured), and take torch apart, which takes half a second.
     """
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as it is where the shell closed it: >&-
+                stream.flush()
     except (OSError, ValueError):  # nobody reads it any more: Python has its ways to say so
         sys.exit(status)
     os._exit(status)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lorapipe.cli.stopping import Stopped, stoppable
+from lorapipe.cli.stopping import Stopped, leave, stoppable
 from lorapipe.errors import Interrupted
 
 from ..bench import Bench
@@ -261,3 +261,11 @@ def test_in_another_thread_it_does_nothing() -> None:
     thread.start()
     thread.join()
     assert done == ["worked"]
+
+
+def test_an_output_that_the_shell_closed_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    monkeypatch.setattr(sys, "stdout", None)
+    leave(0)
+    assert statuses == [0]

@@ -39,12 +39,12 @@ class Beside:
 
 @dataclass(slots=True)
 class _Disk:
-    """``taken`` as the build goes on, ``most`` at any time; ``must``: without that there is no build."""
+    """``taken`` as the build goes on, ``most`` at any time; without room at ``must`` there is no build."""
 
     folder: Path
     taken: int = 0
     most: int = 0
-    must: bool = False
+    must: Path | None = None
 
 
 def _nothing(step: PlannedStep) -> int:  # noqa: ARG001  # what is told to the caller's
@@ -65,12 +65,13 @@ def shortages(
     if beside is not None:
         disk = _disk_of(beside.folder, disks)
         disk.taken = disk.most = beside.needed + beside.wanted
-        disk.must = beside.needed > 0
+        disk.must = disk.folder if beside.needed else None
     for step in outputs:
         assert step.output is not None
         assert isinstance(step.spec, FileSpec)
-        disk = _disk_of(step.output.parent, disks)
-        disk.must = True
+        folder = _existing(step.output.parent)
+        disk = _disk_of(folder, disks)
+        disk.must = disk.must or folder
         new = step.spec.nbytes - finished(step)
         disk.most = max(disk.most, disk.taken + new)
         disk.taken += new - _present(step.output)
@@ -83,9 +84,14 @@ def shortages(
 
 
 def _disk_of(folder: Path, disks: dict[int, _Disk]) -> _Disk:
+    there = _existing(folder)
+    return disks.setdefault(there.stat().st_dev, _Disk(there))
+
+
+def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
-    return disks.setdefault(folder.stat().st_dev, _Disk(folder))
+    return folder
 
 
 def _present(output: Path) -> int:

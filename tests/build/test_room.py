@@ -150,3 +150,13 @@ def test_what_waits_on_the_disk_must_have_room_there(bench: Bench, monkeypatch: 
         run(recipe, memory=1 << 30)
     assert caught.value.code == "disk-full"
     assert not (bench.folder / "out").exists()
+
+
+def test_the_folder_that_is_named_is_the_outputs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the store, which may lie on the same disk."""
+    bench.checkpoint(shapes=SHAPES)
+    recipe = bench.recipe(TWO)
+    usage = shutil.disk_usage(bench.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(BuildError, match=f"no space left in {bench.folder}: "):
+        run(recipe)

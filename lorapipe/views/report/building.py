@@ -48,13 +48,12 @@ def step_words(report: Report, planned: PlannedStep) -> str:
 def build_part(report: Report) -> Html:
     """The graph, and its steps as a table."""
     boxes = [_box(report, planned) for planned in report.plan.steps.values()]
-    width, height, shapes = graph.drawing(boxes, list(_arrows(report)))
     told = (
         "From what is read, above, to what is written, below. A number on an arrow is a weight other than "
         "1; a dotted arrow leads from a check to what it holds back."
     )
     keys = (tag("span", tag("i", class_=f"key {state}"), words) for state, words in _LEGEND)
-    drawn = picture("graph", "The graph of the build", told, width, height, shapes)
+    drawn = picture("graph", "The graph of the build", told, graph.drawing(boxes, list(_arrows(report))))
     rows = [_row(report, planned) for planned in report.plan.steps.values()]
     headings = ("step", "kind", "of", "result", "state", "time", "read", "written", "memory")
     return section(

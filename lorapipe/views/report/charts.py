@@ -59,7 +59,7 @@ def curves(
 
 
 def bars(
-    found: Sequence[Bar], least: float = 0.0, signed: bool = False, width: int = 680
+    found: Sequence[Bar], least: float = 0.0, signed: bool = False, width: int = 480
 ) -> tuple[float, float, Html]:
     """A bar a row, from the left, or from the middle where values have signs.
 

@@ -50,13 +50,19 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[Cell]])
     return tag("div", made, class_="scroll", tabindex="0", role="region", aria_label=cut(caption))
 
 
-def picture(ident: str, title: str, told: str, width: float, height: float, *shapes: Node) -> Html:
-    """An SVG with its name and description; it shrinks with the page down to where it can be read."""
+def picture(
+    ident: str, title: str, told: str, drawn: tuple[float, float, Html], *, fit: bool = False
+) -> Html:
+    """An SVG of a width, a height and shapes, with its name and description.
+
+    On a narrow screen it is scrolled, or shrinks to ``fit``.
+    """
+    width, height, shapes = drawn
     head = (tag("title", cut(title), id=f"{ident}-t"), tag("desc", cut(told, 400), id=f"{ident}-d"))
     drawing = tag(
         "svg",
         *head,
-        *shapes,
+        shapes,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width:g} {height:g}",
         width=f"{width:g}",
@@ -65,7 +71,7 @@ def picture(ident: str, title: str, told: str, width: float, height: float, *sha
         aria_labelledby=f"{ident}-t {ident}-d",
     )
     scrolled = tag("div", drawing, class_="scroll", tabindex="0", role="region", aria_label=cut(title))
-    return tag("figure", scrolled, tag("figcaption", cut(told, 400)))
+    return tag("figure", scrolled, tag("figcaption", cut(told, 400)), class_="fit" if fit else None)
 
 
 def hint(*lines: str) -> Html:

@@ -35,7 +35,7 @@ class Row:
 
 
 def drawing(rows: Sequence[Row], high: str) -> tuple[float, float, Html]:
-    """Width, height, and the shapes; ``high`` is what the darkest colour stands for.
+    """Width, height, and the shapes; ``high`` is what the strongest colour stands for.
 
     A long row goes on below itself.
     """

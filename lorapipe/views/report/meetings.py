@@ -61,7 +61,9 @@ def _pair(meeting: Meeting, number: int) -> Html:
     ]
     named = f"{meeting.one} and {meeting.two}"
     told = "The cosine of the two deltas in each block: to the right they add up, to the left they cancel."
-    picked = picture(ident, f"Cosines of {named}", told, *charts.bars(drawn, least=_LEAST, signed=True))
+    picked = picture(
+        ident, f"Cosines of {named}", told, charts.bars(drawn, least=_LEAST, signed=True), fit=True
+    )
     rows: list[list[Cell]] = [
         [name(block), name(model), count(len(modules)), count(_count(meeting, modules)), *_cells(found)]
         for model, block, modules, found in blocks

@@ -36,7 +36,7 @@ def _resize(resized: Resized, number: int) -> Html:
         [
             tag("h3", name(resized.step)),
             facts([("modules", count(len(shares))), ("mean", percent(mean)), ("least", percent(worst))]),
-            picture(f"resize-{number}", f"Energy kept by {resized.step}", told, *drawn),
+            picture(f"resize-{number}", f"Energy kept by {resized.step}", told, drawn, fit=True),
             table(f"The modules of which {resized.step} keeps least", ("module", "energy kept"), rows),
         ]
     )
@@ -84,13 +84,14 @@ def _merge(merged: Merged, number: int) -> Html:
         [
             tag("h3", name(merged.step)),
             facts([("tensors changed", count(len(merged.shifts))), ("in all by", percent(whole.relative))]),
-            picture(f"merge-{number}", f"What {merged.step} changes", told, *charts.bars(drawn)),
+            picture(f"merge-{number}", f"What {merged.step} changes", told, charts.bars(drawn), fit=True),
             table(f"Blocks changed by {merged.step}", ("block", "model", "tensors", *numbers), rows),
             picture(
                 f"merge-{number}-spread",
                 f"Changes of tensors by {merged.step}",
                 spread,
-                *charts.histogram(shares, "relative change", logarithmic=True),
+                charts.histogram(shares, "relative change", logarithmic=True),
+                fit=True,
             ),
             _extremes(merged, numbers),
         ]

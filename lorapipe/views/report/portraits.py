@@ -68,10 +68,10 @@ def _norms(portrait: Portrait, ident: str) -> Html:
     ]
     told = (
         "The Frobenius norm of what each module adds to its weight, at strength 1: a row a block, a square a "
-        f"module, both in the order of the model. The darkest is {value(most).words}."
+        f"module, both in the order of the model. The strongest colour is {value(most).words}."
     )
     drawn = heatmap.drawing(rows, value(most).words)
-    return picture(f"{ident}-norms", f"Norms of {portrait.path.name}", told, *drawn)
+    return picture(f"{ident}-norms", f"Norms of {portrait.path.name}", told, drawn)
 
 
 def _cell(portrait: Portrait, module: ModuleId, most: float) -> heatmap.Cell:
@@ -94,7 +94,7 @@ def _spectra(portrait: Portrait, whole: Figures, ident: str) -> Html:
     found.append(_curve(whole, "thick", "all modules together"))
     shapes = charts.curves([curve for curve in found if curve.points], "singular value", logarithmic=True)
     told = "Singular values as shares of the first: a thin line a block, the thick one all of them together."
-    return picture(f"{ident}-spectra", f"Singular values of {portrait.path.name}", told, *shapes)
+    return picture(f"{ident}-spectra", f"Singular values of {portrait.path.name}", told, shapes, fit=True)
 
 
 def _curve(figures: Figures, style: str, told: str) -> charts.Curve:
@@ -111,7 +111,7 @@ def _kept(portrait: Portrait, whole: Figures, ident: str) -> Html:
     found.append(charts.Curve(_energies(whole), "thick", f"all modules together: {_needed(whole)}"))
     shapes = charts.curves([curve for curve in found if curve.points], "rank")
     told = f"The share of the squared norm that is kept when every module is cut to a rank. {_needed(whole)}."
-    return picture(f"{ident}-kept", f"Energy kept by rank of {portrait.path.name}", told, *shapes)
+    return picture(f"{ident}-kept", f"Energy kept by rank of {portrait.path.name}", told, shapes, fit=True)
 
 
 def _energies(figures: Figures) -> tuple[float, ...]:

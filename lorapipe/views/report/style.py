@@ -34,7 +34,7 @@ svg text{fill:var(--fg)}svg .small{fill:var(--dim);font-size:11px}svg .name{font
 table{border-collapse:collapse;font-size:14px;margin:8px 0 4px;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:6px 0;font-weight:600;color:var(--fg)}
 th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
-td,th{max-width:26em;min-width:3.4em}td bdi,th bdi{overflow-wrap:anywhere}
+td,th{max-width:26em;min-width:3.4em}.long{overflow-wrap:anywhere}
 tbody th{max-width:46em}
 thead th{color:var(--dim);font-weight:600;vertical-align:bottom;overflow-wrap:normal}
 tbody th{font-weight:500}
@@ -62,7 +62,7 @@ dt{color:var(--dim);font-size:13px}dd{margin:0;font-weight:600;overflow-wrap:any
 .box.stopped{stroke:var(--red)}.box.idle{stroke-dasharray:4 3}
 .edge{fill:none;stroke:var(--grey);stroke-width:1.4}.dotted{stroke-dasharray:2 4}.tip{fill:var(--grey)}
 .grid{stroke:var(--line)}.axis{stroke:var(--grey)}
-.curve{fill:none}.thin{stroke:var(--h4);stroke-width:1;opacity:.45}.thick{stroke:var(--red);stroke-width:2.5}
+.curve{fill:none}.thin{stroke:var(--h5);stroke-width:1;opacity:.5}.thick{stroke:var(--red);stroke-width:2.5}
 .curve.thin:hover{opacity:1;stroke-width:2.5}
 .fill{fill:var(--h5)}.minus{fill:var(--red)}.none{fill:none;stroke:var(--grey);stroke-dasharray:2 2}
 .h0{fill:var(--h0)}.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}
@@ -71,8 +71,7 @@ rect[class^=h]{stroke:var(--line);stroke-width:.5}rect[class^=h]:hover{stroke:va
 #tip-box{position:fixed;z-index:9;max-width:min(30em,90vw);background:var(--fg);color:var(--bg);font-size:13px;
 padding:5px 9px;border-radius:6px;pointer-events:none;overflow-wrap:anywhere}
 @media(max-width:640px){body{font-size:15px}header,main,footer{padding-left:14px;padding-right:14px}
-h1{font-size:23px}.scroll svg{max-width:none}.pair svg{max-width:100%;width:100%}
-.pair .scroll{overflow:visible}
+h1{font-size:23px}figure:not(.fit) svg{max-width:none}.fit svg{width:100%}
 .facts div{flex:1 1 40%}th,td{padding-right:10px}}
 @media print{:root{--bg:#fff;--fg:#000;--dim:#444;--line:#bbb;--card:#fff}body{font-size:11pt}
 header,main,footer{max-width:none;padding:0}nav,th button::after{display:none}.scroll{overflow:visible}

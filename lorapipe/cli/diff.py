@@ -63,7 +63,8 @@ def command(
     else:
         from lorapipe.build.diffing import diff_weights
 
-        weights = diff_weights(old, new, family)
+        with Console(stderr=True, highlight=False).status("comparing"):
+            weights = diff_weights(old, new, family)
         differs = weights.differs
         if as_json:
             click.echo(json.dumps(weights_diff_json(weights, modules=modules), indent=2))

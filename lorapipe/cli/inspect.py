@@ -50,11 +50,13 @@ def command(
     from lorapipe.views.inspection import print_metadata, print_modules, print_stage
     from lorapipe.views.inspection_json import inspection_json
     from lorapipe.views.spectrum import print_spectra
+    from lorapipe.views.waiting import awaited
 
     plots = plot_files(png, svg)
     console = Console(highlight=False)
     wanted = True if spectrum or plots else norms
-    for found in look(file, family, hashes=hashes, norms=wanted):
+    stages = look(file, family, hashes=hashes, norms=wanted)
+    for found in awaited(stages, "reading", Console(stderr=True, highlight=False)):
         if not as_json:
             print_stage(found, console)
     if plots:

@@ -130,7 +130,7 @@ def _made_by(metadata: Metadata) -> Iterator[str]:
     software = _map(metadata, "software")
     if name := _plain(software.get("name")):
         yield f"{name} {_plain(software.get('version'))}".strip()
-    if module := _said(metadata, "ss_network_module"):
+    if (module := _said(metadata, "ss_network_module")) and module != "networks.lora":  # the usual one
         yield module
     if "lorapipe.provenance" in metadata:
         yield "lorapipe; 'lorapipe recover' prints the recipe"

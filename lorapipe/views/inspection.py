@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _NAMES = 8
-"""Columns for what a fact is called: those of ``metadata``, the longest."""
+"""Columns for what a fact is called: those of ``strength``, the longest."""
 
 _LONG = 300
 """Facts that are longer are cut: what a stranger wrote is not to fill the screen."""
@@ -129,7 +129,8 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
             "modules",
             f"{len(spec.modules)}: {', '.join(f'{n} {c}' for c, n in sorted(components.items()))}",
         )
-    yield "tensors", ", ".join(f"{count} {dtype}" for dtype, count in sorted(found.dtypes.items()))
+    dtypes = ", ".join(f"{count} {dtype}" for dtype, count in sorted(found.dtypes.items()))
+    yield "tensors", f"{dtypes}{_entries(len(found.metadata))}"
     # Nearly all files are LoRAs with alphas, of which there is nothing to tell.
     if found.forms and set(found.forms) != {"LoRA"}:
         yield "formats", _counted(found.forms)
@@ -138,9 +139,12 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
     if isinstance(spec, AdapterSpec) and spec.extras:
         yield "extras", ", ".join(spec.extras)
     yield from found.notes.items()
-    if found.metadata:
-        count = len(found.metadata)
-        yield "metadata", f"{count} {'entry' if count == 1 else 'entries'}, which --metadata lists"
+
+
+def _entries(count: int) -> str:
+    if not count:
+        return ""
+    return f"; {count} {'entry' if count == 1 else 'entries'} of metadata, which --metadata lists"
 
 
 def _container(found: Inspection) -> str:
@@ -194,7 +198,7 @@ def _norms(
     whole = [one for of in counted.values() for one in of]
     if whole:
         stable = [one.stable_rank for one in whole]
-        yield "ranks", f"{ranks_text(whole)}; stable rank {median(stable):.3g} (at most {max(stable):.3g})"
+        yield "ranks", f"{ranks_text(whole)}; stable rank {median(stable):.3g}"
     odd = sum(not one.finite for one in figures.values())
     if odd:
         yield "broken", f"{odd} module{'' if odd == 1 else 's'} with NaN or Inf"
@@ -212,13 +216,13 @@ def _by_block(
     for (component, block), modules in by_block(family, figures).items():
         norms.setdefault(component, {})[block] = together(figures[module] for module in modules)
     for component, of_blocks in norms.items():
-        yield component or "blocks", _bars(of_blocks, ascii_only=ascii_only)
+        # The norm of a model that is one block has been said.
+        if len(of_blocks) > 1:
+            yield component or "blocks", _bars(of_blocks, ascii_only=ascii_only)
 
 
 def _bars(norms: Mapping[str, float], *, ascii_only: bool) -> str:
     names = [name or "elsewhere" for name in norms]
-    if len(norms) == 1:
-        return f"{names[0]} {next(iter(norms.values())):.3g}"
     values = list(norms.values())
     most, least = (values.index(end(values)) for end in (max, min))
     bars = spark(values, ascii_only=ascii_only)

@@ -35,7 +35,7 @@ KOHYA = {
     "ss_tag_frequency": json.dumps(
         {"a": {"1girl ": 3, "solo": 2}, "b": {"1girl": 4, **{f"t{n}": 1 for n in range(9)}}}
     ),
-    "ss_network_module": "networks.lora",
+    "ss_network_module": "lycoris.kohya",
     "modelspec.author": "me",
     "modelspec.trigger_phrase": "mychar",
 }
@@ -50,7 +50,7 @@ def test_a_file_of_kohyas_trainer_tells_all_this() -> None:
         "data": "1200 images an epoch, 10_char: 120 x 10",
         "tags": "1girl 7, solo 2, t0 1, t1 1, t2 1, t3 1, and 5 more",
         "words": "mychar",
-        "made by": "networks.lora",
+        "made by": "lycoris.kohya",
     }
     assert base_model(KOHYA) == "base.safetensors, sdxl_base_v1-0"
 
@@ -75,6 +75,10 @@ def test_a_file_that_lorapipe_built_says_how_to_get_its_recipe() -> None:
     assert training_notes({"lorapipe.provenance": "{}"}) == {
         "made by": "lorapipe; 'lorapipe recover' prints the recipe"
     }
+
+
+def test_the_usual_network_is_not_worth_a_line() -> None:
+    assert training_notes({"ss_network_module": "networks.lora"}) == {}
 
 
 def test_of_a_file_that_tells_nothing_nothing_is_told() -> None:

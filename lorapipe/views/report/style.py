@@ -40,7 +40,7 @@ thead th{color:var(--dim);font-weight:600;vertical-align:bottom;overflow-wrap:no
 tbody th{font-weight:500}
 :is(th,td):has(.long){min-width:min(20em,56vw)}
 .n{text-align:right}td.n{white-space:nowrap}
-td code{font:12px ui-monospace,Consolas,monospace;display:block;min-width:25em}
+td code{font:12px ui-monospace,Consolas,monospace;display:block;min-width:25em;overflow-wrap:anywhere}
 th button{all:unset;cursor:pointer;font:inherit}th button::after{content:"\\a0\\2195";color:var(--grey)}
 th[aria-sort=ascending] button::after{content:"\\a0\\2191";color:var(--fg)}
 th[aria-sort=descending] button::after{content:"\\a0\\2193";color:var(--fg)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 from hypothesis import given, settings
@@ -87,6 +88,18 @@ def test_every_step_is_below_its_inputs_and_overlaps_none(recipe: tuple[list[str
         assert y + h <= height
         for a, b, *_ in shapes.boxes[:number]:
             assert abs(a - x) >= w or abs(b - y) >= h
+
+
+def test_an_arrow_over_several_layers_goes_round_what_is_between() -> None:
+    """a feeds b and c, b feeds c: drawn straight, a's arrow to c would be lost behind b."""
+    _, _, text = drawing(boxes(*"abc"), arrows("ab", "bc", "ac"))
+    shapes = Shapes(text)
+    _, (x, y, width, height), _ = sorted(shapes.boxes, key=lambda box: box[1])
+    (long,) = [path for path in shapes.paths if "V" in path]
+    passed = [float(number) for number in re.findall(r"([-\d.]+) [-\d.]+V", long)]
+    assert len(passed) == 1
+    assert not x <= passed[0] <= x + width
+    assert f"V{y + height:g}" in long
 
 
 def test_the_same_recipe_is_drawn_the_same_way() -> None:

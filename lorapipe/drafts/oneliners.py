@@ -11,14 +11,14 @@ from lorapipe.recipe.model import JSON
 
 __all__ = ["Options", "Weighted", "concat", "extract", "merge", "parse_rule", "parse_term", "resize"]
 
-Weighted = tuple[str, float]
-"""A file and the weight with which it takes part."""
+Weighted = tuple[str, float | str]
+"""A file and the weight with which it takes part: a number, or ``$(name)``."""
 
 Options = Mapping[str, JSON]
 """Options of a step, those that were given."""
 
 
-def parse_term(text: str) -> Weighted:
+def parse_term(text: str) -> tuple[str, float]:
     """A file with its weight, 1 unless one is given.
 
     >>> parse_term("a.safetensors=-0.4"), parse_term("a=b.safetensors")

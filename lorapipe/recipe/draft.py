@@ -34,14 +34,17 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class Draft:
     """Steps by id, each the mapping of its options with its kind's own key first.
 
-    ``remarks`` are comments by step id, put above the step; ``head`` those of the whole recipe.
+    ``remarks`` are comments by step id, put above the step, ``notes`` short ones behind it; ``head``
+    those of the whole recipe.
     """
 
     steps: Mapping[str, Mapping[str, JSON]]
     name: str | None = None
+    params: Mapping[str, JSON] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
     head: Sequence[str] = ()
     remarks: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NOTHING)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def render(draft: Draft) -> str:
@@ -54,6 +57,8 @@ def render(draft: Draft) -> str:
     lines = [*_comments(draft.head, ""), "lorapipe: 1"]
     if draft.name is not None:
         lines.append(f"name: {flow(draft.name)}")
+    if draft.params:
+        lines.append(f"params: {flow(dict(draft.params))}")
     if draft.defaults:
         lines.append(f"defaults: {flow(dict(draft.defaults))}")
     lines += ["", "steps:"]
@@ -61,7 +66,9 @@ def render(draft: Draft) -> str:
         remarks = _comments(draft.remarks.get(step, ()), "  ")
         if remarks and lines[-1] != "steps:":
             lines.append("")
-        lines += [*remarks, *_step(step, draft.steps[step], margin)]
+        first, *rest = _step(step, draft.steps[step], margin)
+        note = _comments([draft.notes[step]], "  ") if step in draft.notes else [""]
+        lines += [*remarks, first + note[0], *rest]
     return "\n".join(lines) + "\n"
 
 

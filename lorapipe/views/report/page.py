@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from lorapipe.build.report import Report
+from lorapipe.build.report import Report, ReportFile
 from lorapipe.plan.plan import Status
 from lorapipe.version import __version__
 from lorapipe.views.report.building import build_part, check_part, file_part, lost_part
@@ -88,10 +88,9 @@ def _lead(report: Report) -> Html:
 def _facts(report: Report) -> Iterator[tuple[str, Cell]]:
     outputs = [file for file in report.files if file.output]
     inputs = [file for file in report.files if not file.output]
-    yield "inputs", f"{len(inputs)}, {size(sum(file.size or 0 for file in inputs)).words}"
+    yield "inputs", _counted(inputs)
     if report.recipe is not None:
-        written = f"{len(outputs)}, {size(sum(file.size or 0 for file in outputs)).words}"
-        yield "outputs", written
+        yield "outputs", _counted(outputs)
         yield "steps", count(len(report.plan.steps))
         if report.ran:
             yield "time", seconds(sum(ran.seconds for ran in report.ran.values()))
@@ -101,6 +100,12 @@ def _facts(report: Report) -> Iterator[tuple[str, Cell]]:
         yield "numbers", f"{profile.compute}, torch {profile.torch}"
     if report.portraits:
         yield "LoRAs", count(len(report.portraits))
+
+
+def _counted(files: Sequence[ReportFile]) -> str:
+    """How many, and how large those are that are there."""
+    sizes = [file.size for file in files if file.size is not None]
+    return f"{len(files)}, {size(sum(sizes)).words}" if sizes else str(len(files))
 
 
 def _notes(report: Report) -> Html | None:

@@ -99,9 +99,9 @@ def show(node: Node) -> str:
     '4.0'
     """
     if isinstance(node, ListNode):
-        return "a list"
+        return "a list" if node.items else "an empty list"
     if isinstance(node, MapNode):
-        return "a map"
+        return "a map" if node.entries else "an empty map"
     if node.empty:
         return "nothing"
     if not isinstance(node.value, str):

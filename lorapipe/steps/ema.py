@@ -43,7 +43,8 @@ def _weights(terms: Sequence[Weighted[Spec]] | Sequence[Weighted[Adapter]], para
                 raise RecipeError("decay-and-width", problem, hint="leave one out", option=other)
         return decay_weights(len(terms), cast("float", params["decay"]))
     if steps is not None and len(steps) != len(terms):
-        problem = f"'steps' has {len(steps)} numbers for {len(terms)} LoRAs"
+        count = "1 number" if len(steps) == 1 else f"{len(steps)} numbers"
+        problem = f"'steps' has {count} for {len(terms)} LoRAs"
         raise RecipeError("bad-steps", problem, hint="one for each, in their order", option="steps")
     return power_weights(steps or range(1, len(terms) + 1), cast("float", params["sigma-rel"]))
 

@@ -31,15 +31,31 @@ def read_score(params: Params) -> Score | None:
         return None
     by = said["by"]
     if not isinstance(by, Mapping):
-        by = dict.fromkeys([by] if isinstance(by, str) else by, 1.0)
+        names = [by] if isinstance(by, str) else by
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            hint = f"to count it more, give weights: {{{twice}: 2, ...}}"
+            raise RecipeError("named-twice", f"'by' names '{twice}' twice", hint=hint, option="score")
+        by = dict.fromkeys(names, 1.0)
     return Score(by, said.get("threshold"))
 
 
 def source_spec(inputs: Inputs[Any], port: str) -> AdapterSpec:
     """The LoRA's spec. A base that hides its sources hides them in what is chosen by it, too."""
     spec = adapter_spec(_spec(inputs.one(port)), port)
-    bases = (checkpoint_spec(_spec(t.value), AGAINST, t.step) for t in inputs.ports.get(AGAINST, ()))
-    return hidden_spec(spec) if any(base.hidden for base in bases) else spec
+    base = _base(inputs)
+    return spec if base is None or not base.hidden else hidden_spec(spec)
+
+
+def _base(inputs: Inputs[Any]) -> CheckpointSpec | None:
+    if AGAINST not in inputs.ports:
+        return None
+    (term,) = inputs.terms(AGAINST)
+    try:
+        return checkpoint_spec(_spec(term.value), "against", term.step)
+    except RecipeError as error:
+        error.option = "score"
+        raise
 
 
 def bind_base(inputs: Inputs[Any], port: str, params: Params) -> Binding | None:
@@ -51,12 +67,12 @@ def bind_base(inputs: Inputs[Any], port: str, params: Params) -> Binding | None:
     score = read_score(params)
     if score is None or not score.needs_base:
         return None
-    if AGAINST not in inputs.ports:
+    base = _base(inputs)
+    if base is None:
         problem = "scores by 'spectral', 'frobenius' and 'subspace' are against a base"
         hint = "name the step that loads it: {against: base, by: ...}"
         raise RecipeError("needs-base", problem, hint=hint, option="score")
     spec, name = source_spec(inputs, port), inputs.terms(port)[0].step
-    base = checkpoint_spec(_spec(inputs.one(AGAINST)), AGAINST)
     scored = {module: known for module, known in spec.modules.items() if not passes(known)}
     try:
         binding = bind(replace(spec, modules=scored), base, titles(), name)

@@ -30,7 +30,7 @@ def _wrong(spec: Spec, due: str, option: str, step: str | None) -> RecipeError:
     hint = (
         "merge-into-checkpoint adds LoRAs to a checkpoint; a LoRA taken for one is loaded with 'as: lora'"
         if due == "a LoRA"
-        else "LoRAs go under 'loras'; a checkpoint that is taken for one is loaded with 'as: checkpoint'"
+        else "LoRAs go elsewhere; a checkpoint that is taken for one is loaded with 'as: checkpoint'"
     )
     return RecipeError("wrong-type", f"'{option}' takes {due}, {what} is {found}", hint=hint, option=option)
 

@@ -265,7 +265,7 @@ TYPES = [
         "a: {load: a.safetensors}\nm: {merge-into-checkpoint: a, loras: a}\nout: {save: m, to: o.safetensors}",
         3,
         "r.yaml:4:30: error: 'merge-into-checkpoint' takes a checkpoint, its input is a LoRA"
-        " - LoRAs go under 'loras'; a checkpoint that is taken for one is loaded with 'as: checkpoint'",
+        " - LoRAs go elsewhere; a checkpoint that is taken for one is loaded with 'as: checkpoint'",
         "a",
     ),
     Case(

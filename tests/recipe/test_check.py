@@ -59,7 +59,7 @@ def test_of_a_value_that_is_not_known_nothing_is_said() -> None:
         ("x", {"type": "integer"}, "a recipe takes a whole number, not 'x'", None),
         ("x", {"type": ["integer", "boolean", "null"]}, "a recipe takes a whole number, true or false or nothing, not 'x'", None),
         ("4", {"type": "string"}, "a recipe takes text, not 4", "quote it: '4'"),
-        ("[]", {"minItems": 1}, "a recipe takes at least one, not a list", None),
+        ("[]", {"minItems": 1}, "a recipe takes at least one, not an empty list", None),
         ("5", {"multipleOf": 2}, "a recipe: 5 is not a multiple of 2, not 5", None),
         ("b", {"const": "a"}, "a recipe takes a, not 'b'", None),
         ("x", {"type": "integer", "patternErrorMessage": "one, please"}, "one, please, not 'x'", None),

@@ -22,8 +22,10 @@ def node_of(text: str) -> Node:
         ("True", "True"),
         ("~", "~"),
         ("''", "''"),
-        ("[]", "a list"),
-        ("{}", "a map"),
+        ("[]", "an empty list"),
+        ("[1]", "a list"),
+        ("{}", "an empty map"),
+        ("{a: 1}", "a map"),
         ("x" * 61, "'" + "x" * 59 + "…'"),
     ],
 )

@@ -123,6 +123,7 @@ def test_biases_and_full_differences_are_averaged_too(bench: Bench) -> None:
             "steps",
         ),
         (2, {"sigma_rel": 0.1, "steps": [1.0, 2.0, 3.0]}, "'steps' has 3 numbers for 2 LoRAs", "steps"),
+        (2, {"sigma_rel": 0.1, "steps": [1.0]}, "'steps' has 1 number for 2 LoRAs", "steps"),
         (2, {"sigma_rel": 0.1, "steps": [2.0, 1.0]}, "the steps of the checkpoints do not rise", "steps"),
     ],
 )

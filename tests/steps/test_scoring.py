@@ -106,6 +106,8 @@ def test_a_score_and_a_rule_do_not_go_together_and_a_score_alone_leaves_nothing_
     assert (alone.code, alone.option) == ("no-threshold", "score")
     none = refused(against(model()), score={"by": {"spectral": 1, "params": -1}, "threshold": -1})
     assert (none.code, none.option) == ("weights-cancel", "score")
+    twice = refused(against(model()), score={"by": ["params", "spectral", "params"], "threshold": -1})
+    assert (twice.code, twice.option) == ("named-twice", "score")
 
 
 # --- the base -----------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def test_a_base_is_named_where_scores_are_by_it_and_only_there() -> None:
 @pytest.mark.parametrize("wrong", [lora(), FILE])
 def test_a_base_is_a_checkpoint(wrong: object) -> None:
     error = refused(against(wrong), score=SPECTRAL)
-    assert (error.code, error.option) == ("wrong-type", "score.against")
+    assert (error.code, error.option) == ("wrong-type", "score")
 
 
 def test_a_base_of_another_family_is_refused() -> None:

@@ -7,15 +7,34 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import PurePath
+from sys import float_info
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from lorapipe.errors import UsageError
 from lorapipe.recipe.model import JSON
 from lorapipe.recipe.suggest import did_you_mean
 
 __all__ = ["SCRIPTS", "Arguments", "parse_command"]
+
+
+def number(text: str) -> float:
+    """A number as the scripts take it, but for NaN and what is beyond all numbers."""
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError
+    return value
+
+
+def rank(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
 
 _Options = Mapping[str, Mapping[str, Any]]
 
@@ -36,20 +55,20 @@ _FLUX_PRECISIONS = MappingProxyType(
 _PRECISION: _Options = {"--precision": {"default": "float"}, "--save_precision": {}}
 _MODELS: _Options = {
     "--models": {"nargs": "*", "default": []},
-    "--ratios": {"nargs": "*", "type": float, "default": []},
+    "--ratios": {"nargs": "*", "type": number, "default": []},
 }
 _FLAG: Mapping[str, Any] = {"action": "store_true"}
 _SAVE: _Options = {"--save_to": {"required": True}}
 _JOIN: _Options = {"--concat": _FLAG, "--shuffle": _FLAG, "--no_metadata": _FLAG}
-_RANKS: _Options = {"--new_rank": {"type": int, "default": 4}, "--new_conv_rank": {"type": int}}
+_RANKS: _Options = {"--new_rank": {"type": rank, "default": 4}, "--new_conv_rank": {"type": rank}}
 _EXTRACT: _Options = {
     "--model_org": {"required": True},
     "--model_tuned": {"required": True},
     **_SAVE,
     "--save_precision": {},
-    "--dim": {"type": int, "default": 4},
+    "--dim": {"type": rank, "default": 4},
     "--device": {},
-    "--clamp_quantile": {"type": float, "default": 0.99},
+    "--clamp_quantile": {"type": number, "default": 0.99},
     "--no_metadata": _FLAG,
 }
 
@@ -96,7 +115,7 @@ SCRIPTS: Mapping[str, _Options] = MappingProxyType(
             "--device": {},
             "--verbose": _FLAG,
             "--dynamic_method": {"choices": ["sv_ratio", "sv_fro", "sv_cumulative"]},
-            "--dynamic_param": {"type": float},
+            "--dynamic_param": {"type": number},
         },
         "extract_lora_from_models": {
             "--v2": _FLAG,
@@ -104,8 +123,8 @@ SCRIPTS: Mapping[str, _Options] = MappingProxyType(
             "--sdxl": _FLAG,
             "--load_precision": {},
             **_EXTRACT,
-            "--conv_dim": {"type": int},
-            "--min_diff": {"type": float, "default": 0.01},
+            "--conv_dim": {"type": rank},
+            "--min_diff": {"type": number, "default": 0.01},
             "--load_original_model_to": {},
             "--load_tuned_model_to": {},
         },
@@ -167,10 +186,15 @@ class Arguments:
                 weights = json.loads(text)
             except ValueError:
                 weights = None
-            if not isinstance(weights, list) or not all(type(each) in (int, float) for each in weights):
+            if not isinstance(weights, list) or not all(map(_is_weight, weights)):
                 raise UsageError("bad-command", f"--lbws takes lists such as [1,1,0.5], not '{text[:40]}'")
             found.append([float(each) for each in weights])
         return tuple(found)
+
+
+def _is_weight(value: object) -> bool:
+    # JSON in Python has NaN, and numbers that float64 has not.
+    return type(value) in (int, float) and abs(cast("float", value)) <= float_info.max
 
 
 def parse_command(words: Sequence[str], *, as_computed: bool = False) -> Arguments:

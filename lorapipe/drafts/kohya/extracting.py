@@ -19,7 +19,7 @@ _ATTENTION = ("lora_unet_*_attentions_*", "lora_te*")
 
 def extract(arguments: Arguments, sheet: Sheet) -> None:
     """A LoRA of the difference of two models."""
-    tell_clamp(sheet)
+    tell_clamp(sheet, arguments["clamp_quantile"])
     if arguments["load_precision"] is not None:
         sheet.tell(f"--load_precision {arguments['load_precision']}: lorapipe reads the numbers as they are.")
     if arguments["device"] is not None:

@@ -15,9 +15,9 @@ def tell_precision(arguments: Arguments, sheet: Sheet) -> None:
         sheet.tell(f"--precision {precision}: lorapipe computes in float64 and rounds once, when it saves.")
 
 
-def tell_clamp(sheet: Sheet) -> None:
+def tell_clamp(sheet: Sheet, quantile: float = 0.99) -> None:
     """What becomes of the quantile at which the scripts cut their factors off."""
     sheet.tell(
-        "The script cuts both factors off at their 0.99 quantile, which depends on the signs that its SVD",
-        "happened to give. That is not imitated: the best LoRA of the rank is written.",
+        f"The script cuts both factors off at their {quantile:g} quantile, which depends on the signs",
+        "that its SVD happened to give. That is not imitated: the best LoRA of the rank is written.",
     )

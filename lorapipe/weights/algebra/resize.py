@@ -76,7 +76,7 @@ def resize(
     ``u sqrt(s)``, ``sqrt(s) vt`` in ``compute``, which ``put_away`` keeps. ``base`` is asked for
     the weights that scores are by. Raises what :func:`~.linalg.compact_svd` and
     :func:`~.inference.resize_spec` raise, the module named, and :class:`BuildError`
-    ``nothing-left`` where no component scores enough.
+    ``nothing-left`` where no component scores enough, or all are 0.
     """
     bounds = resize_spec(adapter.spec, ranks)
 
@@ -92,6 +92,9 @@ def resize(
     specs = {module: replace(known, rank=len(cuts[module].kept)) for module, known in bounds.modules.items()}
     if ranks.score is not None and not any(known.rank for known in specs.values()):
         raise _nothing(ranks, max(cut.top for cut in cuts.values()))
+    if all(cut.values is not None and not any(cut.values) for cut in cuts.values()):
+        hint = "are two of the LoRAs that were added up the same file?"
+        raise BuildError("nothing-left", "the LoRA does nothing: all of its deltas are 0", hint=hint)
     spec = replace(bounds, modules=specs, bounded=False)
     modules = {module: _result(adapter.delta(module), cut) for module, cut in cuts.items()}
     return Resized(

@@ -98,7 +98,7 @@ def extract(
         elif site is not None:
             found.add(site, made, bounds, put_away)
     if not any(known.rank for known in found.specs.values()):
-        raise _nothing(found.lost)
+        raise _nothing(found)
     spec = replace(bounds, modules=found.specs, bounded=False)
     adapter = Adapter(spec, found.deltas)
     return Extracted(adapter, found.energy, found.error, dict(found.left_out), found.lost)
@@ -177,12 +177,15 @@ def _lost(taker: Taker, others: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _nothing(lost: Mapping[str, float]) -> BuildError:
+def _nothing(found: _Found) -> BuildError:
     others = (
-        f"what differs is none of its modules: {len(lost)} in all, such as {next(iter(lost))}"
-        if lost
+        f"what differs is none of its modules: {len(found.lost)} in all, such as {next(iter(found.lost))}"
+        if found.lost
         else None
     )
+    if found.left_out["small"]:
+        message, hint = "no number differs by as much as 'min-diff'", "a smaller 'min-diff' keeps more"
+        return BuildError("nothing-left", message, hint=hint, option="min-diff")
     return BuildError(
         "nothing-left", "the weights do not differ, or by rounding only: there is no LoRA in it", hint=others
     )

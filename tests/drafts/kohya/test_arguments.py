@@ -60,7 +60,11 @@ def test_options_may_be_shortened_as_argparse_does() -> None:
             "the following arguments are required: --save_to",
         ),
         (shlex.split(MERGE + " --lbws [1]"), "unrecognized arguments: --lbws"),
-        (shlex.split(MERGE.replace("-0.4", "x")), "argument --ratios: invalid float value: 'x'"),
+        (shlex.split(MERGE.replace("-0.4", "x")), "argument --ratios: invalid number value: 'x'"),
+        (shlex.split(MERGE.replace("-0.4", "1e400")), "argument --ratios: invalid number value: '1e400'"),
+        (shlex.split(MERGE.replace("-0.4", "nan")), "argument --ratios: invalid number value: 'nan'"),
+        (["resize_lora.py", "--new_rank", "0"], "argument --new_rank: invalid rank value: '0'"),
+        (["flux_extract_lora.py", "--dim", "-4"], "argument --dim: invalid rank value: '-4'"),
         (shlex.split(MERGE.replace(" -0.4", "")), "2 models, but 1 ratios"),
         (["merge_lora.py", "--save_to", "c"], "--models names no LoRA"),
         (["sdxl_" + word if "merge_lora" in word else word for word in ["merge_lora.py"]], "required"),
@@ -79,7 +83,7 @@ def test_a_list_of_block_weights_for_each_model() -> None:
         parse_command(shlex.split(command.replace(" [0,1]", "")))
 
 
-@pytest.mark.parametrize("text", ["1,0.5", "{}", "[1, [2]]", "[true]", '["IN00"]'])
+@pytest.mark.parametrize("text", ["1,0.5", "{}", "[1, [2]]", "[true]", '["IN00"]', "[NaN]", "[1e999]"])
 def test_block_weights_that_are_no_list_of_numbers_are_refused(text: str) -> None:
     found = parse_command(
         ["svd_merge_lora.py", "--models", "a", "--ratios", "1", "--save_to", "c", "--lbws", text]

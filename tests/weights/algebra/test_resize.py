@@ -152,9 +152,20 @@ def test_a_rule_drops_what_is_not_there() -> None:
 def test_a_delta_of_zero_keeps_one_component_and_all_of_its_energy() -> None:
     zero = Delta((6, 5), (Term(1.0, LowRank(torch.zeros(6, 3), torch.ones(3, 5))),))
     for ranks in (Ranks(3, dynamic=Dynamic("sv-ratio", 9)), Ranks(3, max_size=10_000)):
-        resized = resize(adapter_of({LINEAR: zero}), ranks)
+        resized = resize(adapter_of({LINEAR: zero, TEXT: delta((7, 11), (1.0, 3))}), ranks)
         assert resized.adapter.modules[LINEAR].rank == 1
         assert resized.energy[LINEAR] == 1.0
+
+
+@pytest.mark.parametrize(
+    "ranks", [Ranks(2), Ranks(3, dynamic=Dynamic("sv-fro", 0.9)), Ranks(3, max_size=10**4)]
+)
+def test_loras_that_cancel_leave_nothing_to_resize(ranks: Ranks) -> None:
+    once = delta((12, 10), (1.0, 3)), delta((7, 11), (1.0, 3))
+    value = {m: one.joined(one.scaled(-1.0)) for m, one in zip((LINEAR, TEXT), once, strict=True)}
+    with pytest.raises(BuildError, match="all of its deltas are 0") as caught:
+        resize(adapter_of(value), ranks)
+    assert caught.value.code == "nothing-left"
 
 
 def test_a_size_is_shared_out_by_the_dense_values() -> None:

@@ -163,6 +163,9 @@ def test_modules_that_do_not_differ_or_by_little_are_empty() -> None:
     assert found.left_out == {"small": 1, "same": 1}
     assert found.energy.keys() == {ModuleId("unet", "a"), ModuleId("unet", "d")}
     np.testing.assert_array_equal(dense(found, "b"), np.zeros((9, 45)))
+    with pytest.raises(BuildError, match="no number differs by as much as 'min-diff'") as caught:
+        run(pair(change), asked=wanted(least=0.6))
+    assert (caught.value.code, caught.value.option) == ("nothing-left", "min-diff")
 
 
 def test_a_fused_weight_gives_each_module_its_own_rows() -> None:

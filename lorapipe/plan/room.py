@@ -75,12 +75,8 @@ def shortages(
         new = step.spec.nbytes - finished(step)
         disk.most = max(disk.most, disk.taken + new)
         disk.taken += new - _present(step.output)
-    found = ((disk, _free(disk.folder)) for disk in disks.values() if disk.must)
-    return tuple(
-        Shortage(disk.folder, disk.most, free)
-        for disk, free in found
-        if free is not None and free < disk.most
-    )
+    found = (Shortage(disk.must, disk.most, _free(disk.must)) for disk in disks.values() if disk.must)
+    return tuple(short for short in found if short.free < short.needed)
 
 
 def _disk_of(folder: Path, disks: dict[int, _Disk]) -> _Disk:

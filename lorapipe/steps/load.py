@@ -10,6 +10,7 @@ from lorapipe.formats.adapters.read import detect, read_adapter, read_adapter_sp
 from lorapipe.formats.adapters.reading import lacks_alpha, wrapped_by_peft
 from lorapipe.formats.checkpoints.read import read_checkpoint, read_checkpoint_spec
 from lorapipe.formats.files import open_tensors, size_of
+from lorapipe.formats.folders.survey import is_folder, survey
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, Spec
 
@@ -67,6 +68,17 @@ def _refuse_alpha(params: Params) -> None:
 
 
 def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:
+    return (*_not_named(inputs, params), *_without_alpha(inputs, params, result))
+
+
+def _not_named(inputs: Inputs[Spec], params: Params) -> tuple[str, ...]:
+    """Shards that an index does not name, which nobody reads."""
+    path = inputs.files["load"]
+    unnamed = survey(path, cast("str | None", params.get("variant"))).unnamed if is_folder(path) else ()
+    return (f"its index does not name {', '.join(unnamed)}: not read",) if unnamed else ()
+
+
+def _without_alpha(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:
     """That a file of PEFT's does not say how strong it is."""
     if params.get("alpha") is not None or not (isinstance(result, AdapterSpec) and wrapped_by_peft(result)):
         return ()

@@ -180,6 +180,15 @@ def test_a_folder_is_loaded_as_a_file_is_and_read_as_far_as_it_counts(bench: Ben
     assert cost.read == sum(path.stat().st_size for path in counted)
 
 
+def test_a_shard_that_the_index_does_not_name_is_told_before_the_build(tmp_path: Path) -> None:
+    folder = hf_folder(tmp_path / "llm")
+    assert warned(folder) == ()
+    (folder / "model-00003-of-00003.safetensors").write_bytes(b"never opened")
+    assert warned(folder) == ("its index does not name model-00003-of-00003.safetensors: not read",)
+    (index,) = folder.glob("*.index.json")
+    assert warned(index) == warned(folder)
+
+
 def test_the_variant_chooses_among_the_weights_of_a_folder(bench: Bench) -> None:
     folder = hf_folder(bench.folder / "m", load_file(bench.checkpoint()), 3)
     save_file({"other": torch.zeros(1)}, folder / "model.fp16.safetensors")

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from lorapipe.errors import InputError
@@ -41,6 +42,8 @@ _DEEPEST = 6
 
 _COMPONENT = re.compile(r"(?:unet|transformer|text_encoder|vae)(?:_[0-9]+)?")
 """Components that pipelines have and nothing else is called."""
+
+_NUMBERS = re.compile(r"-[0-9]{5,}-of-[0-9]{5,}")
 
 _WITHOUT_WEIGHTS = ("Tokenizer", "Processor", "Extractor", "Scheduler")
 """Parts of the names of classes that have a config and no weights."""
@@ -81,6 +84,12 @@ class FolderContents:
         """Every file that is part of the input, in the order of names."""
         indices = (p.index.path.relative_to(self.root).as_posix() for p in self.parts.values() if p.index)
         return tuple(sorted({*self.weights, *indices, *self.carried}))
+
+    @property
+    def unnamed(self) -> tuple[str, ...]:
+        """Shards beside those of an index that it does not name: of another download, or forgotten."""
+        beside = (_beside(self.root, set(part.files)) for part in self.parts.values() if part.index)
+        return tuple(sorted(chain.from_iterable(beside)))
 
     @property
     def size(self) -> int:
@@ -189,6 +198,16 @@ def _part(root: Path, component: str, found: WeightSet) -> Part:
         return Part(found.stem, (above + found.file,))
     index = read_index(folder / found.file)
     return Part(found.stem, tuple(above + name for name in index.files), index)
+
+
+def _beside(root: Path, files: Collection[str]) -> Iterator[str]:
+    """Files in the folders of ``files`` that differ from one of these by a shard's numbers alone."""
+    series = {_NUMBERS.sub("", file) for file in files if _NUMBERS.search(file)}
+    for above in {PurePosixPath(file).parent for file in files}:
+        for entry in _listed(root / above):
+            name = (above / entry.name).as_posix()
+            if name not in files and _NUMBERS.search(name) and _NUMBERS.sub("", name) in series:
+                yield name
 
 
 @dataclass(slots=True)

@@ -274,6 +274,21 @@ def test_shards_without_their_index_are_named_as_such(tmp_path: Path) -> None:
     assert (error.code, error.message) == ("index-missing", "holds shards of weights but not their index")
 
 
+def test_shards_that_an_index_does_not_name_are_told(tmp_path: Path, pipeline: Path) -> None:
+    folder = hf_folder(tmp_path / "llm")
+    for name in ("model-00003-of-00003", "model-00001-of-00009", "other-00001-of-00002", "model.fp16"):
+        put(folder, f"{name}.safetensors")
+    put(folder, "model-00003-of-00003.txt")
+    assert survey(folder).unnamed == (
+        "model-00001-of-00009.safetensors",
+        "model-00003-of-00003.safetensors",
+    )
+    assert survey(hf_folder(tmp_path / "whole")).unnamed == ()
+    assert survey(hf_folder(tmp_path / "single", count=1)).unnamed == ()
+    put(pipeline / "unet", "diffusion_pytorch_model-00001-of-00002.safetensors")
+    assert survey(pipeline).unnamed == ()  # one file is the model there: no index leaves anything out
+
+
 def test_a_config_without_its_adapter_is_named_as_such(tmp_path: Path) -> None:
     folder = peft_folder(tmp_path / "a", UNET, {"r": 8})
     (folder / "adapter_model.safetensors").unlink()

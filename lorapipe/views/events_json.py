@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _EVERY_S = 0.1
 """Seconds between two events that tell how far something is: enough for a bar that moves."""
 
 _INTERNAL, _INTERRUPTED = 1, 130
+_STDERR = 2
 
 
 @contextmanager
@@ -56,6 +58,8 @@ def json_view(fd: int) -> Iterator[Listener]:
 
 def _writer(fd: int) -> Callable[[bytes], object]:
     try:
+        if fd == _STDERR and sys.stderr is None:  # closed by the shell: its number is the next file's
+            raise OSError
         os.write(fd, b"")
     except OSError:
         hint = "open one for the command, as in: lorapipe run r.yaml --progress json --progress-fd 3 3>events"

@@ -191,25 +191,45 @@ def test_what_is_in_the_store_takes_no_time_and_gives_no_speed(bench: Bench, clo
     assert pace.left() == Left(5.0)
 
 
-def test_work_is_shared_out_by_the_operations_of_each_module(bench: Bench) -> None:
-    """``shuffle`` tells of each module what it takes: the shares rise by these, and end at 1."""
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        ("shuffle", "{shuffle: a}"),
+        ("svd-resize", "{svd-resize: a, rank: 4}"),
+        ("combine", "{combine: {a: 1, b: 1}, method: ties, density: 0.5, rank: 4}"),
+        ("extract-lora", "{extract-lora: tuned, base: base, rank: 4}"),
+    ],
+)
+def test_work_is_shared_out_by_the_operations_of_each_module(bench: Bench, kind: str, step: str) -> None:
+    """The shares rise by what each module takes, in the order of the work, and end at 1."""
+    bench.checkpoint()
     bench.lora("a", rank=8)
-    recipe = load_recipe(
-        bench.recipe("a: {load: a.safetensors}\nm: {shuffle: a}\no: {save: m, to: o.safetensors}")
-    )
+    bench.lora("b", rank=8, seed=1)
+    recipe = f"""
+        base: {{load: base.safetensors}}
+        a: {{load: a.safetensors}}
+        b: {{load: b.safetensors}}
+        tuned: {{merge-into-checkpoint: base, loras: a}}
+        m: {step}
+        o: {{save: m, to: o.safetensors}}
+    """
     heard: list[Progress] = []
     built = build(
-        recipe, Options(workers=1), listen=lambda e: heard.append(e) if isinstance(e, Progress) else None
+        load_recipe(bench.recipe(recipe)),
+        Options(workers=1),
+        listen=lambda event: heard.append(event) if isinstance(event, Progress) else None,
     )
 
     cost = built.plan.steps["m"].cost
     shares = [event.part for event in heard if (event.step, event.unit) == ("m", "modules")]
+    assert len(cost.items) > 1
+    assert sum(cost.items) == cost.flops
+    assert shares[: len(cost.items)] == pytest.approx(
+        [sum(cost.items[: n + 1]) / cost.flops for n in range(len(cost.items))]
+    )
+    assert shares[-1] == 1.0
     stored = [event for event in heard if (event.step, event.unit) == ("m", "stored")]
     assert (stored[-1].done, stored[-1].part) == (cost.written, 1.0)
-    assert len(cost.items) == len(shares)
-    assert sum(cost.items) == cost.flops
-    assert shares == pytest.approx([sum(cost.items[: n + 1]) / cost.flops for n in range(len(shares))])
-    assert [event.unit for event in heard if event.step == "o"][-1:] == ["bytes"]
 
 
 def test_a_part_is_never_more_than_all() -> None:

@@ -240,6 +240,20 @@ def test_a_reader_that_goes_away_does_not_end_the_build(kitchen: Bench) -> None:
     assert all(output.written for output in built.outputs)
 
 
+def test_a_standard_error_that_is_closed_is_not_taken_for_the_file_that_has_its_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(UsageError, match="file descriptor 2 cannot be written"), json_view(2):
+        pytest.fail("it began")
+
+
+def test_a_descriptor_that_is_only_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open("rb") as file, pytest.raises(UsageError), json_view(file.fileno()):
+        pytest.fail("it began")
+
+
 def test_a_descriptor_that_is_not_open_is_said_before_any_work() -> None:
     with pytest.raises(UsageError, match="file descriptor 987 cannot be written"), json_view(987):
         pytest.fail("it began")

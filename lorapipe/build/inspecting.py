@@ -44,13 +44,14 @@ def look(
     *,
     hashes: bool | None = None,
     norms: bool | None = None,
+    spectra: bool = False,
     progress: HashProgress | None = None,
 ) -> Iterator[Look]:
     """A file in stages, each with all before it: at once what headers tell, then hashes, then figures.
 
     By default a LoRA is hashed and measured; of a checkpoint only a sha256 is told that is known
-    from earlier commands. Raises what the readers raise; what only the measuring finds fault
-    with is :attr:`Look.trouble`, unless ``norms`` were asked for.
+    from earlier commands. ``spectra`` has a LoRA measured in any case. Raises what the readers raise;
+    what only the measuring finds fault with is :attr:`Look.trouble`, unless ``norms`` were asked for.
     """
     found = Look(inspect_file(path, family))
     yield found
@@ -62,7 +63,7 @@ def look(
     if known is not None:
         found = replace(found, hashes=known)
         yield found
-    if not (lora if norms is None else norms):
+    if not ((lora if norms is None else norms) or (lora and spectra)):
         return
     try:
         if isinstance(spec, AdapterSpec):

@@ -54,8 +54,7 @@ def command(
 
     plots = plot_files(png, svg)
     console = Console(highlight=False)
-    wanted = True if spectrum or plots else norms
-    stages = look(file, family, hashes=hashes, norms=wanted)
+    stages = look(file, family, hashes=hashes, norms=norms, spectra=spectrum or bool(plots))
     for found in awaited(stages, "reading", Console(stderr=True, highlight=False)):
         if not as_json:
             print_stage(found, console)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import float_info
 from types import MappingProxyType
 from typing import Any
 
@@ -240,6 +241,8 @@ def _number(parameters: Mapping[str, Any], name: str, default: float | None) -> 
             f"'{name}' is a gradient or has filters",
             "one number a LoRA; 'scale' has weights by block and module",
         )
+    if not abs(value) <= float_info.max:  # NaN, and what float64 has no number for
+        raise _refused(f"'{name}' is {value}", "a number")
     return float(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -104,16 +105,18 @@ def scored_cost(inputs: Inputs[Spec], port: str, params: Params, own: Cost) -> C
     spec = source_spec(inputs, port)
     base = checkpoint_spec(inputs.one(AGAINST), AGAINST)
     costs, largest = dict(zip(spec.modules, own.items, strict=True)), 0
-    for module in {bound.module for bound in binding.bound}:
+    for module, parts in Counter(bound.module for bound in binding.bound).items():
         known = spec.modules[module]
         size, short = known.shape[0] * known.columns, known.full_rank
         costs[module] += 2 * size
         # A Gram matrix and its eigenvalues; a product with the components.
         costs[module] += 2 * size * short + 4 * short**3 if "spectral" in score.live else 0
         costs[module] += 2 * size * min(known.rank, short) if "subspace" in score.live else 0
-        largest = max(largest, size + (3 * short**2 if "spectral" in score.live else 0))
-    # Beside a weight the parts it is joined from, and what an operator has to see at once.
-    each = own.each + DTYPES["F64"] * (2 * largest + 4 * base.held)
+        # The weight, and the parts it is joined from; the Gram matrix, a copy, and what LAPACK takes.
+        held = size * min(parts, 2) + (3 * short**2 if "spectral" in score.live else 0)
+        largest = max(largest, held)
+    # What an operator has to see at once, in the types and numbers of copies that a merge has.
+    each = own.each + DTYPES["F64"] * (largest + 4 * base.held)
     items = tuple(costs.values())
     return replace(own, read=sum(_read(binding, base)), flops=sum(items), each=each, items=items)
 

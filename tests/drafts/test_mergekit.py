@@ -109,6 +109,8 @@ def test_a_tokenizer_is_the_bases_and_that_is_said() -> None:
         ("linear", [{"parameters": {}}], {}, "an entry of 'models' names no model"),
         ("linear", [{"model": {"lora": "a"}}], {}, "names no model"),
         ("linear", [{"model": "x+a"}, {"model": "y+b"}], {}, "of different bases: x, y"),
+        ("linear", [{"model": "x+a", "parameters": {"weight": float("nan")}}], {}, "'weight' is nan"),
+        ("linear", [{"model": "x+a", "parameters": {"weight": 10**400}}], {}, "'weight' is 1000"),
         ("linear", [{"model": "x"}], {}, "no model has a LoRA"),
         ("linear", [{"model": "org/base@main+a"}], {}, "names a revision"),
         ("linear", [{"model": "base+a"}], {}, "a model has no 'weight'"),

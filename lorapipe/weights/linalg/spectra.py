@@ -99,7 +99,8 @@ def spectral_norm(matrix: Tensor) -> float:
     """
     short = _short(matrix)
     try:
-        return float(torch.linalg.eigvalsh(short @ short.T)[-1].clamp(min=0.0).sqrt())
+        gram = (short @ short.T).to("cpu")  # Apple's devices have no eigenvalues
+        return float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0.0).sqrt())
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # missing in torch's __all__
         raise BuildError("no-svd", f"no singular value decomposition: {error}") from None
 

@@ -159,7 +159,7 @@ def test_every_recipe_shown_is_valid(block: str) -> None:
 
 @pytest.mark.parametrize("line", LORAPIPE_LINES)
 def test_every_command_shown_exists(line: str) -> None:
-    _, name, *arguments = shlex.split(re.sub(r"\d?>\S+", "", line), comments=True)
+    _, name, *arguments = shlex.split(re.sub(r"\d?> ?\S+", "", line), comments=True)
     assert name in COMMANDS
     command = cli.get_command(click.Context(cli), name)
     assert command is not None

@@ -57,7 +57,7 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.run import Options, build, recipe_folder
+    from lorapipe.build.run import Options, build
     from lorapipe.cli.report import reported, writable
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
@@ -95,5 +95,5 @@ def command(
             console.print(totals, markup=False, soft_wrap=True)
         if report is not None:
             console.print(f"report: {visible(str(report))}", markup=False, soft_wrap=True)
-    made = built_table(built, output_root or recipe_folder(loaded))
+    made = built_table(built, Path.cwd())
     print_table(made, Console(file=sys.stdout, highlight=False))

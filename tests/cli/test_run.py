@@ -109,7 +109,8 @@ def test_outputs_go_under_another_root(
 
     assert (tmp_path / "there" / "out" / "o.safetensors").is_file()
     assert not (kitchen.folder / "out").exists()
-    assert table(capsys.readouterr().out)[1][0] == "out/o.safetensors"
+    made = (tmp_path / "there" / "out" / "o.safetensors").resolve()
+    assert table(capsys.readouterr().out)[1][0] == str(made)
 
 
 @pytest.mark.parametrize("by", ["option", "variable"])
@@ -154,12 +155,13 @@ def test_a_recipe_in_another_folder_is_run_from_anywhere(
 
     assert (kitchen.folder / "out" / "o.safetensors").is_file()
     assert (kitchen.folder / "r.lock").is_file()
-    assert table(capsys.readouterr().out)[1][0] == "out/o.safetensors"
+    assert table(capsys.readouterr().out)[1][0] == "bench/out/o.safetensors"
 
 
 def test_a_warning_of_the_plan_is_told_by_the_run_too(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(bench.folder)  # whose path is not told then
     bench.checkpoint()
     bench.lora("a", modules={TO_Q: SHAPES[TO_Q], TE.replace("layers_0", "layers_1"): SHAPES[TE]})
     recipe = bench.recipe("""
@@ -309,3 +311,17 @@ def test_verbose_names_keys_and_files(kitchen: Bench, capsys: pytest.CaptureFixt
         r"^small: will run: no result with this key in the store\n  key [0-9a-f]{64}$", said, re.M
     )
     assert re.search(r"a\.safetensors, [0-9.]+ kB, sha256 [0-9a-f]{64}, checked$", said, re.M)
+
+
+def test_what_was_made_is_named_as_it_is_read_from_the_users_folder(
+    kitchen: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "r.yaml"]) == 0
+    assert "\nout/o.safetensors " in capsys.readouterr().out
+    monkeypatch.chdir(kitchen.folder / "out")
+    assert main(["run", "../r.yaml"]) == 0
+    assert "\no.safetensors " in capsys.readouterr().out
+    (kitchen.folder / "elsewhere").mkdir()
+    monkeypatch.chdir(kitchen.folder / "elsewhere")
+    assert main(["run", "../r.yaml"]) == 0
+    assert f"\n{kitchen.folder.resolve()}/out/o.safetensors " in capsys.readouterr().out

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from lorapipe.build.report import Report
 from lorapipe.plan.plan import PlannedStep, Status
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.report import graph
 from lorapipe.views.report.elements import Cell, note, picture, section, table
-from lorapipe.views.report.markup import Html, joined, name, tag
+from lorapipe.views.report.markup import Html, name, tag
 from lorapipe.views.report.numerals import UNKNOWN, count, seconds, size, value
 from lorapipe.views.tables import result_text
 from lorapipe.views.text import bytes_text, path_text
 
 __all__ = ["build_part", "check_part", "file_part", "lost_part", "step_state", "step_words"]
+
+_MOST_LOST = 300
+"""Modules without a place that are named on the page."""
 
 _STATES = {
     Status.UP_TO_DATE: "cached",
@@ -119,7 +121,7 @@ def file_part(report: Report) -> Html:
     """Inputs and outputs with their sha256."""
     rows = [
         [
-            name(_path(file.path, report.folder)),
+            name(path_text(file.path, report.folder)),
             "output" if file.output else "input",
             name(file.step),
             size(file.size),
@@ -171,14 +173,10 @@ def lost_part(report: Report) -> Html | None:
     """The modules that found no place in a checkpoint."""
     if not report.lost:
         return None
-    rows = [[name(one.module), name(one.lora), name(one.step), name(one.reason)] for one in report.lost]
+    shown = report.lost[:_MOST_LOST]
+    rows = [[name(one.module), name(one.lora), name(one.step), name(one.reason)] for one in shown]
+    counted = f"{count(len(report.lost)).words} modules have no place in the checkpoint. "
     told = "Their weights are not in the merged checkpoint, and the others were merged without them."
-    counted = joined(
-        [tag("span", count(len(rows)).words), " modules have no place in the checkpoint. ", told]
-    )
+    rest = "" if len(shown) == len(report.lost) else f" The first {len(shown)} are named; the JSON has all."
     body = table("Modules without a place", ("module", "LoRA", "merge", "why"), rows)
-    return section("unmatched", "Unmatched modules", note(counted), body)
-
-
-def _path(path: Path, folder: Path) -> str:
-    return path_text(path, folder)
+    return section("unmatched", "Unmatched modules", note(counted, told, rest), body)

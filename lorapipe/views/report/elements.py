@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lorapipe.views.report.markup import Html, Node, cut, joined, tag
+from lorapipe.views.report.markup import Html, Node, cut, tag
 from lorapipe.views.report.numerals import Numeral
 
 __all__ = ["Cell", "facts", "folded", "hint", "note", "picture", "section", "table"]
@@ -95,8 +95,3 @@ def _words(cell: Cell) -> Node:
     if not isinstance(cell, Numeral):
         return cell
     return tag("span", cell.words, data_v=None if cell.number is None else repr(cell.number))
-
-
-def lines(parts: Iterable[Node]) -> Html:
-    """Parts one below the other."""
-    return joined(tag("div", part) for part in parts)

@@ -21,7 +21,7 @@ def resize_part(resized: Sequence[Resized]) -> Html | None:
     """What each resize keeps, and where it keeps least."""
     if not resized:
         return None
-    return section("resized", "Resized", *(_resize(one, n) for n, one in enumerate(resized, start=1)))
+    return section("resized", "Energy kept", *(_resize(one, n) for n, one in enumerate(resized, start=1)))
 
 
 def _resize(resized: Resized, number: int) -> Html:

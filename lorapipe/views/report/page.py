@@ -65,7 +65,7 @@ def _parts(report: Report) -> Iterator[tuple[str, str, Html | None]]:
     yield "unmatched", "Unmatched modules", lost_part(report)
     yield "notes", "Notes", _notes(report)
     yield "merged", "Merged", merge_part(report.merged)
-    yield "resized", "Resized", resize_part(report.resized)
+    yield "resized", "Energy kept", resize_part(report.resized)
     yield "pairs", "LoRAs together", meeting_part(report.meetings)
     most = _ROWS // max(1, len(report.portraits))
     for number, portrait in enumerate(report.portraits, start=1):

@@ -230,6 +230,15 @@ def _empty() -> Report:
     )
 
 
+def test_of_a_thousand_modules_without_a_place_some_are_named_and_all_are_counted(ran: Report) -> None:
+    lost = tuple(replace(ran.lost[0], module=f"module_{n}_") for n in range(1000))
+    text = read_page(report_html(replace(ran, lost=lost))).text
+    assert "1,000 modules have no place" in text
+    assert "module_299_" in text
+    assert "module_300_" not in text
+    assert len(report_json(replace(ran, lost=lost))["unmatched"]) == 1000
+
+
 def test_a_page_on_nothing_is_a_page() -> None:
     closed(read_page(report_html(_empty())))
 

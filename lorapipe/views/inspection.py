@@ -201,11 +201,18 @@ def _norms(
         yield "ranks", f"{ranks_text(whole)}; stable rank {median(stable):.3g}"
     odd = sum(not one.finite for one in figures.values())
     if odd:
-        yield "broken", f"{odd} module{'' if odd == 1 else 's'} with NaN or Inf"
+        yield "broken", f"{_modules(odd)} with NaN or Inf"
     without = len(found.spec.modules) - len(figures)
     if without:
-        yield "no norm", f"{without} that do not add to a weight: what they do depends on it"
+        yield "no norm", f"{_modules(without)}, since what they do depends on the weight"
+    within = sum(one.within is not None for one in figures.values())
+    if within:
+        yield "DoRA", f"{_modules(within)}, whose norms are those of the deltas, before lengths are set"
     yield from _by_block(found.spec.family, figures, ascii_only=console.options.ascii_only)
+
+
+def _modules(count: int) -> str:
+    return "1 module" if count == 1 else f"{count} modules"
 
 
 def _by_block(

@@ -210,7 +210,8 @@ def test_formats_strengths_and_what_has_no_norm_are_told_where_they_are_not_the_
     assert "formats   2 LoRA, 1 DoRA, 1 full weight\n" in text
     assert "strength  2 alpha in the file, 2 scale 1\n" in text
     assert "extras    bundle_emb.me.string_to_param.*\n" in text
-    assert "no norm   1 that do not add to a weight: what they do depends on it\n" in text
+    assert "no norm   1 module, since what they do depends on the weight\n" in text
+    assert "DoRA      1 module, whose norms are those of the deltas, before lengths are set\n" in text
 
 
 def test_a_broken_lora_is_told_and_the_rest_of_it_too(bench: Bench) -> None:

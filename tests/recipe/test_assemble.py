@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorapipe.errors import RecipeError
 from lorapipe.recipe.assemble import canonical
 from lorapipe.recipe.model import Step
 from lorapipe.recipe.parsing import parse
@@ -82,6 +83,12 @@ def test_equal_numbers_have_one_canonical_form(number: int) -> None:
 def test_a_size_is_its_bytes_however_it_is_written(size: str) -> None:
     params = step_of(f"{{save: a, to: out/, shard-size: {size}}}").params
     assert repr(params["shard-size"]) == "200"
+
+
+@pytest.mark.parametrize("size", ["0", "0B", "0.0 kB", "00MiB"])
+def test_a_size_of_nothing_is_refused(size: str) -> None:
+    with pytest.raises(RecipeError, match="'shard-size' takes"):
+        step_of(f"{{save: a, to: out/, shard-size: {size}}}")
 
 
 def test_text_and_truth_are_not_numbers() -> None:

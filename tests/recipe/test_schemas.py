@@ -113,6 +113,27 @@ def test_a_kind_is_closed_and_documented_whole(name: str) -> None:
         assert "default" in option.schema or option.examples, f"{option.name} needs an example"
 
 
+def keys_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key that a schema names, maps inside maps included, with what it takes."""
+    for one in fragments(schema):
+        if isinstance(one.get("type"), str | list):
+            yield from one.get("properties", {}).items()
+            free = one.get("additionalProperties")
+            yield from [("additionalProperties", free)] if isinstance(free, dict) else []
+
+
+@pytest.mark.parametrize("name", [*KINDS, "recipe"])
+def test_every_key_has_a_hover_and_something_to_complete(name: str) -> None:
+    """Of keys that the recipe chooses itself (a block, a param) the value is nobody's to suggest."""
+    schema = core_language().top if name == "recipe" else KINDS[name].schema
+    keys = list(keys_of(dict(schema)))
+    assert keys
+    for key, takes in keys:
+        assert takes.get("description"), key
+        free = key == "additionalProperties"
+        assert free or takes.get("examples") or "default" in takes or "const" in takes, key
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_examples_and_defaults_are_right_by_their_own_schema(name: str) -> None:
     for one in fragments(KINDS[name].schema):

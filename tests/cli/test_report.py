@@ -72,6 +72,28 @@ def test_a_run_that_fails_otherwise_leaves_no_report(kitchen: Bench) -> None:
     assert not (kitchen.folder / "run.html").exists()
 
 
+def test_a_run_with_nothing_to_do_is_reported_as_it_stands(kitchen: Bench) -> None:
+    assert main(["run", "r.yaml", "-q"]) == 0
+    assert main(["run", "r.yaml", "-q", "--report", "run.html"]) == 0
+    page = (kitchen.folder / "run.html").read_text("utf-8")
+    assert "Report of the state of" in page
+    assert "up to date" in page
+
+
+def test_a_run_that_is_held_to_its_lock_can_be_reported(kitchen: Bench) -> None:
+    assert main(["run", "r.yaml", "-q"]) == 0
+    (kitchen.folder / "out" / "o.safetensors").unlink()
+    assert main(["run", "r.yaml", "-q", "--frozen", "--report", "run.html"]) == 0
+    assert "Report of a run of" in (kitchen.folder / "run.html").read_text("utf-8")
+
+
+def test_outputs_elsewhere_are_measured_there(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "r.yaml", "-q", "--output-root", "other", "--report", "run.html"]) == 0
+    assert main(["report", "r.yaml", "--output-root", "other", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(lora["step"], lora["role"]) for lora in told["loras"]] == [("a", "input"), ("out", "output")]
+
+
 def test_a_report_is_replaced_and_nothing_else_is(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert main(["report", "a.safetensors"]) == 0

@@ -9,9 +9,11 @@ from lorapipe.views.report import charts
 from lorapipe.views.report.elements import Cell, facts, picture, section, table
 from lorapipe.views.report.markup import Html, joined, name, tag
 from lorapipe.views.report.numerals import count, percent, value
-from lorapipe.weights.shifts import together
+from lorapipe.weights.shifts import Shift, together
 
 __all__ = ["merge_part", "resize_part"]
+
+_NUMBERS = ("relative change", "norm of the change", "norm before")
 
 _MOST = 20
 """Modules or tensors that are named."""
@@ -51,60 +53,48 @@ def merge_part(merged: Sequence[Merged]) -> Html | None:
 
 def _merge(merged: Merged, number: int) -> Html:
     whole = together(merged.shifts.values())
-    blocks = [
-        (model, block or "others", keys, together(merged.shifts[key] for key in keys))
-        for (model, block), keys in merged.blocks.items()
-    ]
-    drawn = [
-        charts.Bar(
-            block,
-            found.relative,
-            percent(found.relative).words,
-            (f"changed by {percent(found.relative).words}", f"{len(keys)} tensors"),
-            group=model or "tensors",
-        )
-        for model, block, keys, found in blocks
-    ]
-    told = "The norm of what is added to the tensors of each block, as a share of their own norm."
     spread = "How many tensors change by how much, as a share of their norm."
-    rows: list[list[Cell]] = [
-        [
-            name(block),
-            name(model),
-            count(len(keys)),
-            percent(found.relative),
-            value(found.delta),
-            value(found.weight),
-        ]
-        for model, block, keys, found in blocks
-    ]
     shares = [shift.relative for shift in merged.shifts.values()]
-    numbers = ("relative change", "norm of the change", "norm before")
+    histogram = charts.histogram(shares, "relative change", logarithmic=True)
     return joined(
         [
             tag("h3", name(merged.step)),
-            facts([("tensors changed", count(len(merged.shifts))), ("in all by", percent(whole.relative))]),
-            picture(f"merge-{number}", f"What {merged.step} changes", told, charts.bars(drawn), fit=True),
-            table(f"Blocks changed by {merged.step}", ("block", "model", "tensors", *numbers), rows),
+            facts([("tensors changed", count(len(shares))), ("in all by", percent(whole.relative))]),
+            _blocks(merged, f"merge-{number}"),
             picture(
-                f"merge-{number}-spread",
-                f"Changes of tensors by {merged.step}",
-                spread,
-                charts.histogram(shares, "relative change", logarithmic=True),
-                fit=True,
+                f"merge-{number}-spread", f"Changes of tensors by {merged.step}", spread, histogram, fit=True
             ),
-            _extremes(merged, numbers),
+            _extremes(merged),
         ]
     )
 
 
-def _extremes(merged: Merged, numbers: Sequence[str]) -> Html:
+def _blocks(merged: Merged, ident: str) -> Html:
+    """How far each block is moved, as bars and as a table."""
+    bars: list[charts.Bar] = []
+    rows: list[list[Cell]] = []
+    for (model, block), keys in merged.blocks.items():
+        found = together(merged.shifts[key] for key in keys)
+        words = percent(found.relative)
+        told = (f"changed by {words.words}", f"{len(keys)} tensors")
+        bars.append(
+            charts.Bar(block or "others", found.relative, words.words, told, group=model or "tensors")
+        )
+        rows.append([name(block or "others"), name(model), count(len(keys)), *_numbers(found)])
+    told_of = "The norm of what is added to the tensors of each block, as a share of their own norm."
+    drawn = picture(ident, f"What {merged.step} changes", told_of, charts.bars(bars), fit=True)
+    headings = ("block", "model", "tensors", *_NUMBERS)
+    return joined([drawn, table(f"Blocks changed by {merged.step}", headings, rows)])
+
+
+def _numbers(found: Shift) -> list[Cell]:
+    return [percent(found.relative), value(found.delta), value(found.weight)]
+
+
+def _extremes(merged: Merged) -> Html:
     ordered = sorted(merged.shifts, key=lambda key: -merged.shifts[key].relative)
     half = _MOST // 2
     shown = ordered if len(ordered) <= _MOST else [*ordered[:half], *ordered[-half:]]
-    rows: list[list[Cell]] = []
-    for key in shown:
-        shift = merged.shifts[key]
-        rows.append([name(key), percent(shift.relative), value(shift.delta), value(shift.weight)])
+    rows: list[list[Cell]] = [[name(key), *_numbers(merged.shifts[key])] for key in shown]
     told = f"Tensors that {merged.step} changes most and least"
-    return table(told, ("tensor", *numbers), rows)
+    return table(told, ("tensor", *_NUMBERS), rows)

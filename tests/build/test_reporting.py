@@ -125,6 +125,45 @@ def test_what_a_resize_keeps_is_told_by_the_run_or_remembered_by_the_store(kitch
     assert run.worst == min(run.energy.values())
 
 
+def test_modules_of_every_structure_have_figures(kitchen: Bench) -> None:
+    kitchen.lycoris("mixed")
+    found = report(kitchen, STEPS + "    mixed: {load: mixed.safetensors}\n", run=False)
+    (portrait,) = [one for one in found.portraits if one.step == "mixed"]
+    assert len(portrait.figures) == len(SHAPES)
+    for module, figures in portrait.figures.items():
+        stem = portrait.spec.modules[module].spelling.stem
+        assert figures.norm == pytest.approx(np.linalg.norm(kitchen.deltas["mixed"][stem]), rel=1e-9)
+    assert [(meeting.one, meeting.two) for meeting in found.meetings] == [
+        ("a", "b"),
+        ("a", "mixed"),
+        ("b", "mixed"),
+    ]
+
+
+def test_an_operator_has_no_figures_and_breaks_nothing(kitchen: Bench) -> None:
+    tensors = {f"{TO_Q}.weight": np.linspace(-1, 1, 20, dtype="float32"), f"{TO_Q}.on_input": np.array(0)}
+    save_file(tensors, kitchen.folder / "ia3.safetensors")
+    found = report(kitchen, STEPS + "    ia3: {load: ia3.safetensors, family: sd1}\n", run=False)
+    (portrait,) = [one for one in found.portraits if one.step == "ia3"]
+    assert portrait.figures == {}
+    assert len(portrait.spec.modules) == 1
+    assert found.untold == ()
+
+
+def test_workers_and_a_second_look_change_nothing(kitchen: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = report(kitchen, run=False)
+    monkeypatch.setattr(figuring, "default_workers", lambda: 5)
+    again = report(kitchen, run=False)
+    assert [portrait.figures for portrait in first.portraits] == [one.figures for one in again.portraits]
+    assert [meeting.overlaps for meeting in first.meetings] == [one.overlaps for one in again.meetings]
+
+
+def test_a_report_writes_nothing_beside_the_recipe(kitchen: Bench) -> None:
+    before = {path.name for path in kitchen.folder.iterdir()} | {"r.yaml"}
+    report(kitchen, run=False)
+    assert {path.name for path in kitchen.folder.iterdir()} == before
+
+
 # --- what is not there ------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ is no place for errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["devices", "dtypes", "kinds", "params", "recipes", "recipes_and_weights", "steps", "weights"]
 
-_RECIPES = (".yaml", ".yml")
-_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
-
 Find = Callable[[click.Context, str], Mapping[str, str]]
 """From a command line so far and the word that is begun to words with a note each, or ``""``."""
 
@@ -30,7 +27,9 @@ Complete = Callable[[click.Context, click.Parameter, str], list["CompletionItem[
 """What click calls."""
 
 
-def _offered(find: Find) -> Complete:
+def _offered(find: Find, sort: str = "plain") -> Complete:
+    """What click calls, of a function that finds; ``sort`` is how a shell treats the words."""
+
     @wraps(find)
     def complete(
         ctx: click.Context,
@@ -41,27 +40,37 @@ def _offered(find: Find) -> Complete:
 
         found = find(ctx, incomplete)
         words = [word for word in found if word.startswith(incomplete) and word.isprintable()]
-        return [CompletionItem(word, help=found[word] or None) for word in words]
+        return [CompletionItem(word, sort, found[word] or None) for word in words]
 
     return complete
 
 
-@_offered
-def recipes(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: ARG001 - see Find
-    """Files that may be recipes, and folders."""
-    return _paths(incomplete, _RECIPES)
+def _files(*suffixes: str) -> Complete:
+    """Files with one of the suffixes, and folders with a slash; hidden ones only to a dot."""
+
+    def find(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: ARG001 - see Find
+        folder, slash, begun = incomplete.rpartition("/")
+        try:
+            entries = sorted(Path(folder + slash).expanduser().iterdir())
+        except (OSError, RuntimeError):  # no such folder, nobody's home
+            return {}
+        shown = [entry for entry in entries if begun.startswith(".") or not entry.name.startswith(".")]
+        ends = {entry: "/" if entry.is_dir() else "" for entry in shown}
+        return {
+            f"{folder}{slash}{entry.name}{end}": ""
+            for entry, end in ends.items()
+            if end or entry.suffix.lower() in suffixes
+        }
+
+    return _offered(find, "path")
 
 
-@_offered
-def weights(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: ARG001 - see Find
-    """Files of weights, and folders."""
-    return _paths(incomplete, _WEIGHTS)
+_RECIPES = (".yaml", ".yml")
+_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
-
-@_offered
-def recipes_and_weights(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: ARG001 - see Find
-    """Files of both sorts, and folders."""
-    return _paths(incomplete, _RECIPES + _WEIGHTS)
+recipes = _files(*_RECIPES)
+weights = _files(*_WEIGHTS)
+recipes_and_weights = _files(*_RECIPES, *_WEIGHTS)
 
 
 @_offered
@@ -112,22 +121,6 @@ def dtypes(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: A
     from lorapipe.recipe.language import core_language
 
     return dict.fromkeys(core_language().kind("save").options["dtype"].choices, "")
-
-
-def _paths(incomplete: str, suffixes: Collection[str]) -> dict[str, str]:
-    """Files with one of the suffixes, and folders with a slash; hidden ones only to a dot."""
-    folder, slash, begun = incomplete.rpartition("/")
-    try:
-        entries = sorted(Path(folder + slash).expanduser().iterdir())
-    except (OSError, RuntimeError):  # no such folder, nobody's home
-        return {}
-    shown = [entry for entry in entries if begun.startswith(".") or not entry.name.startswith(".")]
-    ends = {entry: "/" if entry.is_dir() else "" for entry in shown}
-    return {
-        f"{folder}{slash}{entry.name}{end}": ""
-        for entry, end in ends.items()
-        if end or entry.suffix.lower() in suffixes
-    }
 
 
 def _section(ctx: click.Context, name: str) -> MapNode | None:

@@ -1,7 +1,8 @@
 """``lorapipe completion``: the script that makes a shell complete at TAB.
 
-click answers what the scripts ask (``_LORAPIPE_COMPLETE=bash_complete``). Those for bash and zsh
-are our own: click's put a space behind ``strength=`` and ``folder/``, and bash's does not quote.
+click answers what the scripts ask (``_LORAPIPE_COMPLETE=bash_complete``): lines of a type and a word.
+They are our own since click's put a space behind ``strength=`` and ``folder/``, and do not quote what
+bash needs quoted; ``path`` is a type more (:mod:`~lorapipe.cli.completing`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ _BASH = r"""_lorapipe_completion() {
         case $kind in
             dir) compopt -o dirnames ;;
             file) compopt -o default ;;
+            path)
+                compopt -o filenames
+                COMPREPLY+=("${word%/}")
+                ;;
             *)
-                if [[ -e ${word/#\~/$HOME} ]]; then
-                    compopt -o filenames
-                    word=${word%/}
-                elif [[ $word == *= ]]; then
-                    compopt -o nospace
-                fi
+                [[ $word == *= ]] && compopt -o nospace
                 COMPREPLY+=("$word")
                 ;;
         esac
@@ -48,7 +48,7 @@ _lorapipe_completion() {
         case $kind in
             dir) _path_files -/ ;;
             file) _path_files -f ;;
-            plain)
+            path | plain)
                 if [[ $word == *[=/] ]]; then
                     unfinished+=("${word//\\:/:}")
                 elif [[ $note == _ ]]; then
@@ -70,11 +70,28 @@ else
 fi
 """
 
-_SHELLS = ("bash", "zsh", "fish")
+_FISH = r"""function _lorapipe_completion
+    for line in (env COMP_WORDS=(commandline -cp) COMP_CWORD=(commandline -t) \
+            _LORAPIPE_COMPLETE=fish_complete lorapipe 2>/dev/null)
+        set -l parts (string split --max 1 , -- $line)
+        switch $parts[1]
+            case dir
+                __fish_complete_directories $parts[2]
+            case file
+                __fish_complete_path $parts[2]
+            case '*'
+                echo $parts[2]
+        end
+    end
+end
+complete --command lorapipe --no-files --arguments '(_lorapipe_completion)'
+"""
+
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(_SHELLS), required=False)
+@click.argument("shell", type=click.Choice(list(_SCRIPTS)), required=False)
 def command(shell: str | None) -> None:
     r"""Print the completion script of SHELL; without SHELL, of the one in $SHELL.
 
@@ -87,13 +104,6 @@ def command(shell: str | None) -> None:
     and the names of its params behind --set.
     """
     name = shell or Path(os.environ.get("SHELL", "")).name
-    if name not in _SHELLS:
-        raise click.UsageError(f"which shell? one of {', '.join(_SHELLS)}")
-    click.echo({"bash": _BASH, "zsh": _ZSH}.get(name) or _fish(), nl=False)
-
-
-def _fish() -> str:
-    from click.shell_completion import FishComplete
-
-    root = click.get_current_context().find_root().command
-    return FishComplete(root, {}, "lorapipe", "_LORAPIPE_COMPLETE").source()
+    if name not in _SCRIPTS:
+        raise click.UsageError(f"which shell? one of {', '.join(_SCRIPTS)}")
+    click.echo(_SCRIPTS[name], nl=False)

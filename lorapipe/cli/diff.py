@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
+from lorapipe.cli.completing import recipes_and_weights
+
 __all__ = ["command"]
 
 _RECIPES = (".yaml", ".yml")
 
 
 @click.command("diff")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=click.Path(path_type=Path), shell_complete=recipes_and_weights)
+@click.argument("new", type=click.Path(path_type=Path), shell_complete=recipes_and_weights)
 @click.option("--family", help="The model family, where the names of LoRAs leave it open.")
 @click.option("--modules", is_flag=True, help="List every module or weight that moved, the farthest first.")
 @click.option(

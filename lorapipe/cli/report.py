@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lorapipe.cli.completing import recipes_and_weights
+
 if TYPE_CHECKING:
     from lorapipe.build.events import Listener
     from lorapipe.build.planning import Options
@@ -21,7 +23,14 @@ _RECIPES = (".yaml", ".yml")
 
 
 @click.command("report")
-@click.argument("paths", metavar="RECIPE|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "paths",
+    metavar="RECIPE|FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    shell_complete=recipes_and_weights,
+)
 @click.option(
     "-o",
     "--output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -63,6 +64,7 @@ def bash(folder: Path, *words: str) -> list[str]:
         (("va",), ["validate"]),
         (("explain", "my.yaml", ""), ["char", "chair"]),
         (("explain", "my.yaml", "chai"), ["chair"]),
+        (("verify", "my.yaml", "--lock", ""), [""]),  # left to bash
         (("explain", "broken.yaml", ""), [""]),
         (("explain", "m"), ["my.yaml"]),
         (("validate", "my.yaml", "b"), ["bin", "broken.yaml"]),
@@ -83,6 +85,39 @@ def bash(folder: Path, *words: str) -> list[str]:
 )
 def test_bash(folder: Path, words: tuple[str, ...], offered: list[str]) -> None:
     assert bash(folder, *words) == offered
+
+
+def test_bash_itself_quotes_and_leaves_words_open(folder: Path) -> None:
+    """An interactive bash on a terminal: its history holds what it made of the answers."""
+    pty = pytest.importorskip("pty")
+    bash = shutil.which("bash") or pytest.skip("bash is not installed")
+    (folder / "char").mkdir()  # no id of a step is taken for a folder
+    typed = {
+        "lorapipe inspect a\t": "lorapipe inspect a\\ b.safetensors",
+        "lorapipe inspect lor\t\t": "lorapipe inspect loras/x.safetensors",
+        "lorapipe graph my.yaml --set str\t8": "lorapipe graph my.yaml --set strength=8",
+        "lorapipe explain my.yaml char\t": "lorapipe explain my.yaml char",
+        "lorapipe graph bro\t": "lorapipe graph broken.yaml",
+    }
+    history = folder / "history"
+    lines = ["source <(lorapipe completion bash)", *typed, f"history -w {history}", "exit"]
+    main_end, other_end = pty.openpty()
+    shell = subprocess.Popen(
+        [bash, "--norc", "--noprofile", "-i"],
+        cwd=folder,
+        env=environment(folder, PS1="", TERM="dumb"),
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+    )
+    os.close(other_end)
+    os.write(main_end, "".join(f"{line}\n" for line in lines).encode())
+    with contextlib.suppress(OSError):  # at the end nobody holds the other side
+        while os.read(main_end, 4096):
+            pass
+    assert shell.wait(30) is not None
+    os.close(main_end)
+    assert [line.rstrip() for line in history.read_text().splitlines()[1:-1]] == list(typed.values())
 
 
 def test_fish(folder: Path) -> None:

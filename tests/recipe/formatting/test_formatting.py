@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 
-from lorapipe.errors import LorapipeError, RecipeError
+from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 from lorapipe.recipe.draft import Draft, render
 from lorapipe.recipe.formatting import format_text
 from lorapipe.recipe.nodes import to_json
@@ -35,36 +36,41 @@ def notes(text: str) -> list[str]:
     return sorted(re.findall(r"§\d", text))
 
 
-def accepted(text: str) -> str:
+def attempt(text: str) -> tuple[str | None, tuple[LorapipeError, ...]]:
+    """The text formatted, or why it was refused."""
     try:
-        return format_text(text)
-    except LorapipeError:
-        assume(False)  # refusals have their own tests
-        raise
+        return format_text(text), ()
+    except ManyErrors as error:
+        return None, error.errors
+    except LorapipeError as error:
+        return None, (error,)
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(recipes())
-def test_it_stays_the_same_recipe_with_the_same_comments_and_is_formatted_once(text: str) -> None:
-    formatted = accepted(text)
+def test_it_stays_the_same_recipe_with_the_same_comments_or_is_refused_with_a_place(text: str) -> None:
+    formatted, refused = attempt(text)
+    if formatted is None:
+        assert refused
+        assert all(isinstance(one.where, Place) for one in refused)
+        return
     assert values(formatted) == values(text)
     assert notes(formatted) == notes(text)
     assert format_text(formatted) == formatted
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
-@given(recipes())
-def test_what_is_refused_is_refused_with_a_place(text: str) -> None:
-    try:
-        format_text(text)
-    except LorapipeError as error:
-        for one in getattr(error, "errors", (error,)):
-            assert isinstance(one, RecipeError)
-            assert one.where is not None
+def test_most_of_what_people_might_write_is_not_refused() -> None:
+    """Or the law above would hold of nothing."""
+    kept: list[bool] = []
+
+    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(recipes())
+    def ask(text: str) -> None:
+        with contextlib.suppress(LorapipeError):
+            kept.append(bool(format_text(text)))
+
+    ask()
+    assert len(kept) > 25
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

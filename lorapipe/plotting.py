@@ -47,7 +47,7 @@ def plot_spectrum(lora: Weights, *, title: str = "") -> Figure:
 def _plotted(
     plot: Callable[[str | None, Mapping[ModuleId, Figures], str], Figure], lora: Weights, title: str
 ) -> Figure:
-    from lorapipe.build.inspecting import working
+    from lorapipe.build.looking.inspecting import working
     from lorapipe.views.plots import figure_class
 
     figure_class()  # who lacks it is to hear of it before the work

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from lorapipe.build.digests import HashProgress
-from lorapipe.build.drift import drift
 from lorapipe.build.events import Event, Hashing, Listener
-from lorapipe.build.locking import locate, locked_view, required, right_outputs
+from lorapipe.build.locks.drift import drift
+from lorapipe.build.locks.locking import locate, locked_view, required, right_outputs
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
 from lorapipe.plan.files import Folders

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.build.budget import store_budget
 from lorapipe.build.digests import HashProgress, MemoDigests
-from lorapipe.build.frozen import Beside, changed
+from lorapipe.build.locks.frozen import Beside, changed
 from lorapipe.errors import BuildError, InputError
 from lorapipe.formats.containers.output import OnBytes
 from lorapipe.plan.files import InputFile

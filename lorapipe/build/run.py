@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from lorapipe.build.engines.threads import default_workers, imported
 from lorapipe.build.events import Event, Listener, OutputReady, Planned
-from lorapipe.build.locking import locate, lock_of
-from lorapipe.build.means import Means
+from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import (
     MODELS_VARIABLE,
@@ -22,8 +21,9 @@ from lorapipe.build.planning import (
 )
 from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import Built, BuiltOutput, Done
-from lorapipe.build.results import Results
-from lorapipe.build.room import check_room
+from lorapipe.build.running.means import Means
+from lorapipe.build.running.results import Results
+from lorapipe.build.running.room import check_room
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors
 from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep
@@ -132,7 +132,7 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
         return Done(failed=tuple(foretold))
     # Imported here: a build with nothing to do answers before torch would be loaded.
     imported("torch")
-    from lorapipe.build.executor import execute
+    from lorapipe.build.running.executor import execute
 
     with ownership.records.hashing(made) as beside:
 

@@ -59,9 +59,9 @@ def command(
     if verify:
         _verify(recipe, root, key)
         return
-    from lorapipe.build.envelopes import private_key, sign
+    from lorapipe.build.proving.envelopes import private_key, sign
+    from lorapipe.build.proving.statements import BUILDER, statement_bytes
     from lorapipe.build.run import Options
-    from lorapipe.build.statements import BUILDER, statement_bytes
     from lorapipe.store.atomic import atomic_write
 
     # Before anything is hashed: a key that is none is known at once.
@@ -81,7 +81,7 @@ def _statement(
 ) -> dict[str, Any]:
     from rich.console import Console
 
-    from lorapipe.build.attestation import attest_output, attest_recipe, is_output
+    from lorapipe.build.proving.attestation import attest_output, attest_recipe, is_output
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.progress import progress_view
@@ -98,8 +98,8 @@ def _statement(
 def _verify(path: Path, root: Path | None, key: Path | None) -> None:
     from rich.console import Console
 
-    from lorapipe.build.attestation import verify_attestation
-    from lorapipe.build.envelopes import public_key
+    from lorapipe.build.proving.attestation import verify_attestation
+    from lorapipe.build.proving.envelopes import public_key
     from lorapipe.views.attestation import print_verified
 
     found = verify_attestation(path, root, None if key is None else public_key(key))

@@ -52,8 +52,8 @@ def command(
 
     console = Console(highlight=False)
     if _both_recipes(old, new):
+        from lorapipe.build.looking.recipe_diffing import diff_built
         from lorapipe.build.planning import Options
-        from lorapipe.build.recipe_diffing import diff_built
         from lorapipe.recipe.parsing import load_recipe
 
         recipes = diff_built(load_recipe(old), load_recipe(new), Options(models=models), read=read)
@@ -63,7 +63,7 @@ def command(
         else:
             print_recipes_diff(recipes, console)
     else:
-        from lorapipe.build.diffing import diff_weights
+        from lorapipe.build.looking.diffing import diff_weights
 
         with Console(stderr=True, highlight=False).status("comparing"):
             weights = diff_weights(old, new, family)

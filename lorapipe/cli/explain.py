@@ -32,8 +32,8 @@ def command(
     Without STEP every output and every stored step is explained. Reads headers and what
     earlier builds left word of, and writes nothing.
     """
-    from lorapipe.build.explaining import explain_recipe
     from lorapipe.build.planning import Options, recipe_folder
+    from lorapipe.build.proving.explaining import explain_recipe
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.explanation import explanation_json, print_explanations

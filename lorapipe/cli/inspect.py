@@ -11,7 +11,7 @@ import click
 from lorapipe.cli.completing import weights
 
 if TYPE_CHECKING:
-    from lorapipe.build.inspecting import Look
+    from lorapipe.build.looking.inspecting import Look
 
 __all__ = ["command"]
 
@@ -46,7 +46,7 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.inspecting import look
+    from lorapipe.build.looking.inspecting import look
     from lorapipe.views.inspection import print_metadata, print_modules, print_stage
     from lorapipe.views.inspection_json import inspection_json
     from lorapipe.views.spectrum import print_spectra

@@ -31,7 +31,7 @@ def command(
     from rich.console import Console
 
     from lorapipe.build.planning import Options
-    from lorapipe.build.relock import relock
+    from lorapipe.build.proving.relock import relock
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.lock_text import relocked_lines

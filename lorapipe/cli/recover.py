@@ -37,7 +37,7 @@ def command(file: Path, output: Path | None, inputs: tuple[Path, ...], force: bo
     from rich.console import Console
 
     from lorapipe.build.events import Hashing
-    from lorapipe.build.recovery import recover, write_recipe
+    from lorapipe.build.proving.recovery import recover, write_recipe
     from lorapipe.views.progress import progress_view
     from lorapipe.views.recovery import print_recovery
 

@@ -12,8 +12,8 @@ from lorapipe.cli.completing import recipes_and_weights
 
 if TYPE_CHECKING:
     from lorapipe.build.events import Listener
+    from lorapipe.build.looking.report import Report
     from lorapipe.build.planning import Options
-    from lorapipe.build.report import Report
     from lorapipe.build.result import Built
     from lorapipe.recipe.model import Recipe
 
@@ -94,8 +94,8 @@ def command(
 
 
 def _of(path: Path, settings: tuple[str, ...], where: dict[str, Any], listen: Listener) -> Report:
+    from lorapipe.build.looking.reporting import report_recipe
     from lorapipe.build.planning import Options
-    from lorapipe.build.reporting import report_recipe
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
 
@@ -104,15 +104,15 @@ def _of(path: Path, settings: tuple[str, ...], where: dict[str, Any], listen: Li
 
 
 def _made(paths: tuple[Path, ...], family: str | None, listen: Listener) -> Report:
-    from lorapipe.build.reporting import report_files
+    from lorapipe.build.looking.reporting import report_files
 
     return report_files(paths, family=family, listen=listen)
 
 
 def reported(recipe: Recipe, options: Options, output: Path, listen: Listener) -> Built:
     """Build as ``run`` does, and write the report of it: also where checks fail, whose errors are raised."""
-    from lorapipe.build.recording import Recording
-    from lorapipe.build.reporting import is_of_checks, report_recipe
+    from lorapipe.build.looking.recording import Recording
+    from lorapipe.build.looking.reporting import is_of_checks, report_recipe
     from lorapipe.build.run import build
     from lorapipe.errors import LorapipeError
 

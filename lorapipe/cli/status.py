@@ -32,7 +32,7 @@ def command(
     from rich.console import Console
 
     from lorapipe.build.planning import Options, recipe_folder
-    from lorapipe.build.status import status
+    from lorapipe.build.proving.status import status
     from lorapipe.errors import ManyErrors
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe

@@ -36,8 +36,8 @@ def command(
     from rich.console import Console
 
     from lorapipe.build.planning import Options, folders_of
-    from lorapipe.build.rebuild import rebuild, require_rebuilt
-    from lorapipe.build.verify import require, verify
+    from lorapipe.build.proving.rebuild import rebuild, require_rebuilt
+    from lorapipe.build.proving.verify import require, verify
     from lorapipe.recipe.params import parse_setting
     from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.progress import progress_view

@@ -123,7 +123,6 @@ def _explained(planned: PlannedStep, view: _View) -> Explanation:
 
 def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
     """Why an output would be written or not, and whether what changed belongs to it."""
-    builds = view.history.outputs.get(planned.step.id, ())
     sort = "folder" if path.is_dir() else "file"
     if planned.status is Status.UP_TO_DATE:
         return f"the {sort} is as it was built, of the same inputs, options and versions", False
@@ -132,6 +131,12 @@ def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
     if planned.status is Status.UNDECIDED:
         # With a key it was built of just this, and only the file itself is in doubt.
         return _unread(planned, view), planned.key is None
+    return _to_write(planned, path, sort, view)
+
+
+def _to_write(planned: PlannedStep, path: Path, sort: str, view: _View) -> tuple[str, bool]:
+    """Why an output would be written, as :func:`_output`."""
+    builds = view.history.outputs.get(planned.step.id, ())
     changed = bool(_changes(planned, view))
     if not path.exists():
         return _absent(planned, builds, changed), changed

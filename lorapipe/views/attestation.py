@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from lorapipe.build.attestation import Verified
+from lorapipe.build.proving.attestation import Verified
 from lorapipe.views.text import visible
 
 __all__ = ["print_verified"]

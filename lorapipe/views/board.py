@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lorapipe.build.engines.memory import resident
 from lorapipe.build.events import Event, Hashing, Planned, Progress, StepDone, StepStarted
-from lorapipe.build.pace import Left, Pace
+from lorapipe.build.running.pace import Left, Pace
 from lorapipe.views.text import bytes_text, clock_text, visible
 
 __all__ = ["Board", "Glyphs", "glyphs", "left_text"]

@@ -15,8 +15,8 @@ from lorapipe.views.text import visible
 from lorapipe.weights.distances import Distance, total
 
 if TYPE_CHECKING:
-    from lorapipe.build.diffing import WeightsDiff
-    from lorapipe.build.recipe_diffing import DiffedRecipes
+    from lorapipe.build.looking.diffing import WeightsDiff
+    from lorapipe.build.looking.recipe_diffing import DiffedRecipes
 
 __all__ = ["percent", "print_recipes_diff", "print_weights_diff"]
 

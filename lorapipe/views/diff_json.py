@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lorapipe.weights.distances import Distance, total
 
 if TYPE_CHECKING:
-    from lorapipe.build.diffing import WeightsDiff
-    from lorapipe.build.recipe_diffing import DiffedRecipes
+    from lorapipe.build.looking.diffing import WeightsDiff
+    from lorapipe.build.looking.recipe_diffing import DiffedRecipes
 
 __all__ = ["recipes_diff_json", "weights_diff_json"]
 

@@ -22,7 +22,7 @@ from lorapipe.build.events import (
     StepDone,
     StepStarted,
 )
-from lorapipe.build.pace import Pace
+from lorapipe.build.running.pace import Pace
 from lorapipe.errors import LorapipeError, ManyErrors, Place, UsageError
 from lorapipe.plan.plan import Plan
 from lorapipe.version import __version__

@@ -23,7 +23,7 @@ from lorapipe.weights.inference.checking import Figure
 from lorapipe.weights.specs import AdapterSpec, ModuleId
 
 if TYPE_CHECKING:
-    from lorapipe.build.inspecting import Look
+    from lorapipe.build.looking.inspecting import Look
 
 __all__ = [
     "print_metadata",

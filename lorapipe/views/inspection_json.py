@@ -15,7 +15,7 @@ from lorapipe.weights.inference.checking import Figure
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId
 
 if TYPE_CHECKING:
-    from lorapipe.build.inspecting import Look
+    from lorapipe.build.looking.inspecting import Look
 
 __all__ = ["inspection_json"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorapipe.views.text import path_text, visible
 
 if TYPE_CHECKING:
-    from lorapipe.build.relock import Relocked
+    from lorapipe.build.proving.relock import Relocked
 
 __all__ = ["relocked_lines"]
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lorapipe.build.events import Event, Hashing, Listener, Progress
-from lorapipe.build.pace import Pace
+from lorapipe.build.running.pace import Pace
 from lorapipe.views.board import left_text
 from lorapipe.views.said import Teller
 from lorapipe.views.text import bytes_text, visible

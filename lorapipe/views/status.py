@@ -12,7 +12,7 @@ from lorapipe.views.tables import headed_table, print_table
 from lorapipe.views.text import bytes_text, path_text, visible
 
 if TYPE_CHECKING:
-    from lorapipe.build.status import Row, Standing
+    from lorapipe.build.proving.status import Row, Standing
 
 __all__ = ["print_status", "status_json"]
 

@@ -14,9 +14,9 @@ from lorapipe.views.tables import headed_table, print_table
 from lorapipe.views.text import bytes_text, path_text, visible
 
 if TYPE_CHECKING:
-    from lorapipe.build.comparing import Comparison, TensorDifference
-    from lorapipe.build.rebuild import Rebuilt, Remade
-    from lorapipe.build.verify import Verified
+    from lorapipe.build.proving.comparing import Comparison, TensorDifference
+    from lorapipe.build.proving.rebuild import Rebuilt, Remade
+    from lorapipe.build.proving.verify import Verified
 
 __all__ = ["print_verification", "verification_json"]
 

@@ -33,7 +33,8 @@ class Distance:
     def cosine(self) -> float | None:
         """``<A, B> / (||A|| ||B||)``, from ``||A - B||^2 = ||A||^2 + ||B||^2 - 2 <A, B>``.
 
-        ``None`` where one is nothing or infinite. *Numerics*: off by about ``eps`` times the ratio of the norms.
+        ``None`` where one is nothing or infinite. *Numerics*: off by about ``eps`` times
+        the ratio of the norms.
         """
         if not all(0.0 < norm < inf for norm in (self.old, self.new)) or self.apart == inf:
             return None

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lorapipe.build.recording import Recording
-from lorapipe.build.report import Report
-from lorapipe.build.reporting import report_recipe
+from lorapipe.build.looking.recording import Recording
+from lorapipe.build.looking.report import Report
+from lorapipe.build.looking.reporting import report_recipe
 from lorapipe.build.run import build
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.views.report.page import report_html

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch  # noqa: F401 - loaded once, so that a fork costs milliseconds
 
-import lorapipe.build.executor  # noqa: F401 - likewise
+import lorapipe.build.running.executor  # noqa: F401 - likewise
 from lorapipe.build.events import Event, StepDone
 from lorapipe.build.run import Options, build
 from lorapipe.recipe.parsing import load_recipe

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 import lorapipe
 from lorapipe import version
-from lorapipe.build import statements
+from lorapipe.build.proving import statements
 
 from ..bench import Bench
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import lorapipe
-from lorapipe.build.recovery import recover
+from lorapipe.build.proving.recovery import recover
 from lorapipe.errors import LorapipeError
 
 from ..bench import KEYS, SHAPES, Bench

@@ -11,7 +11,7 @@ import pytest
 from lorapipe.cli import main
 
 from ..bench import Bench
-from ..build.test_envelopes import make, write
+from ..build.proving.test_envelopes import make, write
 
 
 @pytest.fixture

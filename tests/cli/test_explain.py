@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench.lora("b", seed=2).rename(bench.folder / "loras" / "b.safetensors")
     bench.recipe(STEPS, head="params: {w: 0.5}\n")
     monkeypatch.chdir(bench.folder)
+    time.sleep(0.06)  # what was written just now is not remembered
     assert main(["run", "r.yaml", "-q"]) == 0
     return bench
 

@@ -25,7 +25,7 @@ from lorapipe.steps import KINDS, find_kind
 
 LOADED = (
     "torch", "filelock", "jsonschema", "networkx",
-    "lorapipe.build.executor", "lorapipe.weights.checkpoints.checkpoint",
+    "lorapipe.build.running.executor", "lorapipe.weights.checkpoints.checkpoint",
 )  # fmt: skip
 """What a build would import: loaded once, so that a fork costs milliseconds."""
 

@@ -13,7 +13,7 @@ import pytest
 import lorapipe.plan.device
 import lorapipe.plan.explain
 import lorapipe.plan.lineage
-from lorapipe.build.explaining import explain_recipe
+from lorapipe.build.proving.explaining import explain_recipe
 from lorapipe.build.run import Options, build, plan
 from lorapipe.errors import UsageError
 from lorapipe.plan.explanation import Explanation
@@ -38,6 +38,7 @@ def built(bench: Bench) -> Bench:
     bench.lora("a", seed=1)
     bench.lora("b", seed=2)
     bench.recipe(STEPS, head=HEAD)
+    time.sleep(0.06)  # what was written just now is not remembered
     run(bench)
     return bench
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lorapipe.build.events import Event, Hashing, Note, Planned, Progress, StepDone, StepStarted
-from lorapipe.build.pace import Left
 from lorapipe.build.run import plan
+from lorapipe.build.running.pace import Left
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.views.board import Board, glyphs, left_text
 

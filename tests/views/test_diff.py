@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft7Validator
 from rich.console import Console
 
-from lorapipe.build.diffing import WeightsDiff
-from lorapipe.build.recipe_diffing import DiffedRecipes
+from lorapipe.build.looking.diffing import WeightsDiff
+from lorapipe.build.looking.recipe_diffing import DiffedRecipes
 from lorapipe.plan.recipes import diff_recipes
 from lorapipe.recipe.parsing import parse
 from lorapipe.recipe.schemas import schema_file

@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from lorapipe.build.inspecting import Look, look
+from lorapipe.build.looking.inspecting import Look, look
 from lorapipe.errors import InputError, ManyErrors, RecipeError
 from lorapipe.formats.hashes import FileHashes
 from lorapipe.recipe.schemas import schema_file

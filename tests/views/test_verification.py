@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lorapipe.build.comparing import Comparison, TensorDifference
-from lorapipe.build.rebuild import Again, Rebuilt, Remade
-from lorapipe.build.verify import State, Verified
+from lorapipe.build.proving.comparing import Comparison, TensorDifference
+from lorapipe.build.proving.rebuild import Again, Rebuilt, Remade
+from lorapipe.build.proving.verify import State, Verified
 from lorapipe.store.lockfile import LockedOutput
 from lorapipe.views.verification import print_verification, verification_json
 from lorapipe.weights.closeness import Closeness

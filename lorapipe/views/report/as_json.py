@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import Any
 
-from lorapipe.build.report import Meeting, Merged, Portrait, Report
+from lorapipe.build.looking.report import Meeting, Merged, Portrait, Report
 from lorapipe.plan.plan import PlannedStep
 from lorapipe.version import __version__
 from lorapipe.views.report.building import step_words

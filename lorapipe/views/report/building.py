@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorapipe.build.report import Report
+from lorapipe.build.looking.report import Report
 from lorapipe.plan.plan import PlannedStep, Status
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.report import graph

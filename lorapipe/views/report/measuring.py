@@ -19,7 +19,7 @@ __all__ = ["measuring_view"]
 
 @contextmanager
 def measuring_view(console: Console) -> Iterator[Listener]:
-    """A listener for what :mod:`lorapipe.build.reporting` tells, silent where nobody watches."""
+    """A listener for what :mod:`lorapipe.build.looking.reporting` tells, silent where nobody watches."""
     if not console.is_terminal:
         yield unheard
         return

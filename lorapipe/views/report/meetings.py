@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorapipe.build.report import Meeting
+from lorapipe.build.looking.report import Meeting
 from lorapipe.views.report import charts
 from lorapipe.views.report.elements import Cell, facts, folded, note, picture, section, table
 from lorapipe.views.report.markup import Html, joined, name, tag

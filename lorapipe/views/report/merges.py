@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorapipe.build.report import Merged, Resized
+from lorapipe.build.looking.report import Merged, Resized
 from lorapipe.views.report import charts
 from lorapipe.views.report.elements import Cell, facts, picture, section, table
 from lorapipe.views.report.markup import Html, joined, name, tag

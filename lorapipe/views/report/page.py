@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from lorapipe.build.report import Report, ReportFile
+from lorapipe.build.looking.report import Report, ReportFile
 from lorapipe.plan.plan import Status
 from lorapipe.version import __version__
 from lorapipe.views.report.building import build_part, check_part, file_part, lost_part

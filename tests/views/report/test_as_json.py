@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from lorapipe.build.report import Report
+from lorapipe.build.looking.report import Report
 from lorapipe.recipe.schemas import find_schemas
 from lorapipe.views.report.as_json import report_json
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lorapipe.build.report import Portrait, Report
-from lorapipe.build.reporting import report_files
+from lorapipe.build.looking.report import Portrait, Report
+from lorapipe.build.looking.reporting import report_files
 from lorapipe.views.report.as_json import report_json
 from lorapipe.views.report.page import GENERATOR, report_html
 from lorapipe.views.report.script import SCRIPT
@@ -209,7 +209,7 @@ def test_a_page_on_four_loras_of_sdxl_is_below_two_megabytes() -> None:
 
 
 def _empty() -> Report:
-    from lorapipe.build.reporting import files_recipe
+    from lorapipe.build.looking.reporting import files_recipe
     from lorapipe.plan.lineage import Profile
     from lorapipe.plan.plan import Plan
 

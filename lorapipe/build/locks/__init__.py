@@ -1,0 +1,1 @@
+"""What a lock says of a build: written, compared, held to."""

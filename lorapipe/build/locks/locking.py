@@ -1,0 +1,112 @@
+"""The lock file of a recipe: what a build read and made, and with what numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lorapipe.build.locks.drift import locked_step
+from lorapipe.build.result import BuiltOutput
+from lorapipe.errors import LockError
+from lorapipe.plan.make import Locked
+from lorapipe.plan.plan import Plan
+from lorapipe.plan.provenance import source_date
+from lorapipe.recipe.model import Recipe
+from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, lock_path, read, relative
+from lorapipe.version import __version__
+
+__all__ = ["locate", "lock_of", "locked_view", "required", "right_outputs"]
+
+
+_DEVICES = ("cpu", "cuda", "mps")
+"""Device types that a plan may be asked to keep to; a stranger's lock may hold anything."""
+
+
+def locate(recipe: Recipe, given: Path | None) -> Path:
+    """The path of the recipe's lock, absolute: beside the recipe unless ``given``."""
+    return Path(os.path.abspath(given if given is not None else lock_path(Path(recipe.file))))  # noqa: PTH100  # links stay
+
+
+def locked_view(lock: LockFile | None, folder: Path) -> Locked:
+    """What a plan uses of a lock; nothing when there is none.
+
+    ``folder`` is the recipe's, from which the paths in a lock start.
+    """
+    if lock is None:
+        return Locked()
+    outputs = {Path(os.path.normpath(folder / o.path)): (o.sha256, o.key) for o in lock.outputs.values()}
+    device = lock.profile.get("device")
+    return Locked(
+        inputs={step: locked.sha256 for step, locked in lock.inputs.items()},
+        outputs=outputs,
+        device=device if device in _DEVICES else None,
+    )
+
+
+def required(path: Path) -> LockFile:
+    """The lock at ``path``, of which there has to be one.
+
+    Raises :class:`~lorapipe.errors.LockError` ``lock-missing``, or what
+    :func:`~lorapipe.store.lockfile.read` raises.
+    """
+    lock = read(path)
+    if lock is None:
+        raise LockError("lock-missing", "there is no lock", hint="'lorapipe lock' writes it", where=str(path))
+    return lock
+
+
+def right_outputs(lock: LockFile, plan: Plan) -> dict[Path, tuple[str, str]]:
+    """What the outputs of a plan are by its lock, wherever they go: path to (sha256, the plan's key).
+
+    The plan is what the lock describes, if perhaps by another torch or device.
+    """
+    right = {}
+    for planned in plan.outputs:
+        locked, step = lock.outputs.get(planned.step.id), lock.steps[planned.step.id]
+        if locked is not None and locked.key == step.key:  # else it was locked, and not built since
+            assert planned.output is not None
+            assert planned.key is not None
+            right[planned.output] = (locked.sha256, planned.key)
+    return right
+
+
+def lock_of(
+    plan: Plan, outputs: Iterable[BuiltOutput], folder: Path, before: LockFile | None = None
+) -> LockFile:
+    """The lock of a plan whose inputs are hashed, with the ``outputs`` that are in place.
+
+    Paths are relative to the recipe's ``folder``. Of an output that is not in place stays what
+    the lock ``before`` says, where it was made of the same key; else it has no block.
+    """
+    inputs = {}
+    for name, planned in plan.steps.items():
+        source = planned.source
+        if source is not None and source.sha256 is not None:
+            inputs[name] = LockedInput(relative(source.path, folder), source.sha256, source.size)
+    return LockFile(
+        lorapipe=__version__,
+        date=source_date(os.environ),
+        params=plan.recipe.params,
+        profile=plan.profile.as_json(),
+        inputs=inputs,
+        steps={name: locked_step(planned) for name, planned in plan.steps.items()},
+        outputs=_kept(plan, before) | dict(_made(plan, outputs, folder)),
+    )
+
+
+def _kept(plan: Plan, before: LockFile | None) -> dict[str, LockedOutput]:
+    if before is None:
+        return {}
+    return {
+        planned.step.id: before.outputs[planned.step.id]
+        for planned in plan.outputs
+        if planned.step.id in before.outputs and before.outputs[planned.step.id].key == planned.key
+    }
+
+
+def _made(plan: Plan, outputs: Iterable[BuiltOutput], folder: Path) -> Iterator[tuple[str, LockedOutput]]:
+    for output in outputs:
+        key = plan.steps[output.step].key
+        assert key is not None, "inputs are hashed before a lock is written, so every output has a key"
+        yield output.step, LockedOutput(relative(output.path, folder), output.sha256, output.size, key)

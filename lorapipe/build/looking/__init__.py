@@ -1,0 +1,1 @@
+"""What files and builds are like: inspected, compared, reported."""

@@ -1,0 +1,174 @@
+"""A report of a recipe, of a run, or of files: a plan, what was told, and the figures of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lorapipe.architectures import titles
+from lorapipe.build.engines.threads import imported
+from lorapipe.build.events import Listener
+from lorapipe.build.locks.locking import locate, locked_view
+from lorapipe.build.looking.figuring import figured, merges
+from lorapipe.build.looking.recording import Recording
+from lorapipe.build.looking.report import Checked, Lost, Report, ReportFile, Resized
+from lorapipe.build.planning import Options, hashing, plan_with, recipe_folder, unheard
+from lorapipe.build.records import Records
+from lorapipe.errors import CheckFailed, LorapipeError
+from lorapipe.plan.make import Locked
+from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.recipe.draft import Draft, literal, render, step_id
+from lorapipe.recipe.model import JSON, Recipe
+from lorapipe.recipe.parsing import parse
+from lorapipe.steps.kind import Materialise
+from lorapipe.store.contents import folder_size
+from lorapipe.store.lockfile import read
+from lorapipe.weights.inference.binding import bind
+from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
+from lorapipe.weights.verdicts import CheckSpec
+
+__all__ = ["files_recipe", "is_of_checks", "report_files", "report_recipe"]
+
+
+def report_recipe(
+    recipe: Recipe,
+    options: Options | None = None,
+    *,
+    recording: Recording | None = None,
+    listen: Listener = unheard,
+) -> Report:
+    """A report of what a recipe would do, or did in the run that was recorded.
+
+    Inputs and outputs are read: for their sha256, where that is not remembered, and for the figures
+    of the weights. Nothing is written but what was hashed. Raises what a plan raises.
+    """
+    options = options or Options()
+    folder, recording = recipe_folder(recipe), recording or Recording()
+    locked = locked_view(read(locate(recipe, options.lock)), folder)
+    with Records(looking=False, progress=hashing(listen), root=options.store) as records:
+        made = plan_with(recipe, replace(options, frozen=False), records, locked, read=True)
+        title = recipe.name or Path(recipe.file).stem
+        return _report(made, records, recording, listen, title=title, folder=folder, file=Path(recipe.file))
+
+
+def report_files(paths: Sequence[Path], *, family: str | None = None, listen: Listener = unheard) -> Report:
+    """A report of files of weights. Raises as loading them in a recipe does."""
+    recipe, options = files_recipe(paths, family), Options()
+    with Records(looking=False, progress=hashing(listen)) as records:
+        made = plan_with(recipe, options, records, Locked(), read=True)
+        made = replace(made, warnings=())  # that nothing is saved
+        title = ", ".join(path.name for path in paths)
+        return _report(
+            made, records, Recording(), listen, title=title, folder=recipe_folder(recipe), file=None
+        )
+
+
+def files_recipe(paths: Sequence[Path], family: str | None = None) -> Recipe:
+    """The recipe, in the present folder, that loads each file and does nothing with it."""
+    steps: dict[str, dict[str, JSON]] = {}
+    for path in paths:
+        options: dict[str, JSON] = {"load": literal(path.as_posix())}
+        steps[step_id(path.stem, steps)] = options if family is None else {**options, "family": family}
+    return parse(render(Draft(steps)), file="files.yaml")
+
+
+def is_of_checks(error: LorapipeError) -> bool:
+    """Whether a run ended with no other errors than those of its checks, after it did all that it could."""
+    return all(isinstance(one, CheckFailed) for one in getattr(error, "errors", (error,)))
+
+
+def _report(
+    plan: Plan,
+    records: Records,
+    recording: Recording,
+    listen: Listener,
+    *,
+    title: str,
+    folder: Path,
+    file: Path | None,
+) -> Report:
+    imported("torch")
+    from lorapipe.build.engines.threads import single_threaded_torch
+
+    with single_threaded_torch():
+        found = figured(plan, records, listen)
+    return Report(
+        title=title,
+        recipe=file,
+        folder=folder,
+        plan=plan,
+        ran=dict(recording.ran),
+        files=tuple(_files(plan, records, recording)),
+        portraits=tuple(found.portraits),
+        meetings=tuple(found.meetings),
+        resized=tuple(_resized(plan, records, recording)),
+        merged=tuple(found.merged),
+        lost=tuple(_lost(plan)),
+        checked=tuple(_checked(plan, records, recording)),
+        errors=tuple(error.message for error in recording.errors),
+        untold=tuple(found.untold),
+    )
+
+
+def _files(plan: Plan, records: Records, recording: Recording) -> Iterator[ReportFile]:
+    """Inputs, then outputs, in the order of the plan."""
+    for planned in plan.steps.values():
+        if planned.source is not None:
+            source = planned.source
+            yield ReportFile(
+                planned.step.id, source.path, False, source.size, source.sha256, source.certainty.value
+            )
+    for planned in plan.outputs:
+        path = planned.output
+        assert path is not None
+        if planned.status is Status.UP_TO_DATE:
+            state = "written" if planned.step.id in recording.written else "up to date"
+            size = folder_size(path) if path.is_dir() else path.stat().st_size
+            yield ReportFile(planned.step.id, path, True, size, records.digests.known(path), state)
+        else:
+            yield ReportFile(planned.step.id, path, True, None, None, planned.status.value)
+
+
+def _resized(plan: Plan, records: Records, recording: Recording) -> Iterator[Resized]:
+    """What resizes and the like keep: as the run told it, or as the store remembers it."""
+    for planned in plan.steps.values():
+        if planned.kind.materialise is not Materialise.STORED:
+            continue
+        energy = recording.noted(planned.step.id, "energy") or _remembered(planned, records).get("energy")
+        if isinstance(energy, dict) and energy:
+            yield Resized(planned.step.id, energy)
+
+
+def _remembered(planned: PlannedStep, records: Records) -> dict[str, object]:
+    """What the store knows of a step's result besides its bytes."""
+    found = None if planned.key is None else records.read_entry(planned.key, "cpu")
+    return {} if found is None else dict(found[1].notes)
+
+
+def _lost(plan: Plan) -> Iterator[Lost]:
+    """The modules without a place that merges went on without."""
+    for step, (below, loras) in merges(plan).items():
+        base = plan.steps[below].spec
+        assert isinstance(base, CheckpointSpec)
+        for lora in dict.fromkeys(loras):
+            adapter = plan.steps[lora].spec
+            assert isinstance(adapter, AdapterSpec)
+            for problem in bind(adapter, base, titles(), lora).problems:
+                name = adapter.modules[problem.module].spelling.stem
+                yield Lost(step, lora, name, problem.reason)
+
+
+def _checked(plan: Plan, records: Records, recording: Recording) -> Iterator[Checked]:
+    for planned in plan.steps.values():
+        if planned.kind.materialise is not Materialise.CHECK:
+            continue
+        assert isinstance(planned.spec, CheckSpec)
+        step = planned.step.id
+        ran = recording.ran.get(step)
+        kept = None if planned.key is None else records.read_figures(planned.key)
+        holds = {Status.UP_TO_DATE: True, Status.FAILS: False}.get(planned.status)
+        if ran is not None and ran.how == "does not hold":
+            holds = False
+        told = recording.noted(step, "holds") or (kept[0] if kept is not None else {})
+        yield Checked(step, planned.spec.asserted, holds, told)

@@ -1,0 +1,53 @@
+"""Why a run would do what it would: the plan, and all that is known of earlier builds."""
+
+from __future__ import annotations
+
+from lorapipe.build.locks.drift import drift
+from lorapipe.build.locks.locking import locate, locked_view
+from lorapipe.build.planning import Options, plan_with, recipe_folder
+from lorapipe.build.records import Records
+from lorapipe.errors import UsageError
+from lorapipe.plan.explain import Before
+from lorapipe.plan.explanation import Explanation, History, explain
+from lorapipe.plan.plan import Plan
+from lorapipe.recipe.model import Recipe
+from lorapipe.recipe.suggest import did_you_mean
+from lorapipe.store.lockfile import LockFile, read
+
+__all__ = ["explain_recipe"]
+
+
+def explain_recipe(
+    recipe: Recipe, options: Options | None = None, step: str | None = None
+) -> tuple[Explanation, ...]:
+    """Why each output and stored step, or one ``step``, would be done or not; writes nothing.
+
+    Reads headers, the memo, the journal and the lock. Raises what a plan raises, and
+    :class:`~lorapipe.errors.UsageError` ``unknown-step``.
+    """
+    if step is not None and step not in recipe.steps:
+        hint = did_you_mean(step, recipe.steps) or f"the steps are {', '.join(recipe.steps)}"
+        raise UsageError("unknown-step", f"the recipe has no step '{step}'", hint=hint)
+    options = options or Options()
+    with Records(looking=True) as records:
+        lock = read(locate(recipe, options.lock))
+        locked = locked_view(lock, recipe_folder(recipe))
+        made = plan_with(recipe, options, records, locked, read=False)
+        outputs = {
+            planned.step.id: tuple(Before.of(record) for record in records.history(planned.output))
+            for planned in made.outputs
+            if planned.output is not None
+        }
+        words = None if lock is None else _words(lock, made)
+        history = History(outputs, records.digests.known, words, frozenset(locked.outputs))
+        return explain(made, history, step)
+
+
+def _words(lock: LockFile, plan: Plan) -> dict[str | None, tuple[str, ...]]:
+    """What is not as the lock has it, by step, and for the whole build under ``None``."""
+    found = drift(lock, plan)
+    words: dict[str | None, tuple[str, ...]] = {}
+    if found.settings or found.machine:
+        words[None] = (*found.settings, *found.machine)
+    words.update(found.steps)
+    return words

@@ -1,0 +1,1 @@
+"""A plan carried out: tasks, results, memory, disk space, time left."""

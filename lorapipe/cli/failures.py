@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -11,12 +13,15 @@ from pathlib import Path
 
 import click
 
-from lorapipe.errors import LorapipeError
+from lorapipe.errors import BuildError, LorapipeError
 
 __all__ = ["run_command"]
 
 _INTERRUPTED = 130
 _INTERNAL = 1
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where there is no room for more."""
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +36,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
         result = command.main(
             args=None if arguments is None else list(arguments), prog_name="lorapipe", standalone_mode=False
         )
+        _flush()
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", _INTERRUPTED)
     except click.ClickException as error:
@@ -39,6 +45,9 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
     except LorapipeError as error:
         return _say(_diagnostic(error), error.exit_status)
     except Exception as error:  # noqa: BLE001 - what no one foresaw is shown as a fault of lorapipe
+        if isinstance(error, OSError) and error.errno in _FULL:
+            full = _no_room(error)
+            return _say(_diagnostic(full), full.exit_status)
         return _say(_internal(error), _INTERNAL)
     return result if isinstance(result, int) else 0
 
@@ -47,6 +56,19 @@ def _print_anything() -> None:
     """Escape what standard output's encoding lacks, as standard error does: no name may stop a build."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Write what waits to be written, so that a full disk is an error of ours, not Python's."""
+    if sys.stdout is not None:  # as it is where the shell closed it: >&-
+        with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+            sys.stdout.flush()
+
+
+def _no_room(error: OSError) -> BuildError:
+    """What is printed, into a file on a full disk; what is built has errors of its own."""
+    hint = "make room where the output goes, or send it elsewhere"
+    return BuildError("disk-full", f"the output cannot be written: {error.strerror}", hint=hint)
 
 
 def _say(text: str, status: int) -> int:

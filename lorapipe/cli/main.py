@@ -42,12 +42,10 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "diff": ("lorapipe.cli.diff", "Compare two LoRAs, checkpoints or recipes."),
             "graph": ("lorapipe.cli.graph", "Draw a recipe's steps as mermaid or dot."),
         },
-        "Trust": {
+        "Trust and store": {
             "verify": ("lorapipe.cli.verify", "Hold outputs against the lock; build them again to compare."),
             "recover": ("lorapipe.cli.recover", "Print the recipe that built a file."),
             "attest": ("lorapipe.cli.attest", "State, signed, how files were built; verify it."),
-        },
-        "Store": {
             "store": ("lorapipe.cli.store", "Show, trim and check what is kept between builds."),
         },
         "Write recipes": {
@@ -102,19 +100,24 @@ class LazyGroup(click.Group):
         with stoppable():
             return super().invoke(ctx)
 
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One screen: what click says of a group takes half of one before the first command."""
+        formatter.write_usage(ctx.command_path, "[-h | --version] COMMAND ...")
+        formatter.write_text(f"{self.help} See also: lorapipe COMMAND --help")
+        formatter.write_paragraph()
+        self.format_commands(ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         for title, section in SECTIONS.items():
-            with formatter.section(title):
+            formatter.write(f"{title}:\n")
+            with formatter.indentation():
                 formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lorapipe", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Build LoRA weights as a build system builds software.
-
-    A recipe says what is wanted; the same recipe and inputs give the same bytes.
-    """
+    """Same recipe, same LoRA, byte for byte."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

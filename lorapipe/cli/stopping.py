@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -110,10 +110,10 @@ def leave(status: int) -> NoReturn:
     Python would wait for threads still at work, whose results nobody wants any more (the SVD of
     one large module takes ten seconds, measured), and take torch apart, which takes half a second.
     """
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # as it is where the shell closed it: >&-
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where the shell closed it: >&-
+            with suppress(
+                OSError, ValueError
+            ):  # nobody reads it any more, or there was no room: it has been said
                 stream.flush()
-    except (OSError, ValueError):  # nobody reads it any more: Python has its ways to say so
-        sys.exit(status)
     os._exit(status)

@@ -14,7 +14,7 @@ import pytest
 
 import lorapipe
 from lorapipe.cli import main
-from lorapipe.cli.main import COMMANDS
+from lorapipe.cli.main import COMMANDS, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +63,14 @@ def test_help_lists_the_commands_and_imports_none() -> None:
     assert not [name for name in loaded if name in {module for module, _ in COMMANDS.values()}]
 
 
+def test_help_is_one_screen() -> None:
+    lines = run("--help", COLUMNS="80").stdout.splitlines()
+
+    assert len(lines) <= 34
+    assert max(map(len, lines)) <= 79
+    assert {f"{title}:" for title in SECTIONS} <= set(lines)
+
+
 def test_help_and_version_are_quick() -> None:
     """The fastest of a few: other processes share the machine."""
     for option in ("--help", "--version"):
@@ -105,6 +113,28 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
     )
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argument", ["--help", "schema", "steps"])
+def test_a_full_disk_under_what_is_printed_is_an_error_in_one_line(argument: str, unbuffered: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lorapipe", argument],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 5
+    assert done.stderr == (
+        "error: the output cannot be written: No space left on device"
+        " - make room where the output goes, or send it elsewhere\n"
+    )
 
 
 def test_no_cycles_are_looked_for_when_the_process_ends() -> None:

@@ -63,7 +63,7 @@ RANK = "'rank' takes a whole number from 1, or $(name)"
         ("{shuffle: a, description: 4}", "5:32: error: 'description' takes text, not 4 - quote it: '4'"),
         ("{svd-resize: a, rank: 4, dynamic: 0.9}", "5:40: error: 'dynamic' takes exactly one rule in braces, such as {sv-fro: 0.9}, not 0.9"),
         ("{svd-resize: a, rank: 4, dynamic: {}}", "5:40: error: 'dynamic' takes exactly one rule in braces, such as {sv-fro: 0.9}, not an empty map"),
-        ("{svd-resize: a, rank: 4, dynamic: {sv-fro: 1, sv-ratio: 2}}", "5:40: error: 'dynamic' takes exactly one rule in braces, such as {sv-fro: 0.9}, not an empty map"),
+        ("{svd-resize: a, rank: 4, dynamic: {sv-fro: 1, sv-ratio: 2}}", "5:40: error: 'dynamic' takes exactly one rule in braces, such as {sv-fro: 0.9}, not a map"),
         ("{svd-resize: a, rank: 4, dynamic: {sv_fro: 0.9}}", "5:41: error: 'dynamic' has no 'sv_fro' - did you mean 'sv-fro'?"),
         ("{svd-resize: a, rank: 4, dynamic: {sv-fro: 1.5}}", "5:49: error: 'sv-fro' takes a number above 0, at most 1, or $(name), not 1.5"),
         ("{svd-resize: a, rank: 4, dynamic: {sv-ratio: 0.5}}", "5:51: error: 'sv-ratio' takes a number from 1, or $(name), not 0.5"),

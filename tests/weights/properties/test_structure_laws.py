@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lorapipe.weights.algebra.adapter import Adapter
@@ -108,6 +108,8 @@ def test_concat_associates(a: Held, b: Held, c: Held, w: float) -> None:
 @given(adapters(), adapters(), weights, st.integers(1, 12))
 def test_resize_is_within_1_0001_of_the_optimal_error(a: Held, b: Held, w: float, rank: int) -> None:
     joined = concat([("a", 1.0, a[0]), ("b", w, b[0])])
+    # Two that cancel are refused; tests/weights/algebra/test_resize.py has that.
+    assume(any(norm(delta) > 1e-9 * size(a[1], b[1]) for delta in joined.modules.values()))  # type: ignore[arg-type]
     resized = resize(joined, Ranks(rank)).adapter
     resized.check(resize_spec(joined.spec, Ranks(rank)))
     for place, delta in joined.modules.items():

@@ -18,14 +18,16 @@ the borders it crosses (module, step, recipe) add what they know with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
+    "REMEDIES",
     "BuildError",
     "CheckFailed",
     "InputError",
@@ -38,6 +40,59 @@ __all__ = [
     "UsageError",
     "WorkPending",
 ]
+
+_SAVE_AGAIN = "it is damaged or half written: fetch it again, or save it again with the program that made it"
+_OTHER_BASE = "'lorapipe inspect' tells what each file is for: the two are not made for each other"
+_SPLIT = "make several recipes of it: one loads what another saved"
+_WHOLE = "write a whole number from 1"
+_NUMBERS = "'lorapipe inspect' shows the norms of what goes in: a file is damaged, or a weight too large"
+
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "alpha-out-of-range": "scale it by a number nearer to 1",
+        "bad-alpha": _SAVE_AGAIN,
+        "bad-command": "give the command as it is run; 'lorapipe import kohya --help' shows some",
+        "bad-density": "0.5 keeps half of the numbers, 1 all of them",
+        "bad-factor-shape": _SAVE_AGAIN,
+        "bad-flag": _SAVE_AGAIN,
+        "bad-option": "an option takes text, a number, true or false, or a list or mapping of them",
+        "bad-rank": _WHOLE,
+        "bad-rule": "'lorapipe steps svd-resize' lists the rules and what they take",
+        "bad-setting": "write for example --set strength=0.5",
+        "blocks-misfit": _OTHER_BASE,
+        "cannot-write": "choose another folder, or see that you may write this one",
+        "check-failed": "mend what is checked, or give the check other limits",
+        "disk-full": "make room on the disk; 'lorapipe store gc' drops results that can be built again",
+        "endless-alias": "write the value out where the alias stands",
+        "extras-disagree": "leave one of the two LoRAs out, or rename what is in its file",
+        "gain-misfit": _OTHER_BASE,
+        "input-missing": "check the path",
+        "input-unreadable": "check that it is a file, that you may read it, and that its disk is well",
+        "key-unreadable": "name a private key as a PEM file, which you may read",
+        "lock-unreadable": "take it from version control, or delete it: the next run writes it anew",
+        "name-clash": "save in another layout",
+        "no-format": "bring it to a plain LoRA with svd-resize before it is saved",
+        "no-strength-rule": "leave the program's rule out: lorapipe's own holds for every form",
+        "no-svd": _NUMBERS,
+        "not-a-number": "write a finite number such as 0.5",
+        "not-as-built": "give the recipe a step that saves, and run it",
+        "not-finite": _NUMBERS,
+        "not-reproduced": "the lock names the device and versions of its build; 'lorapipe diff' compares",
+        "not-yaml": "mend it where the message points",
+        "nothing-left": "give at least one of them a weight that is not 0",
+        "one-checkpoint": "name two or more, or leave the step out",
+        "output-unwritable": "save to another folder, or see that you may write this one",
+        "rank-below-one": _WHOLE,
+        "recipe-too-long": _SPLIT,
+        "recipe-unreadable": "name a recipe, which is a YAML file; 'lorapipe init' writes one",
+        "too-deep": "nest less: a recipe is a list of steps",
+        "too-many-nodes": _SPLIT,
+        "unknown-kind": "'lorapipe steps' lists the kinds",
+        "unmatched-modules": "'lorapipe inspect' tells what each file is for: it may be another base model's",
+        "wrong-type": "'lorapipe steps KIND' tells what a step takes",
+    }
+)
+"""Code -> what to do, which a view tells of an error that was raised without a hint of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +146,11 @@ class LorapipeError(Exception):
         self.module = module
         self.option = option
         self.details = tuple(details)
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do: the hint, or what is good advice for every error of this code."""
+        return self.hint if self.hint is not None else REMEDIES.get(self.code)
 
     def located(
         self,

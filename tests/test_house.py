@@ -16,6 +16,7 @@ import pytest
 
 import lorapipe
 import lorapipe.api
+import lorapipe.errors
 from lorapipe.recipe.schemas import find_schemas
 from lorapipe.steps import KINDS
 
@@ -263,6 +264,51 @@ def test_the_library_neither_prints_nor_exits() -> None:
 def test_no_code_of_others_is_run() -> None:
     forbidden = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load", "os.system", "yaml.unsafe_load"}
     assert offenders(lambda path: not calls(path) & forbidden) == []
+
+
+NO_REMEDY = {
+    "architecture-table": "a fault of lorapipe",
+    "bad-param": "what is taken is the message",
+    "bad-value": "what is taken is the message",
+    "differs": "the answer that was asked for",
+    "hole-in-key": "what is taken is the message",
+    "internal-wrong-order": "a fault of lorapipe",
+    "internal-wrong-size": "a fault of lorapipe",
+    "missing-option": "what is needed is the message",
+    "no-space": "what is needed is the message",
+    "self-reference": "what is wrong is the word under the caret",
+    "spec-not-kept": "a fault of lorapipe",
+    "too-many-holes": "what is taken is the message",
+    "version": "what is taken is the message",
+    "yaml-syntax": "what is wrong is said in the words of recipes",
+}
+
+
+def raised_without_hint() -> Iterator[tuple[str, str]]:
+    """Where an error is made that says no remedy by itself, and its code."""
+    classes = {cls.__name__ for cls in vars(lorapipe.errors).values() if is_error(cls)} - {"ManyErrors"}
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.Call) or any(word.arg in ("hint", None) for word in node.keywords):
+                continue
+            called = ast.unparse(node.func)
+            noted = called.endswith(("report.add", "report.fatal")) and len(node.args) < 4
+            if noted or called in classes:
+                yield f"{name_of(path)}:{node.lineno}", ast.literal_eval(node.args[0])
+
+
+def is_error(cls: object) -> bool:
+    return isinstance(cls, type) and issubclass(cls, lorapipe.errors.LorapipeError)
+
+
+def test_every_error_has_a_remedy() -> None:
+    made = dict(raised_without_hint())
+    assert {
+        where: code for where, code in made.items() if code not in {*NO_REMEDY, *lorapipe.errors.REMEDIES}
+    } == {}
+    unused = {*lorapipe.errors.REMEDIES} - {*made.values()}
+    assert unused == {"bad-rank", "unmatched-modules"}, "these have a hint in some cases alone"
+    assert {*NO_REMEDY} <= {*made.values()}
 
 
 def test_a_module_is_of_a_size_that_one_reads() -> None:

@@ -46,7 +46,7 @@ def _headline(error: LorapipeError, colour: bool, folder: Path | None) -> str:
         where = f"step '{error.step}'"
     place = _paint(f"{visible(where)}: ", _BOLD, colour) if where else ""
     module = f"{visible(error.module)}: " if error.module is not None else ""
-    hint = f" - {visible(error.hint)}" if error.hint is not None else ""
+    hint = f" - {visible(error.remedy)}" if error.remedy is not None else ""
     return f"{place}{_paint('error:', _RED, colour)} {module}{visible(error.message)}{hint}"
 
 

@@ -179,7 +179,7 @@ def _error(error: LorapipeError) -> dict[str, object]:
     place: object = where
     if isinstance(where, Place):
         place = {"file": where.file, "line": where.line, "column": where.column}
-    said = {"code": error.code, "message": error.message, "hint": error.hint, "step": error.step}
+    said = {"code": error.code, "message": error.message, "hint": error.remedy, "step": error.step}
     said |= {"module": error.module}
     found: dict[str, object] = {key: value for key, value in said.items() if value is not None}
     if place is not None:

@@ -208,7 +208,10 @@ def test_a_wrong_command_line_has_status_2_and_writes_nothing(
 
 def test_a_missing_recipe_has_status_4(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "nope.yaml"]) == 4
-    assert capsys.readouterr().err == "nope.yaml: error: no such file or directory\n"
+    assert capsys.readouterr().err == (
+        "nope.yaml: error: no such file or directory"
+        " - name a recipe, which is a YAML file; 'lorapipe init' writes one\n"
+    )
 
 
 def test_on_a_terminal_there_is_a_bar_and_no_line_is_too_long(kitchen: Bench) -> None:

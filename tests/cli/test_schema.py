@@ -48,7 +48,8 @@ def test_what_cannot_be_written_is_an_error_of_the_build(
     Path("file").write_text("", encoding="utf-8")
     assert main(["schema", "--write", "file/x"]) == 5
     assert capsys.readouterr().err == (
-        "file/x/recipe.v1.schema.json: error: the schema cannot be written: not a directory\n"
+        "file/x/recipe.v1.schema.json: error: the schema cannot be written: not a directory"
+        " - choose another folder, or see that you may write this one\n"
     )
 
 

@@ -49,7 +49,9 @@ def test_one_bad_recipe_does_not_hide_the_others(capsys: pytest.CaptureFixture[s
     assert main(["validate", "missing.yaml", "bad.yaml", "good.yaml"]) == 3
     captured = capsys.readouterr()
     assert captured.out == "good.yaml: ok (2 steps)\n"
-    assert captured.err.startswith("missing.yaml: error: no such file or directory\nbad.yaml:3:7: error:")
+    missing, bad = captured.err.splitlines()[:2]
+    assert missing.startswith("missing.yaml: error: no such file or directory - name a recipe, ")
+    assert bad.startswith("bad.yaml:3:7: error:")
 
 
 def test_a_missing_recipe_is_a_missing_input() -> None:
@@ -64,7 +66,7 @@ def test_params_are_set_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         "error: param 'w' takes a number, not 'x' - its default is 1.0\n"
         "good.yaml: error: no param 'v' - the recipe has w\n"
-        "error: --set takes name=value, not 'v'\n"
+        "error: --set takes name=value, not 'v' - write for example --set strength=0.5\n"
     )
 
 

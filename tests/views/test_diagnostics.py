@@ -33,6 +33,16 @@ def test_an_error_in_a_recipe_shows_its_line_and_a_caret_under_the_span() -> Non
     )
 
 
+def test_an_error_without_a_hint_is_told_with_the_remedy_of_its_code() -> None:
+    assert diagnostic(InputError("input-missing", "no such file", where="a")) == (
+        "a: error: no such file - check the path"
+    )
+    assert diagnostic(InputError("input-missing", "no such file", hint="mend it")) == (
+        "error: no such file - mend it"
+    )
+    assert diagnostic(InputError("no-such-code", "wrong")) == "error: wrong"
+
+
 def test_many_errors_follow_one_another() -> None:
     both = ManyErrors([error_at("ab", 1, line=1), error_at("ab", 2, line=100)])
     assert diagnostic(both) == (

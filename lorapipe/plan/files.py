@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Protocol
 
 from lorapipe.errors import InputError, RecipeError
@@ -150,6 +150,11 @@ def _siblings(folders: Iterable[Path], suffix: str) -> Iterable[Path]:
 
 def _missing_hint(name: str, tried: list[Path]) -> str:
     folder = tried[0].parent
+    if os.sep == "/" and ("\\" in name or _DRIVE.match(name)):
+        meant = PureWindowsPath(name)
+        if meant.drive:
+            return "a drive is one Windows machine's: name it from the recipe's folder, or from --models DIR"
+        return f"folders are parted by /: '{meant.as_posix()}'"
     if folder.is_dir():
         # Endings are so long and alike that with them any two names would seem near.
         stems = {path.stem: path.name for path in sorted(folder.iterdir())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,27 @@ def test_a_missing_input_says_where_it_was_looked_for_and_what_is_near(tmp_path:
         f"error: no file 'x/none.safetensors' - looked in {tmp_path / 'x'}; "
         "--models DIR adds a folder to look in"
     )
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there these are names of files")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        (r"loras\ink.safetensors", "folders are parted by /: 'loras/ink.safetensors'"),
+        (r".\loras\ink.safetensors", "folders are parted by /: 'loras/ink.safetensors'"),
+        (r"C:\loras\ink.safetensors", "a drive is one Windows machine's: "),
+        ("C:/loras/ink.safetensors", "a drive is one Windows machine's: "),
+        (r"\\server\share\ink.safetensors", "a drive is one Windows machine's: "),
+    ],
+)
+def test_a_path_of_windows_is_told_from_a_missing_file(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "ink.safetensors").touch()
+
+    with pytest.raises(InputError) as missing:
+        find_input(name, None, Folders(tmp_path), _Digests())
+
+    assert str(missing.value).startswith(f"error: no file '{name}' - {hint}")
 
 
 @pytest.mark.parametrize("name", [f"{'x' * 250}.safetensors", f"{'é' * 130}/a.pt"])

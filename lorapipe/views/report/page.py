@@ -103,9 +103,9 @@ def _facts(report: Report) -> Iterator[tuple[str, Cell]]:
 
 
 def _counted(files: Sequence[ReportFile]) -> str:
-    """How many, and how large those are that are there."""
+    """How many, and how large those are that are there; by no comma, which would read as one of thousands."""
     sizes = [file.size for file in files if file.size is not None]
-    return f"{len(files)}, {size(sum(sizes)).words}" if sizes else str(len(files))
+    return f"{len(files)} · {size(sum(sizes)).words}" if sizes else str(len(files))
 
 
 def _notes(report: Report) -> Html | None:

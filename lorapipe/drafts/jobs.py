@@ -96,11 +96,12 @@ def _counted(
         hint = "--base says into which" if job.checkpoints else "the job 'merge' takes one"
         raise UsageError("checkpoints", f"there are checkpoints: {', '.join(has)}", hint=hint)
     if len(has) < job.checkpoints or (job.checkpoints == 2 and base is None) or len(has) > 2:
-        shown = ", ".join(has) or "no checkpoint"
+        needed = {1: "a checkpoint", 2: "two checkpoints, one of them the --base"}[job.checkpoints]
+        shown = ", ".join(has) or "none"
         hint = {1: "--base names the checkpoint", 2: "name the tuned one, and --base the other"}[
             job.checkpoints
         ]
-        raise UsageError("checkpoints", f"'{name}' needs {job.checkpoints}, there is {shown}", hint=hint)
+        raise UsageError("checkpoints", f"'{name}' needs {needed}; there is {shown}", hint=hint)
 
 
 def _one_family(files: Sequence[Found]) -> None:

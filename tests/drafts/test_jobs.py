@@ -26,6 +26,9 @@ A, B = lora("a.safetensors", "sd1"), lora("b.safetensors", "sd1")
 BASE, TUNED = model("base.safetensors", "sd1"), model("tuned.safetensors", "sd1")
 
 
+TWO = "'extract' needs two checkpoints, one of them the --base; there is"
+
+
 @pytest.mark.parametrize(
     ("job", "files", "base", "message"),
     [
@@ -33,11 +36,11 @@ BASE, TUNED = model("base.safetensors", "sd1"), model("tuned.safetensors", "sd1"
         ("concat", [A, BASE], None, "there are checkpoints: base.safetensors"),
         ("concat", [A], BASE, "'concat' takes no checkpoint"),
         ("concat", [A], B, "'b.safetensors' is a LoRA"),
-        ("merge", [A], None, "'merge' needs 1, there is no checkpoint"),
+        ("merge", [A], None, "'merge' needs a checkpoint; there is none"),
         ("merge", [A, BASE, TUNED], None, "there are checkpoints: base.safetensors, tuned.safetensors"),
         ("merge", [BASE], None, "there is no LoRA"),
-        ("extract", [TUNED], None, "'extract' needs 2, there is tuned.safetensors"),
-        ("extract", [TUNED, BASE], None, "'extract' needs 2, there is tuned.safetensors, base.safetensors"),
+        ("extract", [TUNED], None, f"{TWO} tuned.safetensors"),
+        ("extract", [TUNED, BASE], None, f"{TWO} tuned.safetensors, base.safetensors"),
         ("extract", [A, TUNED], BASE, "'a.safetensors' is a LoRA"),
     ],
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 
 from lorapipe.build.engines.threads import default_workers, imported
-from lorapipe.build.events import Event, Listener, OutputReady, Planned
+from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned
 from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import (
@@ -35,10 +38,21 @@ from lorapipe.store.lockfile import read, write
 from lorapipe.store.temporaries import sweep, sweep_parts
 from lorapipe.weights.specs import FileSpec
 
-__all__ = ["MODELS_VARIABLE", "Options", "build", "found_output", "plan", "recipe_folder"]
+__all__ = [
+    "MODELS_VARIABLE",
+    "Options",
+    "build",
+    "found_output",
+    "loading_meanwhile",
+    "plan",
+    "recipe_folder",
+]
 
 _ATTEMPTS = 3
 """Plans made anew when the store loses an entry that the plan counted on."""
+
+_LONG = 1 << 30
+"""Bytes of an input that take as long to hash as torch takes to load."""
 
 
 _DEFAULTS = Options()
@@ -60,7 +74,8 @@ def build(
     holds back is made, :class:`~lorapipe.errors.CheckFailed` for each assertion that does not hold.
     """
     started = time.monotonic()
-    with Records(looking=False, progress=hashing(listen), hook=hook, root=options.store) as records:
+    progress = hashing(loading_meanwhile(listen))
+    with Records(looking=False, progress=progress, hook=hook, root=options.store) as records:
         made, done = _attempt(recipe, options, records, listen)
         written = {output.step: output for output in done.written}
         outputs = tuple(
@@ -79,6 +94,25 @@ def build(
     if done.failed:
         raise done.failed[0] if len(done.failed) == 1 else ManyErrors(done.failed)
     return Built(made, outputs, done.steps, time.monotonic() - started)
+
+
+def loading_meanwhile(
+    listen: Listener, load: Callable[[str], object] = import_module, least: int = _LONG
+) -> Listener:
+    """``listen``, with torch loaded beside the hashing of a large input.
+
+    An input of unknown digest was not built with yet, so that there will be work for torch.
+    """
+    begun = False
+
+    def told(event: Event) -> None:
+        nonlocal begun
+        if not begun and isinstance(event, Hashing) and event.total >= least:
+            begun = True
+            threading.Thread(target=load, args=("torch",), name="lorapipe-import", daemon=True).start()
+        listen(event)
+
+    return told
 
 
 def _found(made: Plan, step: PlannedStep, records: Records, listen: Listener) -> BuiltOutput:

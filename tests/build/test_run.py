@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lorapipe.build.events import Event, StepDone, StepStarted
+from lorapipe.build.events import Event, Hashing, StepDone, StepStarted
 from lorapipe.build.result import Built
-from lorapipe.build.run import Options, build
+from lorapipe.build.run import Options, build, loading_meanwhile
 from lorapipe.errors import BuildError, InputError, ManyErrors
 from lorapipe.plan.provenance import KEY
 from lorapipe.recipe.parsing import load_recipe
@@ -660,3 +661,30 @@ def test_a_store_that_cannot_be_written_stops_the_build_before_the_work(
         build(recipe, Options(workers=1), listen=events.append)
 
     assert not [event for event in events if isinstance(event, StepStarted)]
+
+
+# --- what is done beside the hashing ------------------------------------------------------
+
+
+def test_torch_is_loaded_once_beside_the_hashing_of_a_large_input(tmp_path: Path) -> None:
+    loaded: list[str] = []
+    heard: list[Event] = []
+    told = loading_meanwhile(heard.append, load=loaded.append, least=100)
+    events = [Hashing(tmp_path, 0, 99), Hashing(tmp_path, 0, 100), Hashing(tmp_path, 50, 100)]
+
+    for event in events[:1]:
+        told(event)
+    assert loaded == []
+    for event in events[1:]:
+        told(event)
+    for thread in threading.enumerate():
+        if thread.name == "lorapipe-import":
+            thread.join()
+
+    assert (loaded, heard) == (["torch"], events)
+
+
+def test_a_build_whose_inputs_are_small_loads_nothing_ahead(tmp_path: Path) -> None:
+    loaded: list[str] = []
+    loading_meanwhile(lambda event: None, load=loaded.append)(Hashing(tmp_path, 0, 1 << 20))
+    assert loaded == []

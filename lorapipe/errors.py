@@ -18,7 +18,7 @@ the borders it crosses (module, step, recipe) add what they know with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
@@ -39,6 +39,7 @@ __all__ = [
     "RecipeError",
     "UsageError",
     "WorkPending",
+    "gathered",
 ]
 
 _SAVE_AGAIN = "it is damaged or half written: fetch it again, or save it again with the program that made it"
@@ -152,6 +153,11 @@ class LorapipeError(Exception):
         """What to do: the hint, or what is good advice for every error of this code."""
         return self.hint if self.hint is not None else REMEDIES.get(self.code)
 
+    @property
+    def parts(self) -> tuple[LorapipeError, ...]:
+        """The errors that this one is made of: itself, unless it is :class:`ManyErrors`."""
+        return (self,)
+
     def located(
         self,
         *,
@@ -237,5 +243,15 @@ class ManyErrors(LorapipeError):
         # An earlier phase of the build explains the later ones.
         self.exit_status = min(e.exit_status for e in self.errors)  # type: ignore[misc]  # per group, not per class
 
+    @property
+    def parts(self) -> tuple[LorapipeError, ...]:
+        """The errors of the group, in the order of their places."""
+        return self.errors
+
     def __str__(self) -> str:
         return "\n".join(str(e) for e in self.errors)
+
+
+def gathered(errors: Sequence[LorapipeError]) -> LorapipeError:
+    """One error as it is, several as :class:`ManyErrors`; ``ValueError`` for none."""
+    return errors[0] if len(errors) == 1 else ManyErrors(errors)

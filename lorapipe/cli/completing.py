@@ -129,7 +129,7 @@ def _section(ctx: click.Context, name: str) -> MapNode | None:
     from lorapipe.recipe.nodes import MapNode
     from lorapipe.recipe.parsing import read, read_text
 
-    given = [ctx.params[key] for key in ("recipe", "recipes", "what") if ctx.params.get(key)]
+    given = [ctx.params[key] for key in ("recipe", "recipes", "paths", "what") if ctx.params.get(key)]
     words = [str(word) for one in given for word in (one if isinstance(one, tuple) else (one,))]
     # Behind an option whose value is due click has not yet given the words to the arguments.
     named = next((word for word in [*words, *ctx.args] if Path(word).suffix in _RECIPES), None)

@@ -70,6 +70,7 @@ def bash(folder: Path, *words: str) -> list[str]:
         (("validate", "my.yaml", "b"), ["bin", "broken.yaml"]),
         (("run", "my.yaml", "--set", ""), ["strength=", "rank="]),
         (("run", "my.yaml", "--set", "rank=4", "--set", "s"), ["strength="]),
+        (("report", "my.yaml", "--set", "s"), ["strength="]),
         (("run", "--set", ""), [""]),
         (("run", "my.yaml", "--any"), ["--any-profile"]),
         (("run", "my.yaml", "--device", "c"), ["cpu", "cuda", "cuda:1"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import Asked, build_options
 
 __all__ = ["command"]
 
@@ -37,12 +37,7 @@ _PASSWORD = "LORAPIPE_KEY_PASSWORD"  # noqa: S105  # the variable's name
     help="To verify: the folder of the files, if not the attestation's.",
 )
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     with_dependencies: bool,
     builder: str | None,
     key: Path | None,
@@ -57,17 +52,15 @@ def command(
     After a shuffle it tells neither recipe nor inputs. With --key it is a signed DSSE envelope.
     """
     if verify:
-        _verify(recipe, root, key)
+        _verify(asked.recipe, root, key)
         return
     from lorapipe.build.proving.envelopes import private_key, sign
     from lorapipe.build.proving.statements import BUILDER, statement_bytes
-    from lorapipe.build.run import Options
     from lorapipe.store.atomic import atomic_write
 
     # Before anything is hashed: a key that is none is known at once.
     signer = None if key is None else private_key(key, os.environ.get(_PASSWORD))
-    options = Options(device=device, models=models, output_root=output_root, lock=lock)
-    made = statement_bytes(_statement(recipe, settings, options, builder or BUILDER, with_dependencies))
+    made = statement_bytes(_statement(asked, builder or BUILDER, with_dependencies))
     text = made if signer is None else sign(made, signer)
     if output is None:
         click.echo(text.decode(), nl=False)
@@ -76,22 +69,17 @@ def command(
         stream.write(text)
 
 
-def _statement(
-    path: Path, settings: tuple[str, ...], options: Any, builder: str, with_dependencies: bool
-) -> dict[str, Any]:
+def _statement(asked: Asked, builder: str, with_dependencies: bool) -> dict[str, Any]:
     from rich.console import Console
 
     from lorapipe.build.proving.attestation import attest_output, attest_recipe, is_output
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.progress import progress_view
 
     with progress_view(Console(stderr=True, highlight=False)) as listen:
-        if is_output(path):
-            return attest_output(path, builder=builder, listen=listen)
-        recipe = load_recipe(path, dict(map(parse_setting, settings)))
+        if is_output(asked.recipe):
+            return attest_output(asked.recipe, builder=builder, listen=listen)
         return attest_recipe(
-            recipe, options, builder=builder, with_dependencies=with_dependencies, listen=listen
+            asked.load(), asked.options(), builder=builder, with_dependencies=with_dependencies, listen=listen
         )
 
 

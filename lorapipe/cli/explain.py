@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from lorapipe.cli.completing import steps
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import Asked, build_options
 
 __all__ = ["command"]
 
@@ -18,12 +17,7 @@ __all__ = ["command"]
 @click.argument("step", required=False, shell_complete=steps)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     step: str | None,
     as_json: bool,
 ) -> None:
@@ -32,15 +26,12 @@ def command(
     Without STEP every output and every stored step is explained. Reads headers and what
     earlier builds left word of, and writes nothing.
     """
-    from lorapipe.build.planning import Options, recipe_folder
+    from lorapipe.build.planning import recipe_folder
     from lorapipe.build.proving.explaining import explain_recipe
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.explanation import explanation_json, print_explanations
 
-    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
-    options = Options(device=device, models=models, output_root=output_root, lock=lock)
-    found = explain_recipe(loaded, options, step)
+    loaded = asked.load()
+    found = explain_recipe(loaded, asked.options(), step)
     if as_json:
         click.echo(json.dumps(explanation_json(found, recipe_folder(loaded)), indent=2))
     else:

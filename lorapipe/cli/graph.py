@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import recipe_argument, setting_option
+from lorapipe.cli.options import Asked, recipe_argument, setting_option
 
 __all__ = ["command"]
 
@@ -17,8 +17,6 @@ __all__ = ["command"]
 @click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
 def command(recipe: Path, settings: tuple[str, ...], form: str) -> None:
     """Print the graph of RECIPE's steps."""
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.graph import FORMATS
 
-    click.echo(FORMATS[form](load_recipe(recipe, dict(map(parse_setting, settings)))), nl=False)
+    click.echo(FORMATS[form](Asked(recipe, settings).load()), nl=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import Asked, build_options
 
 __all__ = ["command"]
 
@@ -15,12 +15,7 @@ __all__ = ["command"]
 @build_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     quiet: bool,
 ) -> None:
     """Write the lock of RECIPE without a build: inputs by sha256, steps, versions, keys.
@@ -30,15 +25,11 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.planning import Options
     from lorapipe.build.proving.relock import relock
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.lock_text import relocked_lines
     from lorapipe.views.progress import progress_view
 
-    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
-    options = Options(device=device, models=models, output_root=output_root, lock=lock)
+    loaded, options = asked.load(), asked.options()
     with progress_view(Console(stderr=True, highlight=False), quiet=quiet) as listen:
         done = relock(loaded, options, listen=listen)
     if not quiet:

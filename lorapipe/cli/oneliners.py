@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lorapipe.cli.completing import devices, dtypes, weights
+from lorapipe.cli.options import together
 
 if TYPE_CHECKING:
     from lorapipe.drafts.sheet import Sheet
@@ -23,56 +24,43 @@ _MARK = "Written by lorapipe from one line"
 
 def rank_options(*, required: bool) -> Callable[[F], F]:
     """``--rank`` and what goes with it."""
-
-    def decorate(command: F) -> F:
-        for option in reversed(
-            [
-                click.option(
-                    "--rank",
-                    type=click.IntRange(min=1),
-                    required=required,
-                    help="The most ranks of a module.",
-                ),
-                click.option("--conv-rank", type=click.IntRange(min=1), help="The same for convolutions."),
-                click.option(
-                    "--dynamic",
-                    metavar="RULE=NUMBER",
-                    help="Ranks by singular values: sv-fro=0.9, sv-ratio=4, sv-cumulative=0.8.",
-                ),
-            ]
-        ):
-            command = option(command)
-        return command
-
-    return decorate
+    return together(
+        click.option(
+            "--rank",
+            type=click.IntRange(min=1),
+            required=required,
+            help="The most ranks of a module.",
+        ),
+        click.option("--conv-rank", type=click.IntRange(min=1), help="The same for convolutions."),
+        click.option(
+            "--dynamic",
+            metavar="RULE=NUMBER",
+            help="Ranks by singular values: sv-fro=0.9, sv-ratio=4, sv-cumulative=0.8.",
+        ),
+    )
 
 
-def output_options(command: F) -> F:
-    """Where the result goes, how it is written, and how it is run."""
-    for option in reversed(
-        [
-            click.option(
-                "-o",
-                "--output",
-                required=True,
-                metavar="FILE",
-                shell_complete=weights,
-                help="The file to write.",
-            ),
-            click.option(
-                "--dtype",
-                metavar="TYPE",
-                shell_complete=dtypes,
-                help="fp32, fp16 or bf16; that of the sources unless given.",
-            ),
-            click.option("--device", metavar="NAME", shell_complete=devices, help="auto, cpu, cuda or mps."),
-            click.option("--memory", metavar="SIZE", help="The most that it may take, such as 1GiB."),
-            click.option("--force", is_flag=True, help="Replace files that lorapipe did not write."),
-            click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-        ]
-    ):
-        command = option(command)
-    return command
+output_options = together(
+    click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        shell_complete=weights,
+        help="The file to write.",
+    ),
+    click.option(
+        "--dtype",
+        metavar="TYPE",
+        shell_complete=dtypes,
+        help="fp32, fp16 or bf16; that of the sources unless given.",
+    ),
+    click.option("--device", metavar="NAME", shell_complete=devices, help="auto, cpu, cuda or mps."),
+    click.option("--memory", metavar="SIZE", help="The most that it may take, such as 1GiB."),
+    click.option("--force", is_flag=True, help="Replace files that lorapipe did not write."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+)
+"""Where the result goes, how it is written, and how it is run."""
 
 
 def given(**options: JSON) -> dict[str, JSON]:

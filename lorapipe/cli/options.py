@@ -2,25 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from functools import reduce, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lorapipe.cli.completing import devices, params, recipes
 
+if TYPE_CHECKING:
+    from lorapipe.build.planning import Options
+    from lorapipe.recipe.model import Recipe
+    from lorapipe.recipe.params import Setting
+
 __all__ = [
+    "Asked",
     "build_options",
     "duration",
+    "lock_option",
     "memory_size",
+    "models_option",
+    "output_root_option",
     "progress_options",
     "recipe_argument",
     "recipes_argument",
     "setting_option",
+    "settings_given",
+    "together",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command line says of the recipe and of where its files are: :func:`build_options`."""
+
+    recipe: Path
+    settings: tuple[str, ...] = ()
+    device: str | None = None
+    models: tuple[Path, ...] = ()
+    output_root: Path | None = None
+    lock: Path | None = None
+
+    def load(self) -> Recipe:
+        """The recipe with what ``--set`` gives; raises as :func:`~lorapipe.recipe.parsing.load_recipe`."""
+        from lorapipe.recipe.parsing import load_recipe
+
+        return load_recipe(self.recipe, settings_given(self.settings))
+
+    def options(self, **more: Any) -> Options:
+        """How to build, with ``more`` fields of :class:`~lorapipe.build.planning.Options`."""
+        from lorapipe.build.planning import Options
+
+        return Options(
+            device=self.device, models=self.models, output_root=self.output_root, lock=self.lock, **more
+        )
+
+
+def settings_given(settings: Iterable[str]) -> dict[str, Setting]:
+    """The params of each ``--set``; raises as :func:`~lorapipe.recipe.params.parse_setting`."""
+    from lorapipe.recipe.params import parse_setting
+
+    return dict(map(parse_setting, settings))
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order of the help."""
+    return lambda command: reduce(lambda inner, option: option(inner), reversed(options), command)
+
 
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=recipes)
 
@@ -41,6 +94,73 @@ setting_option = click.option(
     shell_complete=params,
     help="Give a param of the recipe another value; may be repeated.",
 )
+
+models_option = click.option(
+    "--models",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    help="A folder to look for inputs in, beside LORAPIPE_MODELS; may be repeated.",
+)
+
+output_root_option = click.option(
+    "--output-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder that outputs are relative to, instead of the recipe's.",
+)
+
+lock_option = click.option(
+    "--lock",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The lock file, if not beside the recipe.",
+)
+
+_build_options = together(
+    recipe_argument,
+    setting_option,
+    click.option(
+        "--device",
+        metavar="NAME",
+        shell_complete=devices,
+        help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own.",
+    ),
+    models_option,
+    output_root_option,
+    lock_option,
+)
+
+progress_options = together(
+    click.option(
+        "--progress",
+        # As MODES in views/progress.py, which would load rich for the help.
+        type=click.Choice(["auto", "live", "plain", "json", "none"]),
+        default="auto",
+        help="Live on a terminal, else plain lines; json has one event a line (docs/progress.md).",
+    ),
+    click.option(
+        "--progress-fd",
+        type=click.IntRange(min=0),
+        default=2,
+        help="The file descriptor that --progress json writes to; 2 unless given.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Add keys, what is decided of steps, states of files.",
+    ),
+)
+"""How a build is shown while it goes."""
+
+
+def build_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Options of what is built and where its files are: the command takes them as one :class:`Asked`."""
+
+    @wraps(command)
+    def asking(**given: Any) -> R:
+        return command(Asked(**{field.name: given.pop(field.name) for field in fields(Asked)}), **given)
+
+    return _build_options(asking)
 
 
 def memory_size(text: str, option: str = "--memory") -> int:
@@ -72,65 +192,3 @@ def duration(text: str, option: str) -> float:
         hint = "such as 30d, 12h or 90min"
         raise UsageError("bad-duration", f"{option} takes a length of time, not '{text}'", hint=hint)
     return float(found[1]) * _SECONDS[found[2]]
-
-
-def build_options(command: F) -> F:
-    """What ``plan`` and ``run`` have in common, in the order of the help."""
-    decorators = [
-        recipe_argument,
-        setting_option,
-        click.option(
-            "--device",
-            metavar="NAME",
-            shell_complete=devices,
-            help="auto, cpu, cuda, cuda:1 or mps, over the recipe's own.",
-        ),
-        click.option(
-            "--models",
-            type=click.Path(path_type=Path, file_okay=False),
-            multiple=True,
-            help="A folder to look for inputs in, beside LORAPIPE_MODELS; may be repeated.",
-        ),
-        click.option(
-            "--output-root",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="The folder that outputs are relative to, instead of the recipe's.",
-        ),
-        click.option(
-            "--lock",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="The lock file, if not beside the recipe.",
-        ),
-    ]
-    for decorate in reversed(decorators):
-        command = decorate(command)
-    return command
-
-
-def progress_options(command: F) -> F:
-    """How a build is shown while it goes."""
-    decorators = [
-        click.option(
-            "--progress",
-            # As MODES in views/progress.py, which would load rich for the help.
-            type=click.Choice(["auto", "live", "plain", "json", "none"]),
-            default="auto",
-            help="Live on a terminal, else plain lines; json has one event a line (docs/progress.md).",
-        ),
-        click.option(
-            "--progress-fd",
-            type=click.IntRange(min=0),
-            default=2,
-            help="The file descriptor that --progress json writes to; 2 unless given.",
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            help="Add keys, what is decided of steps, states of files.",
-        ),
-    ]
-    for decorate in reversed(decorators):
-        command = decorate(command)
-    return command

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import Asked, build_options
 
 __all__ = ["command"]
 
@@ -19,12 +18,7 @@ __all__ = ["command"]
 @click.option("--hash", "read", is_flag=True, help="Hash inputs that are not known yet.")
 @click.option("--check", is_flag=True, help="Exit with status 7 when there is work to do.")
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     as_json: bool,
     modules: bool,
     read: bool,
@@ -35,15 +29,12 @@ def command(
     Reads headers only and writes nothing; --hash reads whole inputs and remembers
     their sha256. A check that the headers show not to hold is status 8.
     """
-    from lorapipe.build.run import Options, plan, recipe_folder
+    from lorapipe.build.run import plan, recipe_folder
     from lorapipe.errors import ManyErrors, WorkPending
     from lorapipe.plan.checks import foretold_failures
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
 
-    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
-    options = Options(device=device, models=models, output_root=output_root, lock=lock)
-    made = plan(loaded, options, read=read)
+    loaded = asked.load()
+    made = plan(loaded, asked.options(), read=read)
     if as_json:
         from lorapipe.views.plan_json import plan_json
 

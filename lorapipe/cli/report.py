@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lorapipe.cli.completing import recipes_and_weights
+from lorapipe.cli.options import Asked, lock_option, models_option, output_root_option, setting_option
 
 if TYPE_CHECKING:
     from lorapipe.build.events import Listener
@@ -40,19 +41,10 @@ _RECIPES = (".yaml", ".yml")
     help="The page to write.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON instead, every number of it.")
-@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Give a param another value.")
-@click.option(
-    "--models",
-    type=click.Path(path_type=Path, file_okay=False),
-    multiple=True,
-    help="A folder to look for inputs in, beside LORAPIPE_MODELS; may be repeated.",
-)
-@click.option(
-    "--output-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder that outputs are relative to, instead of the recipe's.",
-)
-@click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), help="The lock file, if elsewhere.")
+@setting_option
+@models_option
+@output_root_option
+@lock_option
 @click.option("--family", help="The model family of files whose names leave it open.")
 @click.option("--force", is_flag=True, help="Replace a file that is no report.")
 def command(
@@ -74,6 +66,7 @@ def command(
     from rich.console import Console
     from rich.text import Text
 
+    from lorapipe.build.looking.reporting import report_files, report_recipe
     from lorapipe.views.report.measuring import measuring_view
     from lorapipe.views.text import bytes_text, visible
 
@@ -82,8 +75,11 @@ def command(
         writable(output, force=force)
     console = Console(stderr=True, highlight=False)
     with measuring_view(console) as listen:
-        options = {"models": models, "output_root": output_root, "lock": lock}
-        made = _made(paths, family, listen) if recipe is None else _of(recipe, settings, options, listen)
+        if recipe is None:
+            made = report_files(paths, family=family, listen=listen)
+        else:
+            asked = Asked(recipe, settings, models=models, output_root=output_root, lock=lock)
+            made = report_recipe(asked.load(), asked.options(), listen=listen)
     if as_json:
         from lorapipe.views.report.as_json import report_json
 
@@ -91,22 +87,6 @@ def command(
         return
     _write(made, output)
     console.print(Text(visible(f"{output}: {bytes_text(output.stat().st_size)}")), soft_wrap=True)
-
-
-def _of(path: Path, settings: tuple[str, ...], where: dict[str, Any], listen: Listener) -> Report:
-    from lorapipe.build.looking.reporting import report_recipe
-    from lorapipe.build.planning import Options
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
-
-    loaded = load_recipe(path, dict(map(parse_setting, settings)))
-    return report_recipe(loaded, Options(**where), listen=listen)
-
-
-def _made(paths: tuple[Path, ...], family: str | None, listen: Listener) -> Report:
-    from lorapipe.build.looking.reporting import report_files
-
-    return report_files(paths, family=family, listen=listen)
 
 
 def reported(recipe: Recipe, options: Options, output: Path, listen: Listener) -> Built:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options, memory_size, progress_options
+from lorapipe.cli.options import Asked, build_options, memory_size, progress_options
 
 __all__ = ["command"]
 
@@ -29,12 +29,7 @@ __all__ = ["command"]
 )
 @progress_options
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     workers: int | None,
     memory: str | None,
     locked: bool,
@@ -57,21 +52,15 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.run import Options, build
+    from lorapipe.build.run import build
     from lorapipe.cli.report import reported, writable
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.plan_text import print_warnings
     from lorapipe.views.progress import progress_view
     from lorapipe.views.tables import built_table, built_totals, print_table
     from lorapipe.views.text import visible
 
-    options = Options(
-        device=device,
+    options = asked.options(
         workers=workers,
-        models=models,
-        output_root=output_root,
-        lock=lock,
         force=force,
         memory=None if memory is None else memory_size(memory),
         locked=locked,
@@ -81,7 +70,7 @@ def command(
     console = Console(stderr=True, highlight=False)
     silent = quiet and progress != "json"
     with progress_view(console, progress, quiet=silent, verbose=verbose, fd=progress_fd) as listen:
-        loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
+        loaded = asked.load()
         if report is None:
             built = build(loaded, options, listen=listen)
         else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import Asked, build_options
 
 __all__ = ["command"]
 
@@ -16,12 +15,7 @@ __all__ = ["command"]
 @build_options
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     as_json: bool,
 ) -> None:
     """Show where inputs, steps and outputs of RECIPE stand against its lock and the disk.
@@ -31,16 +25,13 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.planning import Options, recipe_folder
+    from lorapipe.build.planning import recipe_folder
     from lorapipe.build.proving.status import status
     from lorapipe.errors import ManyErrors
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.status import print_status, status_json
 
-    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
-    options = Options(device=device, models=models, output_root=output_root, lock=lock)
-    standing, folder = status(loaded, options), recipe_folder(loaded)
+    loaded = asked.load()
+    standing, folder = status(loaded, asked.options()), recipe_folder(loaded)
     if as_json:
         click.echo(json.dumps(status_json(standing, folder), indent=2))
     else:

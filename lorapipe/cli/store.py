@@ -8,7 +8,7 @@ import sys
 import click
 
 from lorapipe.cli.completing import recipes
-from lorapipe.cli.options import setting_option
+from lorapipe.cli.options import setting_option, settings_given
 
 __all__ = ["command"]
 
@@ -91,10 +91,9 @@ def verify(as_json: bool) -> None:
 def pin(what: str, settings: tuple[str, ...]) -> None:
     """Keep the results of a recipe, or that of a key, whatever the store's size."""
     from lorapipe.build.upkeep import pin as keep
-    from lorapipe.recipe.params import parse_setting
     from lorapipe.views.store import print_pinned
 
-    print_pinned(keep(what, dict(map(parse_setting, settings))), "pinned")
+    print_pinned(keep(what, settings_given(settings)), "pinned")
 
 
 @command.command("unpin", short_help="Undo pin.")
@@ -103,7 +102,6 @@ def pin(what: str, settings: tuple[str, ...]) -> None:
 def unpin(what: str, settings: tuple[str, ...]) -> None:
     """Let the results of a recipe, or that of a key, go as any other."""
     from lorapipe.build.upkeep import unpin as release
-    from lorapipe.recipe.params import parse_setting
     from lorapipe.views.store import print_pinned
 
-    print_pinned(release(what, dict(map(parse_setting, settings))), "not pinned any more")
+    print_pinned(release(what, settings_given(settings)), "not pinned any more")

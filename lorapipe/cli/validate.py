@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import click
 
-from lorapipe.cli.options import recipes_argument, setting_option
+from lorapipe.cli.options import recipes_argument, setting_option, settings_given
 from lorapipe.errors import LorapipeError, ManyErrors
 from lorapipe.recipe.compose import MAX_BYTES
 from lorapipe.recipe.model import Recipe
-from lorapipe.recipe.params import Given, parse_setting
+from lorapipe.recipe.params import Given
 from lorapipe.recipe.parsing import decode, load_recipe, parse
 
 __all__ = ["command"]
@@ -25,7 +25,7 @@ def command(recipes: tuple[str, ...], settings: tuple[str, ...]) -> None:
 
     Only the recipe is read; no input need exist. '-' reads a recipe from stdin.
     """
-    params = dict(parse_setting(setting) for setting in settings)
+    params = settings_given(settings)
     errors = [error for file in recipes for error in _validate(file, params)]
     if errors:
         raise ManyErrors(errors)

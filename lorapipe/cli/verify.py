@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import build_options
+from lorapipe.cli.options import Asked, build_options
 
 __all__ = ["command"]
 
@@ -18,12 +17,7 @@ __all__ = ["command"]
 @click.option("--workers", type=click.IntRange(min=1), help="Threads of --rebuild; by default one per core.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
-    recipe: Path,
-    settings: tuple[str, ...],
-    device: str | None,
-    models: tuple[Path, ...],
-    output_root: Path | None,
-    lock: Path | None,
+    asked: Asked,
     anew: bool,
     workers: int | None,
     as_json: bool,
@@ -35,16 +29,13 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.planning import Options, folders_of
+    from lorapipe.build.planning import folders_of
     from lorapipe.build.proving.rebuild import rebuild, require_rebuilt
     from lorapipe.build.proving.verify import require, verify
-    from lorapipe.recipe.params import parse_setting
-    from lorapipe.recipe.parsing import load_recipe
     from lorapipe.views.progress import progress_view
     from lorapipe.views.verification import print_verification, verification_json
 
-    loaded = load_recipe(recipe, dict(map(parse_setting, settings)))
-    options = Options(device=device, workers=workers, models=models, output_root=output_root, lock=lock)
+    loaded, options = asked.load(), asked.options(workers=workers)
     folder, screen = folders_of(loaded, options).outputs, Console(highlight=False)
     with progress_view(Console(stderr=True, highlight=False), quiet=as_json) as listen:
         outputs = verify(loaded, options, listen=listen)

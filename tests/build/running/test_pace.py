@@ -133,6 +133,77 @@ def test_what_is_to_come_is_told_by_the_speed_of_what_was_done(bench: Bench, clo
     assert left.seconds == pytest.approx(8.0 * sizes[second] / sizes[first])
 
 
+def three_files(bench: Bench) -> tuple[Planned, list[str], int]:
+    """Three outputs of one size, the order in which they are written, that size."""
+    bench.lora("a", rank=8)
+    steps = "\n".join(f"o{n}: {{save: a, to: o{n}.safetensors}}" for n in (1, 2, 3))
+    planned = Planned(plan(load_recipe(bench.recipe(f"a: {{load: a.safetensors}}\n{steps}")), read=True))
+    sizes = {o.step.id: o.spec.nbytes for o in planned.plan.outputs}  # type: ignore[union-attr]  # they are files
+    assert len(set(sizes.values())) == 1
+    order = [position.step for position in planned.plan.schedule if position.step in sizes]
+    return planned, order, sizes[order[0]]
+
+
+def test_two_steps_at_work_take_no_longer_than_both_of_them(bench: Bench, clock: Clock) -> None:
+    """Each writes a tenth in a second: after five both are at their half, and in five more both are done."""
+    planned, (first, second, third), size = three_files(bench)
+    pace = Pace(clock)
+    pace.tell(planned)
+    pace.tell(StepStarted(first, "save", 2, 4))
+    pace.tell(StepStarted(second, "save", 3, 4))
+    for tick in range(1, 6):
+        clock.now = float(tick)
+        pace.tell(Progress(first, tick * size // 10, size, "bytes"))
+        pace.tell(Progress(second, tick * size // 10, size, "bytes"))
+
+    assert pace.rate == pytest.approx(2 * size / 10, rel=0.01)
+    assert (pace.rate_of(first), pace.rate_of(third)) == (pytest.approx(size / 10, rel=0.01), None)
+    assert pace.of_phase(first) == pace.of_phase(second)
+    phase, left = pace.of_phase(second), pace.left()
+    assert phase is not None
+    assert phase.seconds == pytest.approx(5.0, rel=0.01)
+    assert pace.of_phase() is None  # which of them is not said
+    assert left is not None
+    assert not left.least
+    assert left.seconds == pytest.approx(5.0, rel=0.01)
+
+
+def test_what_steps_did_side_by_side_is_the_measure_of_the_rest(bench: Bench, clock: Clock) -> None:
+    """Two files in ten seconds are one in five, and so long is the third for."""
+    planned, (first, second, third), size = three_files(bench)
+    pace = Pace(clock)
+    pace.tell(planned)
+    for number, step in enumerate((first, second), 2):
+        pace.tell(StepStarted(step, "save", number, 4))
+    for tick in range(1, 11):
+        clock.now = float(tick)
+        for step in (second, first):
+            pace.tell(Progress(step, tick * size // 10, size, "bytes"))
+    pace.tell(StepDone(second, "written", 10.0))
+    pace.tell(StepDone(first, "written", 10.0))
+
+    left = pace.left()
+    assert left is not None
+    assert left.seconds == pytest.approx(5.0, rel=0.01)
+    pace.tell(StepStarted(third, "save", 4, 4))
+    clock.now = 14.0
+    pace.tell(Progress(third, size // 10, size, "bytes"))  # alone it is slower
+    left = pace.left()
+    assert left is not None
+    assert left.seconds == pytest.approx(36.0, rel=0.1)
+
+
+def test_one_step_that_is_done_says_nothing_of_another_at_work(clock: Clock) -> None:
+    pace = Pace(clock)
+    pace.tell(StepStarted("o", "save", 1, 2))
+    pace.tell(StepStarted("s", "svd-resize", 2, 2))
+    for tick in range(1, 5):
+        clock.now = float(tick)
+        pace.tell(Progress("o", tick * 100, 1000, "bytes"))
+    pace.tell(StepDone("s", "built", 4.0))
+    assert (pace.rate, pace.of_phase()) == (100.0, Left(6.0))
+
+
 def test_where_a_large_step_of_unknown_speed_is_to_come_it_is_at_least(
     bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from lorapipe.build.events import (
     StepStarted,
 )
 from lorapipe.build.running.pace import Pace
-from lorapipe.errors import LorapipeError, ManyErrors, Place, UsageError
+from lorapipe.errors import LorapipeError, Place, UsageError
 from lorapipe.plan.plan import Plan
 from lorapipe.version import __version__
 
@@ -83,7 +83,7 @@ class Stream:
     def __init__(self, write: Callable[[bytes], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock, self._pace = write, clock, Pace(clock)
         self._started = clock()
-        self._last: tuple[str, float] = ("", -math.inf)
+        self._last: dict[str, float] = {}
 
     def begin(self) -> None:
         self._put("begin", {"version": VERSION, "lorapipe": __version__})
@@ -95,7 +95,7 @@ class Stream:
         """Tell with what the build ended: every error, or that it was interrupted."""
         if isinstance(error, LorapipeError):
             status = error.exit_status
-            errors = [_error(e) for e in (error.errors if isinstance(error, ManyErrors) else (error,))]
+            errors = [_error(e) for e in error.parts]
         elif isinstance(error, KeyboardInterrupt):
             status, errors = _INTERRUPTED, [{"code": "interrupted", "message": "interrupted"}]
         else:
@@ -115,7 +115,7 @@ class Stream:
                 self._put("step-started", {"step": step, "kind": kind, "position": position, "count": count})
             case Progress(step, done, total, unit):
                 far = {"done": done, "total": total, "unit": unit, "share": round(event.part, 6)}
-                self._put("progress", {"step": step, **far, **self._speed()})
+                self._put("progress", {"step": step, **far, **self._speed(step)})
             case Note(step, fact, value):
                 self._put("note", {"step": step, "fact": fact, "value": value})
             case StepDone(step, how, seconds):
@@ -127,16 +127,22 @@ class Stream:
     def _due(self, event: Event) -> bool:
         """Whether to tell how far something is; that it began and that it is whole is always told."""
         if not isinstance(event, Progress | Hashing):
-            self._last = ("", -math.inf)
+            if isinstance(event, StepStarted | StepDone):
+                self._last.pop(event.step, None)
             return True
         of, now = str(event.path) if isinstance(event, Hashing) else event.step, self._clock()
-        if of == self._last[0] and now - self._last[1] < _EVERY_S and event.done < event.total:
+        if event.done >= event.total:
+            self._last.pop(of, None)
+            return True
+        if now - self._last.get(of, -math.inf) < _EVERY_S:
             return False
-        self._last = (of, now)
+        self._last[of] = now
         return True
 
-    def _speed(self) -> dict[str, object]:
-        rate, phase, left = self._pace.rate, self._pace.of_phase(), self._pace.left()
+    def _speed(self, step: str | None = None) -> dict[str, object]:
+        """How fast a step at work, or the hashing, goes and for how long; and how long it all takes."""
+        rate = self._pace.rate if step is None else self._pace.rate_of(step)
+        phase, left = self._pace.of_phase(step), self._pace.left()
         found: dict[str, object] = {} if rate is None else {"bytes_per_second": int(rate)}
         if phase is not None:
             found["phase_left"] = round(phase.seconds, 1)

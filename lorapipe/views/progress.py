@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from lorapipe.build.events import Event, Hashing, Listener, Progress
+from lorapipe.build.events import Event, Hashing, Listener, Progress, StepStarted
 from lorapipe.build.running.pace import Pace
 from lorapipe.views.board import left_text
 from lorapipe.views.said import Teller
@@ -79,15 +79,19 @@ class Lines:
     ) -> None:
         self._write, self._teller, self._clock = write, teller, clock
         self._pace = Pace(clock)
-        self._said = clock()
+        self._said: dict[str, float] = {}
 
     def tell(self, event: Event) -> None:
         self._pace.tell(event)
         lines = [*self._teller.lines(event)]
-        if not lines and isinstance(event, Progress | Hashing) and self._clock() - self._said >= _EVERY_S:
-            lines = [self._under_way(event)]
+        if isinstance(event, StepStarted):
+            self._said[event.step] = self._clock()
+        elif isinstance(event, Progress | Hashing):
+            of, now = str(event.path) if isinstance(event, Hashing) else event.step, self._clock()
+            if not lines and now - self._said.setdefault(of, now) >= _EVERY_S:
+                lines = [self._under_way(event)]
+                self._said[of] = now
         for line in lines:
-            self._said = self._clock()
             self._write(visible(line))
 
     def _under_way(self, event: Progress | Hashing) -> str:
@@ -98,9 +102,10 @@ class Lines:
         facts = [f"{min(99, int(part * 100))}%"]
         if isinstance(event, Hashing) or event.in_bytes:
             facts.append(f"{bytes_text(event.done)} of {bytes_text(event.total)}")
-            if (rate := self._pace.rate) is not None:
+            rate = self._pace.rate if isinstance(event, Hashing) else self._pace.rate_of(event.step)
+            if rate is not None:
                 facts.append(f"{bytes_text(int(rate))}/s")
         else:
             facts.append(f"{event.done} of {event.total} {event.unit}")
-        left = self._pace.of_phase()
+        left = self._pace.of_phase(None if isinstance(event, Hashing) else event.step)
         return f"{name}: {', '.join([*facts, left_text(left)] if left is not None else facts)}"

@@ -18,15 +18,15 @@ class Teller:
 
     def __init__(self, *, steps: bool, verbose: bool = False) -> None:
         self._steps, self._verbose = steps or verbose, verbose
-        self._count = ""
+        self._places: dict[str, str] = {}
 
     def lines(self, event: Event) -> Iterator[str]:
         """What there is to say of an event; control characters are still in it."""
         match event:
             case StepStarted():
-                self._count = f"[{event.position}/{event.count}]"
+                self._places[event.step] = f"[{event.position}/{event.count}]"
             case StepDone() if self._steps:
-                yield f"{self._count} {event.step}: {event.how} in {event.seconds:.1f} s"
+                yield f"{self.at(event.step)}: {event.how} in {event.seconds:.1f} s"
             case Note():
                 yield from note_lines(event)
             case Planned() if self._verbose:
@@ -38,8 +38,8 @@ class Teller:
                 yield f"hashed {event.path}, {bytes_text(event.total)}"
 
     def at(self, step: str) -> str:
-        """The step at work as a log names it."""
-        return f"{self._count} {step}"
+        """A step at work as a log names it."""
+        return f"{self._places.get(step, '')} {step}".lstrip()
 
 
 def _plan_lines(plan: Plan) -> Iterator[str]:

@@ -218,6 +218,24 @@ def test_steps_forward_are_told_ten_times_a_second_and_when_whole() -> None:
     assert (shown[0], shown[-1]) == (1, 1000)
 
 
+def test_steps_at_work_side_by_side_are_told_as_often_as_one_alone() -> None:
+    now, lines = 0.0, list[bytes]()
+    stream = Stream(lines.append, lambda: now)
+    for step in ("one", "two", "three"):
+        stream.tell(StepStarted(step, "save", 1, 3))
+    for number in range(1, 1001):
+        now = number / 500
+        for step, fast in (("one", 1), ("two", 2), ("three", 3)):
+            stream.tell(Progress(step, number * fast, 5000, "bytes"))
+
+    told = [line for line in map(json.loads, lines) if line["event"] == "progress"]
+    for step, fast in (("one", 1), ("two", 2), ("three", 3)):
+        mine = [line for line in told if line["step"] == step]
+        assert len(mine) == pytest.approx(20, abs=2)
+        assert mine[-1]["bytes_per_second"] == pytest.approx(500 * fast, rel=0.02)
+        assert mine[-1]["phase_left"] == pytest.approx((5000 - 1000 * fast) / (500 * fast), abs=0.2)
+
+
 def test_time_left_and_speed_are_told_as_they_become_known() -> None:
     now, lines = 0.0, list[bytes]()
     stream = Stream(lines.append, lambda: now)

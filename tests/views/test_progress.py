@@ -142,6 +142,28 @@ def test_a_long_step_has_a_line_every_thirty_seconds_and_no_more() -> None:
     ]
 
 
+def test_steps_side_by_side_have_each_its_own_place_and_speed_in_a_log() -> None:
+    clock, lines = Clock(), list[str]()
+    tell = Lines(lines.append, Teller(steps=True), clock).tell
+    tell(StepStarted("o1", "save", 2, 3))
+    tell(StepStarted("o2", "save", 3, 3))
+    for second in range(1, 62):
+        clock.now = float(second)
+        tell(Progress("o1", second * 50_000_000, 5_000_000_000, "bytes"))
+        tell(Progress("o2", second * 80_000_000, 5_000_000_000, "bytes"))
+    tell(StepDone("o1", "written", 61.0))
+    tell(StepDone("o2", "written", 62.0))
+
+    assert lines == [
+        "[2/3] o1: 31%, 1.55 GB of 5 GB, 50 MB/s, 1:09 left",
+        "[3/3] o2: 49%, 2.48 GB of 5 GB, 80 MB/s, 0:32 left",
+        "[2/3] o1: 61%, 3.05 GB of 5 GB, 50 MB/s, 0:39 left",
+        "[3/3] o2: 97%, 4.88 GB of 5 GB, 80 MB/s, 0:02 left",
+        "[2/3] o1: written in 61.0 s",
+        "[3/3] o2: written in 62.0 s",
+    ]
+
+
 def test_hashing_for_long_and_modules_by_what_they_cost_are_told_too() -> None:
     clock, lines = Clock(), list[str]()
     tell = Lines(lines.append, Teller(steps=True), clock).tell

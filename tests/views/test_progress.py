@@ -155,10 +155,10 @@ def test_steps_side_by_side_have_each_its_own_place_and_speed_in_a_log() -> None
     tell(StepDone("o2", "written", 62.0))
 
     assert lines == [
-        "[2/3] o1: 31%, 1.55 GB of 5 GB, 50 MB/s, 1:09 left",
-        "[3/3] o2: 49%, 2.48 GB of 5 GB, 80 MB/s, 0:32 left",
-        "[2/3] o1: 61%, 3.05 GB of 5 GB, 50 MB/s, 0:39 left",
-        "[3/3] o2: 97%, 4.88 GB of 5 GB, 80 MB/s, 0:02 left",
+        "[2/3] o1: 30%, 1.5 GB of 5 GB, 50 MB/s, 1:10 left",
+        "[3/3] o2: 48%, 2.4 GB of 5 GB, 80 MB/s, 0:32 left",
+        "[2/3] o1: 60%, 3 GB of 5 GB, 50 MB/s, 0:40 left",
+        "[3/3] o2: 96%, 4.8 GB of 5 GB, 80 MB/s, 0:02 left",
         "[2/3] o1: written in 61.0 s",
         "[3/3] o2: written in 62.0 s",
     ]

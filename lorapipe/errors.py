@@ -155,7 +155,7 @@ class LorapipeError(Exception):
 
     @property
     def parts(self) -> tuple[LorapipeError, ...]:
-        """The errors that this one is made of: itself, unless it is :class:`ManyErrors`."""
+        """The errors that this one is made of, none of them :class:`ManyErrors`: of a single one itself."""
         return (self,)
 
     def located(
@@ -245,8 +245,8 @@ class ManyErrors(LorapipeError):
 
     @property
     def parts(self) -> tuple[LorapipeError, ...]:
-        """The errors of the group, in the order of their places."""
-        return self.errors
+        """Every single error of the group, and of groups in it, in their order."""
+        return tuple(part for error in self.errors for part in error.parts)
 
     def __str__(self) -> str:
         return "\n".join(str(e) for e in self.errors)

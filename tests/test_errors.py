@@ -25,3 +25,4 @@ def test_an_error_is_its_own_only_part_and_a_group_has_those_it_was_made_of() ->
     one, two = BuildError("full", "no room"), InputError("gone", "no file")
     assert one.parts == (one,)
     assert ManyErrors([one, two]).parts == (one, two)
+    assert ManyErrors([ManyErrors([one]), two, ManyErrors([two, one])]).parts == (one, two, two, one)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.single import Weights, check_single, save_single, single_step
-from lorapipe.errors import LorapipeError, ManyErrors, UsageError
+from lorapipe.errors import LorapipeError, UsageError, gathered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,9 +83,8 @@ def _step(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Step:
         text = json.dumps({"lorapipe": 1, "steps": steps}, ensure_ascii=False, default=_plain)
         recipe = parse(text, file=_STEP)
     except LorapipeError as error:
-        found = error.errors if isinstance(error, ManyErrors) else (error,)
-        usage = [UsageError(e.code, e.message, hint=e.hint) for e in found]
-        raise (usage[0] if len(usage) == 1 else ManyErrors(usage)) from None
+        usage = [UsageError(e.code, e.message, hint=e.hint) for e in error.parts]
+        raise gathered(usage) from None
     return recipe.steps[_STEP]
 
 

@@ -10,7 +10,7 @@ import click
 
 from lorapipe.cli.options import recipes_argument
 from lorapipe.cli.recipes import write_recipe
-from lorapipe.errors import LorapipeError, ManyErrors, WorkPending
+from lorapipe.errors import LorapipeError, WorkPending, gathered
 from lorapipe.recipe.compose import MAX_BYTES
 from lorapipe.recipe.formatting import format_text
 from lorapipe.recipe.parsing import decode, read_bytes
@@ -30,17 +30,15 @@ def command(recipes: tuple[str, ...], check: bool, diff: bool) -> None:
     """
     errors = [error for file in recipes for error in _wrong(file, check=check, diff=diff)]
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyErrors(errors)
+        raise gathered(errors)
 
 
 def _wrong(file: str, *, check: bool, diff: bool) -> tuple[LorapipeError, ...]:
     """Format a recipe, or return why not."""
     try:
         _format(file, check=check, diff=diff)
-    except ManyErrors as error:
-        return error.errors
     except LorapipeError as error:
-        return (error,)
+        return error.parts
     return ()
 
 

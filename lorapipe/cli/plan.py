@@ -30,7 +30,7 @@ def command(
     their sha256. A check that the headers show not to hold is status 8.
     """
     from lorapipe.build.run import plan, recipe_folder
-    from lorapipe.errors import ManyErrors, WorkPending
+    from lorapipe.errors import WorkPending, gathered
     from lorapipe.plan.checks import foretold_failures
 
     loaded = asked.load()
@@ -44,7 +44,7 @@ def command(
 
         print_plan(made, recipe_folder(loaded), modules=modules)
     if failed := foretold_failures(made):
-        raise failed[0] if len(failed) == 1 else ManyErrors(failed)
+        raise gathered(failed)
     if check and made.schedule:
         names = ", ".join(step.step.id for step in (*made.pending, *made.unchecked))
         raise WorkPending("work-pending", f"to be built: {names}", hint="lorapipe run builds them")

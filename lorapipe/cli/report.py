@@ -92,9 +92,10 @@ def command(
 def reported(recipe: Recipe, options: Options, output: Path, listen: Listener) -> Built:
     """Build as ``run`` does, and write the report of it: also where checks fail, whose errors are raised."""
     from lorapipe.build.looking.recording import Recording
-    from lorapipe.build.looking.reporting import is_of_checks, report_recipe
+    from lorapipe.build.looking.reporting import report_recipe
     from lorapipe.build.run import build
     from lorapipe.errors import LorapipeError
+    from lorapipe.plan.checks import is_of_checks
 
     recording = Recording()
     try:

@@ -35,10 +35,8 @@ def _validate(file: str, params: Mapping[str, Given]) -> tuple[LorapipeError, ..
     """Say that a recipe is right, or return what is wrong with it."""
     try:
         recipe = _from_stdin(params) if file == "-" else load_recipe(file, params)
-    except ManyErrors as error:
-        return error.errors
     except LorapipeError as error:
-        return (error,)
+        return error.parts
     count = len(recipe.steps)
     click.echo(f"{recipe.file}: ok ({count} step{'' if count == 1 else 's'})")
     return ()

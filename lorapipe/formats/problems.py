@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorapipe.errors import InputError, ManyErrors
+from lorapipe.errors import InputError, gathered
 from lorapipe.weights.sources import TensorSource
 
 __all__ = ["Problems", "file_name"]
@@ -72,10 +72,8 @@ class Problems:
     def check(self) -> None:
         """Raise :class:`InputError`, or :class:`ManyErrors` of one for each kind found."""
         errors = [self._error(*key, names) for key, names in self._found.items()]
-        if len(errors) == 1:
-            raise errors[0]
         if errors:
-            raise ManyErrors(errors)
+            raise gathered(errors)
 
     def _error(self, code: str, message: str, hint: str, names: list[str]) -> InputError:
         one = len(names) == 1

@@ -14,7 +14,15 @@ from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
 from lorapipe.weights.verdicts import CheckSpec
 
-__all__ = ["check_status", "checked_steps", "failures", "foretold_failures", "held_outputs", "stopped"]
+__all__ = [
+    "check_status",
+    "checked_steps",
+    "failures",
+    "foretold_failures",
+    "held_outputs",
+    "is_of_checks",
+    "stopped",
+]
 
 
 def checked_steps(recipe: Recipe) -> dict[str, str]:
@@ -26,6 +34,11 @@ def held_outputs(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """The steps that write what each check holds back, by the check."""
     checked, outputs = checked_steps(recipe), [name for name, _ in _of(recipe, Materialise.OUTPUT)]
     return held_back(step_graph(recipe), checked, outputs)
+
+
+def is_of_checks(error: LorapipeError) -> bool:
+    """Whether a run ended with no other errors than those of its checks, after it did all that it could."""
+    return all(isinstance(one, CheckFailed) for one in error.parts)
 
 
 def _of(recipe: Recipe, materialise: Materialise) -> Iterator[tuple[str, str]]:

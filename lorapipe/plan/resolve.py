@@ -148,15 +148,12 @@ def lineage_of(
 
 def placed(error: LorapipeError, step: Step) -> Iterator[LorapipeError]:
     """The error, or each of several, with its place in the recipe: the option at fault, or the step."""
-    if isinstance(error, ManyErrors):
-        for inner in error.errors:
-            yield from placed(inner, step)
-        return
-    place = step.places.get(error.option or step.kind, step.place)
-    if isinstance(error.where, str) and "load" in step.params:
-        # The name as the recipe has it: the reader knows no other.
-        error.where = str(step.params["load"])
-    yield error.located(where=place, step=step.id)
+    for one in error.parts:
+        place = step.places.get(one.option or step.kind, step.place)
+        if isinstance(one.where, str) and "load" in step.params:
+            # The name as the recipe has it: the reader knows no other.
+            one.where = str(step.params["load"])
+        yield one.located(where=place, step=step.id)
 
 
 def by_place(error: LorapipeError) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
+from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError, gathered
 
 __all__ = ["BREAK", "MAX_ERRORS", "Report", "Source", "Span"]
 
@@ -102,11 +102,8 @@ class Report:
 
     def raise_errors(self) -> None:
         """Raise what was noted, in the order of the text; return if nothing was."""
-        errors = self.errors
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise ManyErrors(errors)
+        if errors := self.errors:
+            raise gathered(errors)
 
 
 def _order(error: LorapipeError) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.architectures import titles
-from lorapipe.errors import CheckFailed, ManyErrors, RecipeError
+from lorapipe.errors import CheckFailed, RecipeError, gathered
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import at_work
 from lorapipe.weights.blocks import BLOCK_ELEMENTS, SLAB_ELEMENTS
@@ -30,7 +30,7 @@ Known = AdapterSpec | CheckpointSpec
 def _infer(inputs: Inputs[Spec], params: Params) -> CheckSpec:
     errors = list(_problems(inputs, params))
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyErrors(errors)
+        raise gathered(errors)
     spec, other = _known(inputs.one(_PORT)), _other(inputs, _DIFFERS)
     return foretold(spec, _asserted(inputs, params), other is not None and differ(spec, other))
 
@@ -133,7 +133,7 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> dict[str, ob
     told, broken = judge(value.spec, asserted, figures, differs)
     errors = [CheckFailed("check-failed", b.message, option=b.option, details=b.details) for b in broken]
     if errors:
-        raise errors[0] if len(errors) == 1 else ManyErrors(errors)
+        raise gathered(errors)
     context.note("holds", told)
     return told
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lorapipe.errors import ManyErrors, RecipeError
+from lorapipe.errors import RecipeError, gathered
 from lorapipe.formats.checkpoints.extractable import find_sites
 from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec, checkpoint_spec, factor_bytes
@@ -74,7 +74,7 @@ def _infer(inputs: Inputs[Spec], params: Params) -> AdapterSpec:
     sides, sites = _sides(inputs), _sites(inputs, params)
     errors = list(_problems(sites, strict=params["unmatched"] == "error"))
     if errors:
-        raise ManyErrors(errors) if len(errors) > 1 else errors[0]
+        raise gathered(errors)
     hidden = any(spec.hidden for _, spec in sides)
     return extract_spec(sites.found, sides[0][1].family, _wanted(params), hidden=hidden)
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from lorapipe.build.events import Event, Note, StepDone
 from lorapipe.build.run import Options, build, plan
-from lorapipe.errors import BuildError, CheckFailed, LorapipeError, ManyErrors
+from lorapipe.errors import BuildError, CheckFailed, LorapipeError
 from lorapipe.plan.plan import Status
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.store.lockfile import read
@@ -72,7 +72,7 @@ def failed(path: Path, *, options: Options | None = None) -> tuple[list[Lorapipe
         build(load_recipe(path), options or Options(workers=1), listen=listen)
     error = caught.value
     assert error.exit_status == 8
-    return list(error.errors) if isinstance(error, ManyErrors) else [error], how
+    return list(error.parts), how
 
 
 def there(bench: Bench) -> set[str]:

@@ -65,7 +65,7 @@ def copying(bench: Bench, steps: str = COPY) -> Path:
 
 
 def only(caught: pytest.ExceptionInfo[LorapipeError]) -> LorapipeError:
-    (error,) = caught.value.errors if isinstance(caught.value, ManyErrors) else (caught.value,)
+    (error,) = caught.value.parts
     return error
 
 

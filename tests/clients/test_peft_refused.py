@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import lorapipe
-from lorapipe.errors import LorapipeError, ManyErrors
+from lorapipe.errors import LorapipeError
 
 from .kit import Client
 from .peft_models import Case, adapted
@@ -31,7 +31,7 @@ REFUSED = [
 def refusal(call: Any) -> str:
     with pytest.raises(LorapipeError) as caught:
         call()
-    found = caught.value.errors if isinstance(caught.value, ManyErrors) else (caught.value,)
+    found = caught.value.parts
     return " ".join(f"{error.message} {error.hint}" for error in found).lower()
 
 

@@ -131,7 +131,7 @@ def refused(path: Path) -> InputError:
         tracemalloc.stop()
     assert seconds < 5
     assert peak < 64 * MIB
-    error = caught.value.errors[0] if isinstance(caught.value, ManyErrors) else caught.value
+    error = caught.value.parts[0]
     assert isinstance(error, InputError)
     return error
 

@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from lorapipe.build.run import build, plan
-from lorapipe.errors import CheckFailed, ManyErrors
-from lorapipe.plan.checks import checked_steps, foretold_failures, held_outputs
+from lorapipe.errors import BuildError, CheckFailed, ManyErrors
+from lorapipe.plan.checks import checked_steps, foretold_failures, held_outputs, is_of_checks
 from lorapipe.plan.plan import Plan, Status
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.recipe.schemas import schema_file
@@ -133,3 +133,11 @@ def test_the_plan_as_json_has_checks_by_its_schema(bench: Bench, steps: str) -> 
     assert found["bad"]["status"] == "does not hold"
     assert found["lora"]["status"] == "held back"
     assert found["good"]["result"] == {"type": "check", "asserted": ["4 modules", "finite"], "count": 4}
+
+
+def test_a_run_that_ended_with_another_error_too_did_not_do_all_that_it_could() -> None:
+    check, fault = CheckFailed("check-failed", "x"), BuildError("overflow", "y")
+    assert is_of_checks(check)
+    assert is_of_checks(ManyErrors([check, check]))
+    assert not is_of_checks(ManyErrors([check, fault]))
+    assert not is_of_checks(fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lorapipe.errors import LorapipeError, ManyErrors
+from lorapipe.errors import LorapipeError
 from lorapipe.recipe.parsing import parse
 
 HEAD = "lorapipe: 1\nsteps:\n  a: {load: a.safetensors}\n  b: {load: b.safetensors}\n"
@@ -30,8 +30,6 @@ def of_step(step: str) -> list[str]:
 def errors_of(call: Callable[[], object]) -> list[str]:
     try:
         call()
-    except ManyErrors as error:
-        return [str(one) for one in error.errors]
     except LorapipeError as error:
-        return [str(error)]
+        return [str(one) for one in error.parts]
     return []

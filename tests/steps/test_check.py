@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lorapipe
-from lorapipe.errors import CheckFailed, LorapipeError, ManyErrors, RecipeError, UsageError
+from lorapipe.errors import CheckFailed, LorapipeError, RecipeError, UsageError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Materialise
 from lorapipe.weights.blocks import BLOCK_ELEMENTS
@@ -38,8 +38,7 @@ def inputs(spec: Any, of: Any = None, differs_from: Any = None) -> Any:
 def refused(checked: Any, **said: Any) -> list[tuple[str, str | None, str]]:
     with pytest.raises(LorapipeError) as caught:
         infer("check", checked, **said)
-    error = caught.value
-    errors = error.errors if isinstance(error, ManyErrors) else (error,)
+    errors = caught.value.parts
     assert all(isinstance(one, RecipeError) and one.hint for one in errors)
     return [(one.code, one.option, one.message) for one in errors]
 
@@ -51,8 +50,7 @@ def figures(checked: Any, **said: Any) -> Any:
 def broken(checked: Any, **said: Any) -> dict[str | None, CheckFailed]:
     with pytest.raises(LorapipeError) as caught:
         figures(checked, **said)
-    error = caught.value
-    errors = error.errors if isinstance(error, ManyErrors) else (error,)
+    errors = caught.value.parts
     found = {one.option: one for one in errors if isinstance(one, CheckFailed)}
     assert len(found) == len(errors)
     return found

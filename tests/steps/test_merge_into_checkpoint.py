@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lorapipe.errors import LorapipeError, ManyErrors, RecipeError
+from lorapipe.errors import LorapipeError, RecipeError
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
 from lorapipe.steps.merge_into_checkpoint import bindings
@@ -22,7 +22,7 @@ LOST = ModuleId("te", TEXT.key.replace("layers.0", "layers.11"))
 
 
 def found(error: LorapipeError) -> list[LorapipeError]:
-    return list(error.errors) if isinstance(error, ManyErrors) else [error]
+    return list(error.parts)
 
 
 def merged(*terms: tuple[str, float, object], **said: str) -> object:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lorapipe
-from lorapipe.errors import LorapipeError, ManyErrors, RecipeError
+from lorapipe.errors import LorapipeError, RecipeError
 from lorapipe.recipe.parsing import parse
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context
@@ -41,10 +41,8 @@ def complaints(options: str) -> list[str]:
     text = f"lorapipe: 1\nsteps:\n{loads}  s: {{svd-resize: a, {options}}}\n"
     try:
         parse(text)
-    except ManyErrors as error:
-        return [str(one).partition("error: ")[2] for one in error.errors]
     except LorapipeError as error:
-        return [str(error).partition("error: ")[2]]
+        return [str(one).partition("error: ")[2] for one in error.parts]
     return []
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from lorapipe.errors import InputError, LorapipeError, ManyErrors
+from lorapipe.errors import InputError, LorapipeError, gathered
 from lorapipe.plan.files import Certainty, InputFile, pin_mismatch
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import placed
@@ -81,8 +81,7 @@ class Beside:
             if found != source.sha256:
                 raise _mismatch(source, found)
         except LorapipeError as error:
-            errors = list(placed(error, step.step))
-            raise (errors[0] if len(errors) == 1 else ManyErrors(errors)) from error.__cause__
+            raise gathered(list(placed(error, step.step))) from error.__cause__
 
     def _digest(self, path: Path) -> str:
         hashed = self._hash(path, self._go_on)

@@ -77,7 +77,7 @@ def look(
 
 
 def _in_words(error: LorapipeError) -> str:
-    return "; ".join(one.message for one in (error.errors if isinstance(error, ManyErrors) else (error,)))
+    return "; ".join(one.message for one in error.parts)
 
 
 def _known_hashes(path: Path) -> FileHashes | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lorapipe.build.events import Event, Listener, Note, OutputReady, StepDone
 from lorapipe.build.looking.report import Ran
-from lorapipe.errors import LorapipeError, ManyErrors
+from lorapipe.errors import LorapipeError
 
 __all__ = ["Recording"]
 
@@ -43,7 +43,7 @@ class Recording:
 
     def ended(self, error: LorapipeError) -> None:
         """Keep the errors that a run ended with."""
-        self.errors = tuple(error.errors) if isinstance(error, ManyErrors) else (error,)
+        self.errors = error.parts
 
     def noted(self, step: str, fact: str) -> Mapping[str, object] | None:
         """What was noted of a step's result, where that is a mapping."""

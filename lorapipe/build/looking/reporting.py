@@ -15,7 +15,6 @@ from lorapipe.build.looking.recording import Recording
 from lorapipe.build.looking.report import Checked, Lost, Report, ReportFile, Resized
 from lorapipe.build.planning import Options, hashing, plan_with, recipe_folder, unheard
 from lorapipe.build.records import Records
-from lorapipe.errors import CheckFailed, LorapipeError
 from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.recipe.draft import Draft, literal, render, step_id
@@ -28,7 +27,7 @@ from lorapipe.weights.inference.binding import bind
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
 from lorapipe.weights.verdicts import CheckSpec
 
-__all__ = ["files_recipe", "is_of_checks", "report_files", "report_recipe"]
+__all__ = ["files_recipe", "report_files", "report_recipe"]
 
 
 def report_recipe(
@@ -71,11 +70,6 @@ def files_recipe(paths: Sequence[Path], family: str | None = None) -> Recipe:
         options: dict[str, JSON] = {"load": literal(path.as_posix())}
         steps[step_id(path.stem, steps)] = options if family is None else {**options, "family": family}
     return parse(render(Draft(steps)), file="files.yaml")
-
-
-def is_of_checks(error: LorapipeError) -> bool:
-    """Whether a run ended with no other errors than those of its checks, after it did all that it could."""
-    return all(isinstance(one, CheckFailed) for one in getattr(error, "errors", (error,)))
 
 
 def _report(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorapipe.build.records import Records
 from lorapipe.build.running.means import Means
-from lorapipe.errors import BuildError, ManyErrors
+from lorapipe.errors import BuildError, gathered
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.room import Beside, shortages
 from lorapipe.steps.kind import Materialise
@@ -38,7 +38,7 @@ def check_room(plan: Plan, means: Means, records: Records) -> None:
         for short in shortages(plan.pending, beside, lambda step: _finished(step, records))
     ]
     if found:
-        raise found[0] if len(found) == 1 else ManyErrors(found)
+        raise gathered(found)
 
 
 def _made(plan: Plan) -> Iterator[PlannedStep]:

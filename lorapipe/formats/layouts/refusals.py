@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorapipe.errors import ManyErrors, RecipeError
+from lorapipe.errors import RecipeError, gathered
 
 __all__ = ["Refusals"]
 
@@ -26,10 +26,8 @@ class Refusals:
     def check(self) -> None:
         """Raise :class:`RecipeError`, or :class:`ManyErrors` of one for each reason."""
         errors = [self._error(*key, list(modules)) for key, modules in self._found.items()]
-        if len(errors) == 1:
-            raise errors[0]
         if errors:
-            raise ManyErrors(errors)
+            raise gathered(errors)
 
     def _error(self, code: str, message: str, hint: str, modules: list[str]) -> RecipeError:
         counted = message.format(n=len(modules), s="" if len(modules) == 1 else "s")

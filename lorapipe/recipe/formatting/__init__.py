@@ -15,7 +15,7 @@ steps:
 
 from __future__ import annotations
 
-from lorapipe.errors import ManyErrors, RecipeError
+from lorapipe.errors import RecipeError, gathered
 from lorapipe.recipe.formatting.meaning import first_difference
 from lorapipe.recipe.formatting.ordering import order_steps
 from lorapipe.recipe.formatting.printing import print_tree
@@ -40,7 +40,7 @@ def format_text(text: str, file: str = "recipe.yaml", language: Language | None 
     """
     document = read(text, file)
     if document.errors:
-        raise document.errors[0] if len(document.errors) == 1 else ManyErrors(document.errors)
+        raise gathered(document.errors)
     source = document.source
     tree = read_tree(source)
     formatted = print_tree(order_steps(tree, language or core_language()))

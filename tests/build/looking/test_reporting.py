@@ -11,9 +11,10 @@ from safetensors.numpy import load_file, save_file
 from lorapipe.build.looking import figuring
 from lorapipe.build.looking.recording import Recording
 from lorapipe.build.looking.report import Report
-from lorapipe.build.looking.reporting import is_of_checks, report_files, report_recipe
+from lorapipe.build.looking.reporting import report_files, report_recipe
 from lorapipe.build.run import build
-from lorapipe.errors import BuildError, CheckFailed, InputError, LorapipeError, ManyErrors
+from lorapipe.errors import InputError, LorapipeError, ManyErrors
+from lorapipe.plan.checks import is_of_checks
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.weights.overlaps import together
 from lorapipe.weights.shifts import together as moved
@@ -240,13 +241,6 @@ def test_a_check_that_fails_is_told_as_failed(kitchen: Bench) -> None:
     assert [(check.step, check.holds) for check in found.checked] == [("good", False)]
     assert len(found.errors) >= 1
     assert found.ran["lora"].how == "held back"
-
-
-def test_other_errors_are_no_end_that_a_report_is_made_of() -> None:
-    check, fault = CheckFailed("check-failed", "x"), BuildError("overflow", "y")
-    assert is_of_checks(ManyErrors([check, check]))
-    assert not is_of_checks(ManyErrors([check, fault]))
-    assert not is_of_checks(fault)
 
 
 def test_figures_of_a_check_that_held_before_are_remembered(kitchen: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorapipe.errors import LorapipeError, ManyErrors
+from lorapipe.errors import LorapipeError
 from lorapipe.formats.layouts.relayout import file_modules
 from lorapipe.weights.inference.cuts import ANYWHERE
 from lorapipe.weights.inference.filed import FileModule
@@ -59,7 +59,7 @@ def shapes(module: FileModule) -> dict[str, tuple[int, ...]]:
 def refused(modules: dict[ModuleId, ModuleSpec], layout: str = "keep", *, dense: bool = False) -> list[str]:
     with pytest.raises(LorapipeError) as caught:
         made(modules, layout, dense=dense)
-    errors = caught.value.errors if isinstance(caught.value, ManyErrors) else (caught.value,)
+    errors = caught.value.parts
     return [f"{error.code}: {error}" for error in errors]
 
 

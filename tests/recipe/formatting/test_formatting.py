@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
+from lorapipe.errors import LorapipeError, Place, RecipeError
 from lorapipe.recipe.draft import Draft, render
 from lorapipe.recipe.formatting import format_text
 from lorapipe.recipe.nodes import to_json
@@ -40,10 +40,8 @@ def attempt(text: str) -> tuple[str | None, tuple[LorapipeError, ...]]:
     """The text formatted, or why it was refused."""
     try:
         return format_text(text), ()
-    except ManyErrors as error:
-        return None, error.errors
     except LorapipeError as error:
-        return None, (error,)
+        return None, error.parts
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

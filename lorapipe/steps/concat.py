@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.architectures import titles
 from lorapipe.formats.layouts.spelling import one_spelling
-from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.kind import Context, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference.steps import concat_spec
 from lorapipe.weights.specs import AdapterSpec, Spec
@@ -39,8 +39,4 @@ def _first(specs: Sequence[tuple[float, AdapterSpec]]) -> AdapterSpec:
     return next(spec for weight, spec in specs if weight != 0.0)
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
-    return Cost()
-
-
-KIND = Kind(name="concat", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work, cost=_cost)
+KIND = Kind(name="concat", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.kind import Context, Inputs, Kind, Materialise, Params
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference.steps import slice_spec
 from lorapipe.weights.specs import AdapterSpec, Spec
@@ -28,10 +28,4 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     )
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
-    return Cost()
-
-
-KIND = Kind(
-    name="dylora-slice", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work, cost=_cost
-)
+KIND = Kind(name="dylora-slice", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from lorapipe.architectures import titles
 from lorapipe.errors import RecipeError
 from lorapipe.formats.layouts.spelling import one_spelling
-from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params, Weighted
+from lorapipe.steps.kind import Context, Inputs, Kind, Materialise, Params, Weighted
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference.averaging import average_spec, decay_weights, power_weights
 from lorapipe.weights.inference.steps import concat_spec
@@ -76,10 +76,6 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     return replace(found, spec=one_spelling(found.spec, terms[0].value.spec))
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
-    return Cost()
-
-
 def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     """Where the LoRAs' own metadata tell of another order, or of uneven steps that were not given."""
     specs = [adapter_spec(t.value, "ema", t.step) for t in inputs.terms("ema")]
@@ -96,6 +92,4 @@ def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]
     return ()
 
 
-KIND = Kind(
-    name="ema", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work, cost=_cost, warn=_warn
-)
+KIND = Kind(name="ema", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work, warn=_warn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from lorapipe.recipe.model import JSON
-from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.kind import Context, Inputs, Kind, Materialise, Params
 from lorapipe.steps.selecting import chosen
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference.steps import filter_spec
@@ -39,10 +39,6 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     return kept(adapter, _kept(adapter.spec, params))
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
-    return Cost()
-
-
 def _warn(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     spec, left = adapter_spec(inputs.one("filter"), "filter"), adapter_spec(result, "filter")
     if len(left.modules) < len(spec.modules):
@@ -56,6 +52,5 @@ KIND = Kind(
     materialise=Materialise.LAZY,
     infer=_infer,
     work=_work,
-    cost=_cost,
     warn=_warn,
 )

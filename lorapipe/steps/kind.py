@@ -141,6 +141,10 @@ class Context:
 Params = Mapping[str, JSON]
 
 
+def _free(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
+    return Cost()
+
+
 def _nothing_to_say(inputs: Inputs[Spec], params: Params, result: Spec) -> tuple[str, ...]:  # noqa: ARG001  # the kinds' one signature
     return ()
 
@@ -151,8 +155,8 @@ class Kind:
 
     ``schema`` is the options' JSON schema where it is not in ``schemas/steps/``, that is
     for a third party's kind. ``keyless`` names the options that never change the result (a pin, a policy), so
-    that they stay out of its key. ``warn`` says what a user should know before a build
-    although nothing is wrong.
+    that they stay out of its key. ``cost`` is nothing unless given. ``warn`` says what a user should know
+    before a build although nothing is wrong.
     """
 
     name: str
@@ -160,7 +164,7 @@ class Kind:
     materialise: Materialise
     infer: Callable[[Inputs[Spec], Params], Spec]
     work: Callable[[Inputs[Any], Params, Context], Any]
-    cost: Callable[[Inputs[Spec], Params, Spec], Cost]
+    cost: Callable[[Inputs[Spec], Params, Spec], Cost] = _free
     keyless: frozenset[str] = frozenset()
     schema: Mapping[str, Any] | None = None
     warn: Callable[[Inputs[Spec], Params, Spec], tuple[str, ...]] = _nothing_to_say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from lorapipe.steps.blocks import read_blocks
-from lorapipe.steps.kind import Context, Cost, Inputs, Kind, Materialise, Params
+from lorapipe.steps.kind import Context, Inputs, Kind, Materialise, Params
 from lorapipe.steps.selecting import by_component, by_pattern
 from lorapipe.steps.types import adapter_spec
 from lorapipe.weights.inference.steps import scale_spec
@@ -50,8 +50,4 @@ def _work(inputs: Inputs[Adapter], params: Params, context: Context) -> Adapter:
     return scale(adapter, _factors(adapter.spec, params))
 
 
-def _cost(inputs: Inputs[Spec], params: Params, result: Spec) -> Cost:  # noqa: ARG001  # the kinds' one signature
-    return Cost()
-
-
-KIND = Kind(name="scale", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work, cost=_cost)
+KIND = Kind(name="scale", version=1, materialise=Materialise.LAZY, infer=_infer, work=_work)

@@ -23,7 +23,6 @@ PLUGIN = Kind(
     materialise=Materialise.STORED,
     infer=lambda inputs, params: inputs.one("acme.blur"),
     work=lambda inputs, params, context: None,
-    cost=lambda inputs, params, result: Cost(),
 )
 
 
@@ -51,6 +50,10 @@ def test_what_is_computed_is_stored_what_is_free_is_lazy_and_what_names_a_file_i
         "svd-resize": Materialise.STORED,
     }.get(name, Materialise.LAZY)
     assert find_kind(name).materialise is expected
+
+
+def test_a_kind_that_says_nothing_of_cost_is_free() -> None:
+    assert PLUGIN.cost(Inputs(), {}, lora()) == Cost()
 
 
 def test_a_kind_cannot_be_changed() -> None:

@@ -156,7 +156,8 @@ class Kind:
     ``schema`` is the options' JSON schema where it is not in ``schemas/steps/``, that is
     for a third party's kind. ``keyless`` names the options that never change the result (a pin, a policy), so
     that they stay out of its key. ``cost`` is nothing unless given. ``warn`` says what a user should know
-    before a build although nothing is wrong.
+    before a build although nothing is wrong. ``work_part`` writes one file of a folder that the result is, by
+    its relative name, as ``work`` would write it; only of a checkpoint.
     """
 
     name: str
@@ -168,3 +169,4 @@ class Kind:
     keyless: frozenset[str] = frozenset()
     schema: Mapping[str, Any] | None = None
     warn: Callable[[Inputs[Spec], Params, Spec], tuple[str, ...]] = _nothing_to_say
+    work_part: Callable[[Inputs[Any], Params, Context, str], Written] | None = None

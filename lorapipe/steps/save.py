@@ -9,8 +9,16 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from lorapipe.errors import BuildError, RecipeError
+from lorapipe.formats.containers.output import Written
 from lorapipe.formats.files import names_folder, writer_for
-from lorapipe.formats.folders.writer import SHARD_SIZE, FolderSource, folder_spec, missing, write_folder
+from lorapipe.formats.folders.writer import (
+    SHARD_SIZE,
+    FolderSource,
+    folder_spec,
+    missing,
+    write_folder,
+    write_member,
+)
 from lorapipe.formats.layouts.peft_settings import HEADER
 from lorapipe.formats.layouts.table import KEEP
 from lorapipe.formats.layouts.writer import PEFT, Wanted, adapter_file, adapter_file_spec
@@ -209,6 +217,19 @@ def _written_folder(checkpoint: Checkpoint, params: Params, context: Context) ->
     return SavedFile(spec, written.sha256, written.size, written.files)
 
 
+def _work_part(inputs: Inputs[Any], params: Params, context: Context, file: str) -> Written:
+    """One file of the checkpoint's folder."""
+    checkpoint: Checkpoint = inputs.one("save")
+    dtype, zeros = _DTYPES[str(params["dtype"])], list[int]()
+    spec = _folder_spec(checkpoint.spec, dtype, params)
+    told = {**kept_metadata(checkpoint.spec), **context.provenance, **_given(params)}
+    data = _checkpoint_data(checkpoint, spec.files[file], dtype, context, zeros.append)
+    assert context.create is not None
+    written = write_member(context.create, spec, file, data, told, context.wrote)
+    context.note("underflow", sum(zeros))
+    return written
+
+
 def _checkpoint_data(
     checkpoint: Checkpoint,
     keys: Iterable[str],
@@ -269,4 +290,5 @@ KIND = Kind(
     cost=_cost,
     keyless=frozenset({"to"}),
     warn=_warn,
+    work_part=_work_part,
 )

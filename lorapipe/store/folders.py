@@ -49,13 +49,15 @@ class Resumption:
 
     ``key`` decides every byte of the folder. ``whole`` is a file's digest if the books have it
     as finished under this key and its bytes are still those, else ``None``; ``record`` enters one,
-    durably; ``forget`` strikes out all that lies in a folder.
+    durably; ``forget`` strikes out all that lies in a folder. Others who are at work on it are waited
+    for if there is a ``waiting``, which is called meanwhile and may raise to give up.
     """
 
     key: str
     whole: Callable[[Path], Hashed | None]
     record: Callable[[Path, FileState, str], None]
     forget: Callable[[Path], None]
+    waiting: Callable[[], None] | None = None
 
 
 class StagedFolder(Staging):
@@ -108,7 +110,7 @@ class StagedFolder(Staging):
         self._finish()
         path = self.temp / name
         with self._disk.faults():
-            if self._kept.pop(name, None) is not None:
+            if self._kept.pop(name, None) is not None or self._brought(name):
                 path.unlink()
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -191,7 +193,7 @@ class StagedFolder(Staging):
         self._resumption = None
         if resumption is not None:
             sweep_parts(self.path, resumption.key)
-            part = claim_part(self.path, resumption.key)
+            part = claim_part(self.path, resumption.key, waiting=resumption.waiting)
             if part is not None:
                 self._resumption = resumption
                 return part
@@ -208,6 +210,10 @@ class StagedFolder(Staging):
                     self._kept[name] = whole
                     self._states[name] = whole.state
             self._remove_others()
+
+    def _brought(self, name: str) -> bool:
+        """Whether another machine brought a file into the part, whose lock it could not see."""
+        return self._resumption is not None and name not in self._states and os.path.lexists(self.temp / name)
 
     def _remove_others(self) -> None:
         """Remove what is not finished, and folders that hold nothing."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.errors import BuildError, Interrupted
@@ -19,6 +20,7 @@ from lorapipe.store.entries import Entries
 from lorapipe.store.folders import Resumption, StagedFolder, stage_folder
 from lorapipe.store.journal import UNKNOWN, Journal, Making
 from lorapipe.store.memo import Memo
+from lorapipe.store.part_files import StagedPart
 from lorapipe.store.paths import VARIABLE, StorePaths, store_root
 from lorapipe.store.pins import Pins
 from lorapipe.store.temporaries import part_of
@@ -26,10 +28,16 @@ from lorapipe.store.temporaries import part_of
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Reading", "Store", "open_store"]
+__all__ = ["Known", "Reading", "Store", "Waiting", "open_store"]
 
 Reading = Callable[[Path, int, int], None]
 """Told the path, the bytes read, and the size, while a file is hashed."""
+
+Known = Mapping[str, tuple[int, str]]
+"""Files of a folder by relative name: bytes and sha256, as who made them told."""
+
+Waiting = Callable[[], None]
+"""Called again and again while another process is waited for; it may raise to give up."""
 
 
 def _unseen(path: Path, done: int, total: int) -> None:
@@ -71,17 +79,40 @@ class Store:
         return state
 
     def stage_folder(
-        self, path: Path, *, needed: int | None = None, key: str | None = None, progress: Reading = _unseen
+        self,
+        path: Path,
+        *,
+        needed: int | None = None,
+        key: str | None = None,
+        progress: Reading = _unseen,
+        known: Known = MappingProxyType({}),
+        waiting: Waiting | None = None,
     ) -> StagedFolder:
         """An output folder on its way to ``path``; otherwise as :meth:`stage`.
 
         With a ``key``, which decides all its bytes, it goes on with the files that an interrupted
-        build of the same finished. They are read anew unless the memo knows them, which is told to
-        ``progress``.
+        build of the same finished, or that others brought (:meth:`stage_part`). They are read anew
+        unless the memo knows them, which is told to ``progress``, or they are ``known`` from who made
+        them. With ``waiting`` those who are at work on it are waited for.
         """
         self.database.prepare()
-        resumption = None if key is None else self._resumption(key, progress)
+        resumption = None
+        if key is not None:
+            told = {part_of(path, key) / name: of for name, of in known.items()}
+            resumption = self._resumption(key, progress, told, waiting)
         return stage_folder(path, needed=needed, hook=self.hook, label="folder", resumption=resumption)
+
+    def stage_part(
+        self, path: Path, name: str, key: str, *, waiting: Waiting, progress: Reading = _unseen
+    ) -> StagedPart:
+        """One file of the output folder at ``path`` to be, while other processes make the others.
+
+        ``key`` decides all bytes of the folder, ``name`` is relative to it. Who has the folder alone
+        is waited for. Raises :class:`~lorapipe.errors.BuildError`.
+        """
+        self.database.prepare()
+        resumption = self._resumption(key, progress, {}, waiting)
+        return StagedPart(path, name, resumption, hook=self.hook)
 
     def finished(self, path: Path, key: str) -> Mapping[str, int]:
         """Sizes in bytes of the files that an interrupted build of ``path`` has left, by relative name.
@@ -98,8 +129,19 @@ class Store:
             if any(known.key == key for known in self.journal.last(part / name))
         }
 
-    def _resumption(self, key: str, progress: Reading) -> Resumption:
+    def _resumption(
+        self,
+        key: str,
+        progress: Reading,
+        told: Mapping[Path, tuple[int, str]],
+        waiting: Waiting | None,
+    ) -> Resumption:
         def whole(path: Path) -> Hashed | None:
+            state = FileState.of(path)
+            size, sha256 = told.get(path, (-1, ""))
+            # Of a file that another machine made our memo may know nothing.
+            if state.size == size and self.memo.lookup(state) in (None, sha256):
+                return Hashed(sha256, state, time.time_ns())
             recorded = {known.sha256 for known in self.journal.last(path) if known.key == key}
             if not recorded:  # it need not be read to learn that
                 return None
@@ -112,7 +154,7 @@ class Store:
             self.memo.settle(waiting=False)
             self.memo.later(path, state, sha256)
 
-        return Resumption(key, whole, record, self.journal.forget)
+        return Resumption(key, whole, record, self.journal.forget, waiting)
 
     def publish_folder(
         self,

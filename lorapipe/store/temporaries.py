@@ -7,7 +7,11 @@
 They lie in the target's folder, since a rename is atomic only within a file system. Who uses
 one holds a kernel lock on it: that, beside the process id in its name, tells :func:`sweep`
 that it is in use, be it from another container. A part's name is made of the target's name and
-of the key of what it is to become, so that who builds just that finds it.
+of the key of what it is to become, so that who builds just that finds it; who brings whole files
+into it shares its lock with others who do, and who writes in it has it alone.
+
+On NFS the locks of files are the server's, those of folders each machine's own: across machines a part's
+lock saves work, and no more (:mod:`~lorapipe.store.part_files` says why nothing rests on it).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +34,7 @@ __all__ = [
     "create_folder",
     "part_of",
     "put_back",
+    "release_part",
     "set_aside",
     "sweep",
     "sweep_parts",
@@ -40,6 +46,11 @@ KEPT_S = 7 * 24 * 3600
 
 _TAKEN = 5
 """Times that a part is made: who had it may give it its name, and so take it away, just now."""
+
+_POLL_S = 0.1
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""What a lock that another process holds is told by."""
 
 _NAME = re.compile(r"\.lorapipe-(?P<pid>[0-9]+)-[0-9a-f]{16}\.(?P<use>tmp|old)")
 _PART = re.compile(r"\.lorapipe-(?P<target>[0-9a-f]{16})-(?P<key>[0-9a-f]{32})\.part")
@@ -68,20 +79,42 @@ def part_of(target: Path, key: str) -> Path:
     return target.parent / f".lorapipe-{_tag(target)}-{key[:32]}.part"
 
 
-def claim_part(target: Path, key: str) -> tuple[Path, int] | None:
+def claim_part(
+    target: Path, key: str, *, shared: bool = False, waiting: Callable[[], None] | None = None
+) -> tuple[Path, int] | None:
     """The part of ``target``, made if it is not there, and a descriptor that holds its lock.
 
     ``None`` where another process holds it, or where the file system knows no locks: two
-    processes must never write into one. Raises ``OSError``.
+    processes must never write into one. With ``waiting``, which is called again and again and may
+    raise to give up, another process is waited for, and a file system without locks is taken as it
+    is. ``shared`` is with others who ask for that. Raises ``OSError``.
     """
     path = part_of(target, key)
-    for _ in range(_TAKEN):
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    tries = 0
+    while waiting is not None or tries < _TAKEN:
+        tries += 1
         with suppress(FileExistsError):
             path.mkdir()
-        fd = _locked(path)
-        if fd is not None or os.path.lexists(path):
-            return None if fd is None else (path, fd)
+        fd = _locked(path, operation, without=waiting is not None)
+        if fd is not None:
+            return path, fd
+        if waiting is not None:
+            waiting()
+            time.sleep(_POLL_S)
+        elif os.path.lexists(path):
+            return None
     return None
+
+
+def release_part(part: Path, fd: int) -> None:
+    """Let go of a part, and remove it if it is empty and nobody else uses it."""
+    try:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.rmdir()
+    finally:
+        os.close(fd)
 
 
 def sweep_parts(target: Path, key: str | None = None) -> None:
@@ -180,17 +213,25 @@ def _throw_away_part(path: Path) -> None:
         os.close(fd)
 
 
-def _locked(part: Path) -> int | None:
+def _locked(part: Path, operation: int = fcntl.LOCK_EX, *, without: bool = False) -> int | None:
     """A descriptor that holds a part's lock; ``None`` if another process does, or it is no folder any more.
 
-    A file system without kernel locks has no parts.
+    A file system without kernel locks has no parts, but for who does ``without``.
     """
     try:
         fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
     except OSError:
+        if without:
+            raise  # no folder of ours: there is nothing to wait for
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except OSError as error:
+            if not without or error.errno in _HELD:
+                raise
         # Who had the lock may have given the folder its name, or removed it.
         if os.path.samestat(os.fstat(fd), part.lstat()):
             return fd
@@ -234,9 +275,10 @@ def _abandoned(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # NFS grants a lock for one alone only to who may write, and would answer with another error.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+        return error.errno not in _HELD
     finally:
         os.close(fd)
     return True

@@ -25,6 +25,7 @@ __all__ = [
     "index_texts",
     "missing",
     "write_folder",
+    "write_member",
 ]
 
 SHARD_SIZE = 5_000_000_000
@@ -131,30 +132,23 @@ def write_folder(  # noqa: PLR0913  # what a folder is made of, and what is told
 ) -> WrittenFolder:
     """Write the files of ``spec``, ``data`` in the order of its tensors, one piece in memory at a time.
 
-    ``metadata`` is that of the first file. Each other one, and the first if ``metadata`` has none,
-    says ``format: pt``, without which transformers refuses a file. Files of weights that are
-    ``finished`` are there already, and ``data`` lacks their tensors; ``finish`` is told of each
-    other one as it ends.
+    ``metadata`` as in :func:`write_member`. Files of weights that are ``finished`` are there already,
+    and ``data`` lacks their tensors; ``finish`` is told of each other one as it ends.
 
     Raises ``OSError`` as the files do, and as :func:`~.safetensors_writer.write_safetensors`.
     """
     files: dict[str, str] = {}
     size = 0
     given = in_step({name: spec.tensors[name] for name in missing(spec, finished)}, data)
-    told = {_FORMAT: "pt", **metadata}
     for file, names in spec.files.items():
-        inner = {_inner(file, name): spec.tensors[name] for name in names}
-        nbytes = sum(tensor.nbytes for tensor in inner.values())
         if file in finished:
             written = finished[file]
             if on_bytes is not None:
-                on_bytes(nbytes)
+                on_bytes(spec.nbytes_of(file))
         else:
-            own = ((_inner(file, name), pieces) for name, pieces in islice(given, len(names)))
-            written = write_safetensors(create(file, nbytes), inner, own, told, on_bytes)
+            written = write_member(create, spec, file, islice(given, len(names)), metadata, on_bytes)
             finish(file, written)
         files[file], size = written.sha256, size + written.size
-        told = {_FORMAT: told[_FORMAT]}
     for _ in given:  # which says so if there is more
         pass
     for file, pieces in _besides(besides):
@@ -165,6 +159,27 @@ def write_folder(  # noqa: PLR0913  # what a folder is made of, and what is told
                 on_bytes(len(piece))
         files[file], size = sink.written().sha256, size + sink.position
     return WrittenFolder(size, MappingProxyType(files))
+
+
+def write_member(
+    create: Create,
+    spec: FileSpec,
+    file: str,
+    data: TensorData,
+    metadata: Mapping[str, str],
+    on_bytes: OnBytes | None = None,
+) -> Written:
+    """Write one of the files of ``spec`` just as :func:`write_folder` would; ``data`` are its tensors.
+
+    ``metadata`` is that of the first file. Each other one, and the first if ``metadata`` has none,
+    says ``format: pt``, without which transformers refuses a file.
+    """
+    told = {_FORMAT: "pt", **metadata}
+    if file != next(iter(spec.files)):
+        told = {_FORMAT: told[_FORMAT]}
+    inner = {_inner(file, name): spec.tensors[name] for name in spec.files[file]}
+    own = ((_inner(file, name), pieces) for name, pieces in data)
+    return write_safetensors(create(file, spec.nbytes_of(file)), inner, own, told, on_bytes)
 
 
 def missing(spec: FileSpec, finished: Collection[str]) -> Iterator[str]:

@@ -31,6 +31,10 @@ class FileSpec:
         """Bytes of all tensors and further files; at most, where sizes are bounds."""
         return sum(t.nbytes for t in self.tensors.values()) + sum(self.others.values())
 
+    def nbytes_of(self, file: str) -> int:
+        """Bytes of the tensors in one of ``files``."""
+        return sum(self.tensors[name].nbytes for name in self.files[file])
+
     def admits(self, found: Mapping[str, TensorSpec]) -> bool:
         """Whether a file of the tensors ``found`` is what this spec foretold."""
         expected = [name for name in self.tensors if name in found] if self.bounded else list(self.tensors)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -177,11 +177,20 @@ class LorapipeError(Exception):
         self.module = self.module if self.module is not None else module
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is in another process, too, with what each border added; but not what caused it."""
+        return _blank, (type(self), *self.args), vars(self)
+
     def __str__(self) -> str:
         prefix = f"{self.where}: " if self.where is not None else ""
         inside = f"{self.module}: " if self.module is not None else ""
         suffix = f" - {self.hint}" if self.hint is not None else ""
         return "\n  ".join([f"{prefix}error: {inside}{self.message}{suffix}", *self.details])
+
+
+def _blank(kind: type[LorapipeError], *args: object) -> LorapipeError:
+    """An error that ``vars`` are still to be given to; ``kind`` may ask for more than ``args`` when made."""
+    return kind.__new__(kind, *args)
 
 
 class UsageError(LorapipeError):

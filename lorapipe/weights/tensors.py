@@ -67,14 +67,10 @@ _OVERFLOW: Mapping[torch.dtype, float] = {
 
 
 _NOT_FINITE: Mapping[torch.dtype, int] = {
-    torch.float64: 0x7FF << 52,
-    torch.float32: 0xFF << 23,
-    torch.float16: 0x1F << 10,
-    torch.bfloat16: 0xFF << 7,
     torch.float8_e5m2: 0x1F << 2,
     torch.float8_e4m3fn: 0x7F,  # no Inf, one NaN
 }
-"""The least bits, but for the sign, of a value that is not finite."""
+"""The least bits, but for the sign, of an eight-bit value that is not finite."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """An integer type by its bytes."""
@@ -130,15 +126,14 @@ def to_bytes(tensor: Tensor) -> memoryview:
 def all_finite(tensor: Tensor) -> bool:
     """Whether a floating tensor is free of NaN and Inf; eight-bit ones, too, which torch cannot tell.
 
-    On the CPU the bits are compared: torch's ``isfinite`` of fp16 takes 30 times as long.
+    The least and the greatest value say it, of which NaN is both: torch's ``isfinite`` takes 10 times
+    as long.
     """
     if not tensor.numel():
         return True
-    if tensor.device.type != "cpu":
-        return bool(torch.isfinite(tensor.to(torch.float32) if tensor.element_size() == 1 else tensor).all())
-    bits = tensor.contiguous().view(_BITS[tensor.element_size()]).numpy()
-    unsigned = np.iinfo(bits.dtype).max
-    return int((bits & unsigned).max()) < _NOT_FINITE[tensor.dtype]
+    if tensor.dtype in _NOT_FINITE:
+        return int((tensor.contiguous().view(torch.int8) & 0x7F).max()) < _NOT_FINITE[tensor.dtype]
+    return all(isfinite(float(extreme)) for extreme in torch.aminmax(tensor))
 
 
 def round_to(values: Tensor, dtype: str, *, pass_non_finite: bool = False) -> Rounded:

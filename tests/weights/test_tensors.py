@@ -207,3 +207,15 @@ def test_what_is_not_finite_is_told_from_the_largest_finite_value(dtype: str) ->
             values[place] = torch.tensor(bad).to(torch_type)
             assert not all_finite(values)
             assert not all_finite(values.reshape(2, 2).T)
+
+
+@pytest.mark.parametrize("dtype", sorted(FLOATING))
+def test_one_nan_is_found_wherever_it_stands(dtype: str) -> None:
+    """Vectors and their ends are looked at by other instructions, in which a NaN may lose a comparison."""
+    for size in (1, 7, 64, 333):
+        values = torch.arange(size, dtype=torch.float64).sub(size / 2).to(TORCH_DTYPES[dtype])
+        assert all_finite(values)
+        for place in range(size):
+            damaged = values.clone()
+            damaged[place] = torch.tensor(float("nan")).to(TORCH_DTYPES[dtype])
+            assert not all_finite(damaged)

@@ -31,7 +31,7 @@ from lorapipe.weights.specs import ModuleId, ModuleSpec
 from lorapipe.weights.structures.away import put_dense_away
 from lorapipe.weights.structures.delta import Delta, Term
 from lorapipe.weights.structures.structure import Dense, LowRank
-from lorapipe.weights.tensors import torch_dtype
+from lorapipe.weights.tensors import all_finite, torch_dtype
 
 __all__ = ["Combined", "combine", "coordinates", "find_method"]
 
@@ -255,7 +255,7 @@ def _any(delta: Delta) -> bool:
 
 
 def _see_finite(*tensors: Tensor) -> None:
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+    if not all(map(all_finite, tensors)):
         raise BuildError("not-finite", "NaN or Inf in the factors")
 
 

@@ -13,7 +13,7 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.blocks import OPERATED_ELEMENTS
 from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 from lorapipe.weights.inference.reference import takes
-from lorapipe.weights.tensors import torch_dtype
+from lorapipe.weights.tensors import all_finite, torch_dtype
 
 __all__ = ["Difference", "Side", "Taker", "blocks"]
 
@@ -145,7 +145,7 @@ class Taker:
     def _not_finite(self, key: str, ranges: Sequence[tuple[int, int]]) -> BuildError:
         for side in self.sides:
             for _, block, _ in self._blocks(side, key, ranges):
-                if not all(map(isfinite, _extremes(block))):
+                if not all_finite(block):
                     return BuildError(
                         "not-finite",
                         f"the weight of '{side.name}' holds NaN or Inf",

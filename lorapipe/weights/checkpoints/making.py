@@ -17,7 +17,7 @@ from lorapipe.weights.operators.operator import Operated
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import CheckpointSpec, TensorSpec
 from lorapipe.weights.structures.delta import Addend
-from lorapipe.weights.tensors import Rounded, from_bytes, moved, round_to
+from lorapipe.weights.tensors import Rounded, all_finite, from_bytes, moved, round_to
 
 __all__ = ["Maker"]
 
@@ -181,7 +181,7 @@ def _rounded(block: Tensor, base: Tensor, target: str, key: str, module: str | N
         with inside(module or key):
             return round_to(block, target)
     except BuildError as error:
-        if error.code == "not-finite" and not bool(torch.isfinite(base.to(torch.float32)).all()):
+        if error.code == "not-finite" and not all_finite(base):
             raise BuildError(
                 "not-finite",
                 "the checkpoint's own tensor holds NaN or Inf where a LoRA is to be added",

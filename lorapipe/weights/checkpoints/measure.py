@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import isfinite, prod, sqrt
+from math import prod, sqrt
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from lorapipe.weights.checkpoints.quantised import Rescaled
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference.checking import Figure
 from lorapipe.weights.specs import FLOATING
-from lorapipe.weights.tensors import TORCH_DTYPES, torch_dtype
+from lorapipe.weights.tensors import TORCH_DTYPES, all_finite, torch_dtype
 
 __all__ = ["differs", "measure"]
 
@@ -43,7 +43,7 @@ def measure(
             finite, other = True, None if of is None or _same(checkpoint, of, key) else of
             for start, stop in checkpoint.slabs(key):
                 values = _gathered(checkpoint, key, start, stop, compute, device)
-                finite = finite and _finite(values)
+                finite = finite and all_finite(values)
                 size += _square(values)
                 if other is not None:
                     others = _gathered(other, key, start, stop, compute, device)
@@ -135,7 +135,3 @@ def _gathered(checkpoint: Checkpoint, key: str, start: int, stop: int, compute: 
 
 def _square(values: Tensor) -> float:
     return float(torch.linalg.vector_norm(values)) ** 2
-
-
-def _finite(values: Tensor) -> bool:
-    return not values.numel() or all(isfinite(float(end)) for end in torch.aminmax(values))

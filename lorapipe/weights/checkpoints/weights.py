@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import prod
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 from lorapipe.weights.inference.binding import Binding, Bound
 from lorapipe.weights.specs import ModuleId
-from lorapipe.weights.tensors import torch_dtype
+from lorapipe.weights.tensors import all_finite, torch_dtype
 
 __all__ = ["Weights"]
 
@@ -46,7 +46,7 @@ class Weights:
         """
         parts = [self._part(bound) for bound in sorted(self.places[module], key=lambda b: b.part or (0, 0))]
         matrix = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if matrix.numel() and not all(isfinite(float(end)) for end in torch.aminmax(matrix)):
+        if not all_finite(matrix):
             message = f"the weight of '{self.name}' holds NaN or Inf"
             raise BuildError("not-finite", message, hint="the checkpoint is damaged")
         return matrix

@@ -14,6 +14,7 @@ from lorapipe.weights.linalg.basis import Basis, basis, triangle
 from lorapipe.weights.structures.delta import Delta, Term
 from lorapipe.weights.structures.products import Kronecker
 from lorapipe.weights.structures.structure import LowRank
+from lorapipe.weights.tensors import all_finite
 
 __all__ = ["Svd", "Vectors", "column_signs", "compact_svd", "core", "singular_values"]
 
@@ -146,7 +147,7 @@ def _small(delta: Delta, dtype: torch.dtype) -> tuple[Basis, Basis, Tensor, _Noi
     left, right = basis(factors.up), basis(factors.down.T)
     ru, rd = left.r * coefficients, right.r
     small = ru @ rd.T
-    if not bool(torch.isfinite(small).all()):
+    if not all_finite(small):
         raise BuildError("not-finite", "NaN or Inf in the factors")
     terms = float((torch.linalg.vector_norm(ru, dim=0) * torch.linalg.vector_norm(rd, dim=0)).sum())
     return left, right, small, _Noise(dtype, max(delta.shape[0], delta.columns), terms)

@@ -1,0 +1,104 @@
+"""A file elsewhere, read by offset as an opened file is: ranges, asked for again when they fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Iterable
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING
+
+from lorapipe.errors import InputError
+from lorapipe.remote.calls import Patience, patience, started
+from lorapipe.remote.filesystem import faults
+from lorapipe.remote.origins import origin_of
+from lorapipe.remote.ranges import Known, fetch
+from lorapipe.remote.state import RemoteState
+from lorapipe.remote.url import Url
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["HEAD", "RemoteFile"]
+
+HEAD = 32 << 10
+"""Bytes that are read at first: the headers of most checkpoints' shards, at once with what the file is."""
+
+
+class RemoteFile:
+    """A file elsewhere that does not change while it is open, or says so.
+
+    The interface is that of :class:`~lorapipe.formats.containers.opened.OpenedFile`, and it serves
+    several threads as well. ``state`` is what it was known as before, if it was; a file that is
+    another now is refused. Raises as :func:`~lorapipe.remote.filesystem.faults`, ``input-changed``,
+    ``remote-no-ranges`` and ``remote-no-length``.
+    """
+
+    def __init__(self, url: Url, state: RemoteState | None = None) -> None:
+        self.path = url
+        self._origin = origin_of(url)
+        self._patience = patience()
+        self._known = Known(url, state.size, state.etag) if state is not None else Known(url)
+        self._open = True
+        self._under_way: set[Future[bytearray]] = set()
+        self._lock = threading.Lock()
+        first = HEAD if self._known.size is None else min(HEAD, self._known.size)
+        self._head = self._wait(self._begin(0, first)) if first else bytearray()
+        self.size: int = len(self._head) if self._known.size is None else self._known.size
+
+    @property
+    def state(self) -> RemoteState:
+        """What the file is known as since it was opened."""
+        return RemoteState(self.size, self._known.etag)
+
+    def read(self, offset: int, length: int) -> bytearray:
+        """``length`` bytes from ``offset``, in a buffer that the caller owns."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            hint = "copy or upload it again"
+            raise self.error("input-cut-short", f"ends before byte {offset + length}", hint)
+        if not self._open:
+            raise ValueError(f"{self.path} is closed")
+        if offset + length <= len(self._head):
+            return self._head[offset : offset + length]
+        return self._wait(self._begin(offset, offset + length))
+
+    def head(self, length: int = 512) -> bytes:
+        """The first bytes, fewer where the file is shorter."""
+        return bytes(self.read(0, min(length, self.size)))
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Say which (offset, length) will be read, so that neighbours are asked for together."""
+
+    def error(self, code: str, message: str, hint: str | None = None) -> InputError:
+        """An error about this file."""
+        return InputError(code, message, hint=hint, where=str(self.path))
+
+    def close(self) -> None:
+        """Let go of it, and end what is under way; closing twice is nothing."""
+        self._open = False
+        with self._lock:
+            for future in self._under_way:
+                future.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _begin(self, start: int, stop: int) -> Future[bytearray]:
+        work: Awaitable[bytearray] = fetch(self._origin, self._known, start, stop, Patience(self._patience))
+        future = started(work)
+        with self._lock:
+            self._under_way.add(future)
+        return future
+
+    def _wait(self, future: Future[bytearray]) -> bytearray:
+        try:
+            with faults(self.path):
+                return future.result()
+        except CancelledError:
+            raise ValueError(f"{self.path} is closed") from None
+        finally:
+            future.cancel()
+            with self._lock:
+                self._under_way.discard(future)

@@ -1,0 +1,41 @@
+"""What is known of a file elsewhere without reading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorapipe.remote.calls import called
+from lorapipe.remote.url import Url
+
+__all__ = ["RemoteState", "state"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteState:
+    """A file's ``size`` in bytes, and by what it is known again.
+
+    ``etag`` changes whenever the bytes do; None where a server gives nothing that does (a weak ETag
+    may stand for other bytes). ``revision`` is what names these bytes for good: a commit of the Hub,
+    a version of S3, a generation of Google's. ``sha256`` is there where the server keeps that of the
+    whole file: LFS does, S3 if it was uploaded with it.
+    """
+
+    size: int
+    etag: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+
+    def same_as(self, other: RemoteState) -> bool:
+        """Whether both are of the same bytes, as far as the server tells."""
+        return (self.size, self.etag) == (other.size, other.etag)
+
+
+def state(url: Url) -> RemoteState:
+    """Ask for the state of the file at ``url``: one request.
+
+    Raises as :func:`~lorapipe.remote.filesystem.faults`, and ``remote-no-length``.
+    """
+    from lorapipe.remote.origins import origin_of
+
+    origin = origin_of(url)
+    return called(url, origin.state)

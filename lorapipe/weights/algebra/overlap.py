@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lorapipe.errors import BuildError
 from lorapipe.weights.algebra.adapter import Adapter
+from lorapipe.weights.algebra.combine import part
 from lorapipe.weights.borders import inside
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference.joining import Piece, SpecTerm, join
@@ -48,9 +49,7 @@ def overlaps(
 
     def one(module: ModuleId) -> dict[Pair, Overlap]:
         with inside(module):
-            held = {
-                piece.term: _parts(_delta(adapters[piece.term][1], piece), dtype) for piece in met[module]
-            }
+            held = {piece.term: _parts(part(adapters[piece.term][1], piece), dtype) for piece in met[module]}
         pairs = combinations(sorted(place for place, parts in held.items() if parts is not None), 2)
         return {(i, j): _overlap(held[i], held[j]) for i, j in pairs}
 
@@ -126,8 +125,3 @@ def _pieces(
         deltas = {module: known for module, known in spec.modules.items() if known.additive and known.rank}
         terms.append((name, 1.0, replace(spec, modules=deltas, extras={})))
     return join(terms, titles).pieces
-
-
-def _delta(adapter: Adapter, piece: Piece) -> Delta:
-    delta = adapter.delta(piece.module)
-    return delta if (piece.start, piece.stop) == (0, delta.shape[0]) else delta.rows(piece.start, piece.stop)

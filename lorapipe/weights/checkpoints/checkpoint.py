@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 
+import torch
 from torch import Tensor
 
 from lorapipe.weights.algebra.adapter import Adapter
@@ -106,6 +108,16 @@ class Checkpoint:
             for row, rows in maker.values(key, *((low, high) if whole else (first, last))):
                 begin, end = max(row, first), min(row + len(rows), last)
                 yield begin, rows[begin - row : end - row]
+
+    def rows(
+        self, key: str, start: int, stop: int, *, compute: str = "float64", device: str = "cpu"
+    ) -> Tensor:
+        """What :meth:`values` gives, in one matrix ``[stop - start, I*k]``."""
+        columns = prod(self.spec.tensors[key].shape[1:])
+        matrix = torch.empty(stop - start, columns, dtype=torch_dtype(compute), device=device)
+        for first, values in self.values(key, start, stop, compute=compute, device=device):
+            matrix[first - start : first - start + len(values)] = values
+        return matrix
 
     def rescaled(self, key: str, *, compute: str = "float64", device: str = "cpu") -> Tensor:
         """The new scales of a scaled fp8 weight that has edits, as its scale tensor is shaped."""

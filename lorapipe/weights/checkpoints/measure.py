@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod, sqrt
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from lorapipe.weights.checkpoints.quantised import Rescaled
 from lorapipe.weights.each import Each, serial
 from lorapipe.weights.inference.checking import Figure
 from lorapipe.weights.specs import FLOATING
-from lorapipe.weights.tensors import TORCH_DTYPES, all_finite, torch_dtype
+from lorapipe.weights.tensors import TORCH_DTYPES, all_finite
 
 __all__ = ["differs", "measure"]
 
@@ -42,11 +42,11 @@ def measure(
             size = left = whole = 0.0
             finite, other = True, None if of is None or _same(checkpoint, of, key) else of
             for start, stop in checkpoint.slabs(key):
-                values = _gathered(checkpoint, key, start, stop, compute, device)
+                values = checkpoint.rows(key, start, stop, compute=compute, device=device)
                 finite = finite and all_finite(values)
                 size += _square(values)
-                if other is not None:
-                    others = _gathered(other, key, start, stop, compute, device)
+                if other is not None:  # whose blocks may be others
+                    others = other.rows(key, start, stop, compute=compute, device=device)
                     whole += _square(others)
                     left += _square(values.sub_(others))
         if of is None:
@@ -122,15 +122,6 @@ def _measured(checkpoint: Checkpoint, key: str) -> bool:
     """Whether a tensor holds weights: no integers, no scales of others."""
     spec = checkpoint.spec
     return spec.tensors[key].dtype in FLOATING and key not in spec.companions
-
-
-def _gathered(checkpoint: Checkpoint, key: str, start: int, stop: int, compute: str, device: str) -> Tensor:
-    """Rows of a tensor in one matrix ``[stop - start, I*k]``: two checkpoints have other blocks."""
-    columns = prod(checkpoint.spec.tensors[key].shape[1:])
-    rows = torch.zeros(stop - start, columns, dtype=torch_dtype(compute), device=device)
-    for first, values in checkpoint.values(key, start, stop, compute=compute, device=device):
-        rows[first - start : first - start + len(values)] = values
-    return rows
 
 
 def _square(values: Tensor) -> float:

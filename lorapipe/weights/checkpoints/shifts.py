@@ -79,9 +79,7 @@ def _streamed(checkpoint: Checkpoint, before: Checkpoint, key: str, compute: str
     inner, least = (prod(known[1:2]) for known in (shape, old))
     delta = weight = 0.0
     for start, stop in checkpoint.slabs(key):
-        rows = torch.zeros(stop - start, prod(shape[1:]), dtype=torch_dtype(compute), device=device)
-        for first, values in checkpoint.values(key, start, stop, compute=compute, device=device):
-            rows[first - start : first - start + len(values)] = values
+        rows = checkpoint.rows(key, start, stop, compute=compute, device=device)
         apart = rows.view(stop - start, inner, -1)
         for first, values in before.values(key, start, stop, compute=compute, device=device):
             weight = hypot(weight, float(torch.linalg.vector_norm(values)))

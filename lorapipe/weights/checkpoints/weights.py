@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from lorapipe.errors import BuildError
 from lorapipe.weights.checkpoints.checkpoint import Checkpoint
 from lorapipe.weights.inference.binding import Binding, Bound
 from lorapipe.weights.specs import ModuleId
-from lorapipe.weights.tensors import all_finite, torch_dtype
+from lorapipe.weights.tensors import all_finite
 
 __all__ = ["Weights"]
 
@@ -52,10 +51,7 @@ class Weights:
         return matrix
 
     def _part(self, bound: Bound) -> Tensor:
-        height, *rest = self.checkpoint.spec.tensors[bound.key].shape
-        start, stop = (0, height) if bound.transposed or bound.rows is None else bound.rows
-        matrix = torch.empty(stop - start, prod(rest), dtype=torch_dtype(self.compute), device=self.device)
-        blocks = self.checkpoint.values(bound.key, start, stop, compute=self.compute, device=self.device)
-        for first, values in blocks:
-            matrix[first - start : first - start + len(values)] = values
+        whole = (0, self.checkpoint.spec.tensors[bound.key].shape[0])
+        start, stop = whole if bound.transposed or bound.rows is None else bound.rows
+        matrix = self.checkpoint.rows(bound.key, start, stop, compute=self.compute, device=self.device)
         return matrix.T if bound.transposed else matrix

@@ -309,6 +309,18 @@ def test_values_are_the_sum_before_it_is_rounded(
         found[row - start : row - start + len(block)] = to_numpy(block)
     terms = [(0.7, dense(loras[0].modules[CONV])), (-0.3, dense(loras[1].modules[CONV]))]
     np.testing.assert_allclose(found, reference(base, CONV.key, *terms)[start:stop], rtol=1e-13, atol=1e-14)
+    np.testing.assert_array_equal(to_numpy(value.rows(CONV.key, start, stop)), found)
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrix"), [((), (1, 1)), ((3,), (3, 1)), ((2, 0), (2, 0)), ((0, 3), (0, 3))]
+)
+def test_a_number_a_vector_and_an_empty_tensor_are_matrices_of_rows(
+    shape: tuple[int, ...], matrix: tuple[int, int]
+) -> None:
+    source = Memory({"x": torch.arange(math.prod(shape), dtype=torch.float32).add(1).reshape(shape)})
+    found = Checkpoint(checkpoint_spec(source), source).rows("x", 0, matrix[0])
+    np.testing.assert_array_equal(to_numpy(found), np.arange(1.0, 1 + math.prod(shape)).reshape(matrix))
 
 
 def test_values_may_be_written_to() -> None:

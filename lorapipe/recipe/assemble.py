@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from lorapipe.recipe.expansion import Expanded
 from lorapipe.recipe.holes import Value
 from lorapipe.recipe.language import Language, Option
+from lorapipe.recipe.matrix import Matrix
 from lorapipe.recipe.model import JSON, Recipe, Step, Term
 from lorapipe.recipe.nodes import MapNode, Node, Scalar, to_json
-from lorapipe.recipe.options import Draft
 from lorapipe.recipe.references import references
 from lorapipe.recipe.schemas import Schema
 from lorapipe.recipe.sizes import size_in_bytes
@@ -20,7 +21,12 @@ __all__ = ["assemble", "canonical"]
 
 
 def assemble(
-    root: MapNode, drafts: Sequence[Draft], values: Mapping[str, Value], language: Language, source: Source
+    root: MapNode,
+    steps: Sequence[Expanded],
+    values: Mapping[str, Value],
+    matrix: Matrix,
+    language: Language,
+    source: Source,
 ) -> Recipe:
     """The recipe of nodes in which nothing is wrong."""
     defaults = language.top["properties"]["defaults"]
@@ -32,11 +38,13 @@ def assemble(
         name=_text(root.get("name")),
         params=MappingProxyType({name: value.value for name, value in values.items()}),
         defaults=MappingProxyType({**own, **(written if isinstance(written, dict) else {})}),
-        steps=MappingProxyType({draft.id: _step(draft, source) for draft in drafts}),
+        steps=MappingProxyType({step.id: _step(step, source) for step in steps}),
         description=_text(root.get("description")),
         extensions=MappingProxyType(
             {entry.name: to_json(entry.value) for entry in root.entries if entry.name.startswith("x-")}
         ),
+        matrix=MappingProxyType({a: tuple(v.value for v in found) for a, found in matrix.axes.items()}),
+        variants=tuple(map(_plain, matrix.variants)) if matrix.axes else (),
     )
 
 
@@ -67,14 +75,21 @@ def canonical(value: JSON, schema: Schema) -> JSON:
     return int(value) if "integer" in types else value
 
 
-def _step(draft: Draft, source: Source) -> Step:
+def _plain(values: Mapping[str, Value]) -> Mapping[str, JSON]:
+    return MappingProxyType({axis: value.value for axis, value in values.items()})
+
+
+def _step(step: Expanded, source: Source) -> Step:
+    draft = step.draft
     options = draft.kind.options
     written = {entry.name: entry.value for entry in draft.node.entries}
     inputs: dict[str, list[Term]] = {}
     for reference in references(draft):
         weight: Any = 1.0 if reference.weight is None else to_json(reference.weight)
         place = source.place(reference.step.span)
-        inputs.setdefault(reference.port, []).append(Term(reference.step.text, float(weight) + 0.0, place))
+        inputs.setdefault(reference.port, []).append(
+            Term(step.inputs[reference.step.text], float(weight) + 0.0, place)
+        )
     given = {name: _value(written[name], options[name]) for name in draft.kind.params if name in written}
     params = {
         name: given.get(name, options[name].default)
@@ -82,13 +97,15 @@ def _step(draft: Draft, source: Source) -> Step:
         if name in given or "default" in options[name].schema
     }
     return Step(
-        id=draft.id,
+        id=step.id,
+        written=draft.id,
         kind=draft.kind.name,
         inputs=MappingProxyType({port: tuple(terms) for port, terms in inputs.items()}),
         params=MappingProxyType(params),
         place=source.place(draft.key.span),
         places=MappingProxyType({name: source.place(node.span) for name, node in written.items()}),
         description=_text(written.get("description")),
+        axes=_plain(step.axes),
     )
 
 

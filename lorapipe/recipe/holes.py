@@ -8,15 +8,15 @@ key is never filled. What was inserted is not looked at again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lorapipe.recipe.language import NAME
-from lorapipe.recipe.nodes import Entry, Inserted, ListNode, MapNode, Node, Scalar
+from lorapipe.recipe.nodes import Entry, Inserted, ListNode, Node, Scalar
 from lorapipe.recipe.source import Report, Source, Span
 from lorapipe.recipe.suggest import did_you_mean
 
-__all__ = ["MAX_INSERTED", "Value", "fill", "holes_in", "inserted_size"]
+__all__ = ["MAX_INSERTED", "UNKNOWN", "Value", "check_inserted", "fill", "holes_in", "inserted", "names_in"]
 
 _HOLE = re.compile(rf"\$\$\(|\$\((?:({NAME})\))?")
 
@@ -45,21 +45,43 @@ class Value:
         return f"'{self.value}'" if isinstance(self.value, str) else self.text
 
 
+UNKNOWN = Value(None, "", known=False)
+"""A name without a value."""
+
+
 def holes_in(text: str) -> bool:
     """Whether ``text`` holds ``$(``, escaped or not."""
     return "$(" in text
 
 
-def inserted_size(node: Node, values: Mapping[str, Value]) -> int:
-    """Characters that :func:`fill` would insert into texts; a few lines of holes can stand for gigabytes."""
-    if isinstance(node, ListNode):
-        return sum(inserted_size(item, values) for item in node.items)
-    if isinstance(node, MapNode):
-        return sum(inserted_size(entry.value, values) for entry in node.entries)
-    if not _has_hole(node):
-        return 0
-    names = (found.group(1) for found in _HOLE.finditer(str(node.value)))
-    return sum(len(values[name].text) for name in names if name in values)
+def names_in(node: Node) -> Iterator[str]:
+    """The name in each hole of ``node``, as often as it stands there."""
+    if isinstance(node, Scalar):
+        if _has_hole(node):
+            yield from (found.group(1) for found in _HOLE.finditer(str(node.value)) if found.group(1))
+        return
+    for one in node.items if isinstance(node, ListNode) else [entry.value for entry in node.entries]:
+        yield from names_in(one)
+
+
+def inserted(node: Node) -> Iterator[Inserted]:
+    """The holes of a node that are filled."""
+    if isinstance(node, Scalar):
+        yield from node.inserted
+        return
+    for one in node.items if isinstance(node, ListNode) else [entry.value for entry in node.entries]:
+        yield from inserted(one)
+
+
+def check_inserted(filled: Iterable[tuple[Node, Mapping[str, Value]]], report: Report) -> None:
+    """Refuse at once what :func:`fill` would make gigabytes of: a few lines of holes can stand for them."""
+    count = 0
+    for node, values in filled:
+        count += sum(len(values[name].text) for name in names_in(node) if name in values)
+        if count > MAX_INSERTED:
+            hint = "write long texts where they stand"
+            message = f"what $(name) inserts is longer than {MAX_INSERTED} characters in all"
+            report.fatal("too-much-inserted", message, node.span, hint)
 
 
 def fill(node: Node, values: Mapping[str, Value], report: Report) -> Node:
@@ -118,7 +140,7 @@ def _look_up(name: str | None, values: Mapping[str, Value], span: Span, report: 
     else:
         hint = did_you_mean(name, values) or f"declare it: params: {{{name}: ...}}"
         report.add("unknown-param", f"no param '{name}'", span, hint)
-    return Value(None, "", known=False)
+    return UNKNOWN
 
 
 def _spans(node: Scalar, text: str, source: Source) -> list[Span]:

@@ -34,15 +34,21 @@ class Step:
     without default that were not given are absent. ``places`` maps an option's name
     (the kind's own key included) to where its value stands, and ``place`` is where
     the step's id stands.
+
+    A step that depends on axes of a matrix stands once for each combination of their values, under
+    an id of its own (``small[rank=8]``). ``written`` is the id in the text, ``axes`` maps those axes to
+    their values; without axes the two ids are one.
     """
 
     id: str
+    written: str
     kind: str
     inputs: Mapping[str, tuple[Term, ...]]
     params: Mapping[str, JSON]
     place: Place
     places: Mapping[str, Place]
     description: str | None = None
+    axes: Mapping[str, JSON] = field(default_factory=lambda: MappingProxyType({}))
 
     def terms(self) -> Iterator[Term]:
         for terms in self.inputs.values():
@@ -55,6 +61,10 @@ class Recipe:
 
     ``file`` is the path as the user gave it. ``params`` are the values in force,
     ``--set`` applied; ``defaults`` the recipe's ``defaults:`` with the schema's own.
+
+    ``matrix`` maps each axis to its values in order, ``variants`` are the combinations of them that
+    the recipe is made for, in order; both are empty without a matrix. ``steps`` hold every variant of
+    a step (:class:`Step`), a variant's steps together.
     """
 
     file: str
@@ -64,3 +74,5 @@ class Recipe:
     steps: Mapping[str, Step]
     description: str | None = None
     extensions: Mapping[str, JSON] = field(default_factory=lambda: MappingProxyType({}))
+    matrix: Mapping[str, tuple[JSON, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    variants: tuple[Mapping[str, JSON], ...] = ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lorapipe.recipe.model import JSON
 from lorapipe.recipe.source import Span
 
-__all__ = ["Entry", "Inserted", "ListNode", "MapNode", "Node", "Scalar", "show", "to_json"]
+__all__ = ["Entry", "Inserted", "ListNode", "MapNode", "Node", "Scalar", "show", "size", "to_json"]
 
 _LONGEST = 60
 
@@ -90,6 +90,15 @@ def to_json(node: Node) -> JSON:
     if isinstance(node, ListNode):
         return [to_json(item) for item in node.items]
     return {entry.name: to_json(entry.value) for entry in node.entries}
+
+
+def size(node: Node) -> int:
+    """The scalars, lists and maps in a node, itself and keys among them."""
+    if isinstance(node, Scalar):
+        return 1
+    if isinstance(node, ListNode):
+        return 1 + sum(map(size, node.items))
+    return 1 + sum(1 + size(entry.value) for entry in node.entries)
 
 
 def show(node: Node) -> str:

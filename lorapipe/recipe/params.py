@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lorapipe.errors import LorapipeError, UsageError
 from lorapipe.recipe.compose import compose
-from lorapipe.recipe.holes import Value, holes_in
+from lorapipe.recipe.holes import UNKNOWN, Value, holes_in
 from lorapipe.recipe.nodes import MapNode, Node, Scalar, show
 from lorapipe.recipe.scalars import ScalarTrouble, resolve
 from lorapipe.recipe.source import Report, Source
@@ -40,7 +40,9 @@ def parse_setting(argument: str) -> tuple[str, Setting]:
     return name.strip(), Setting(text)
 
 
-def values_in_force(params: Node | None, given: Mapping[str, Given], report: Report) -> dict[str, Value]:
+def values_in_force(
+    params: Node | None, axes: Collection[str], given: Mapping[str, Given], report: Report
+) -> dict[str, Value]:
     """The value of each param: as given, else its default; one without either is unknown.
 
     Noted in ``report``: names given that the recipe does not have, values of another
@@ -50,13 +52,18 @@ def values_in_force(params: Node | None, given: Mapping[str, Given], report: Rep
     for name in given:
         if name not in declared:
             hint = did_you_mean(name, declared) or "the recipe has " + (", ".join(declared) or "no params")
-            where = report.source.file
-            report.add_error(UsageError("unknown-param", f"no param '{name}'", hint=hint, where=where))
+            message, where = f"no param '{name}'", report.source.file
+            if name in axes:
+                message, hint = (
+                    f"'{name}' is an axis, no param",
+                    f"--only {name}=VALUE takes the variants with it",
+                )
+            report.add_error(UsageError("unknown-param", message, hint=hint, where=where))
     values = {}
     for name, entry in declared.items():
         default = entry.value
         if not isinstance(default, Scalar) or default.unknown:
-            values[name] = Value(None, "", known=False)  # the schema's check has said what is wrong
+            values[name] = UNKNOWN  # the schema's check has said what is wrong
         elif given.get(name) is not None:
             values[name] = _given_value(name, given[name], default, report)
         else:
@@ -69,11 +76,11 @@ def _default_value(name: str, default: Scalar, report: Report) -> Value:
         place = report.source.place(default.span)
         hint = f"it has no default: --set {name}=VALUE"
         report.add_error(UsageError("param-due", f"param '{name}' needs a value", hint=hint, where=place))
-        return Value(None, "", known=False)
+        return UNKNOWN
     if isinstance(default.value, str) and holes_in(default.value):
         hint = "a param's value is taken as it is; steps combine several: $(a)-$(b)"
         report.add("hole-in-param", f"param '{name}' holds $(", default.span, hint)
-        return Value(None, "", known=False)
+        return UNKNOWN
     return Value(_canonical(default.value), default.text)
 
 
@@ -83,7 +90,7 @@ def _given_value(name: str, given: Given, default: Scalar, report: Report) -> Va
         _check_type(name, value, default)
     except LorapipeError as error:
         report.add_error(error)
-        return Value(None, "", known=False)
+        return UNKNOWN
     return value
 
 

@@ -10,17 +10,19 @@ together, in the order of their places.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from lorapipe.errors import InputError, LorapipeError
 from lorapipe.recipe.assemble import assemble
+from lorapipe.recipe.collisions import check_variants
 from lorapipe.recipe.compose import MAX_BYTES, compose
-from lorapipe.recipe.holes import MAX_INSERTED, Value, fill, inserted_size
-from lorapipe.recipe.kinds import draft_step
+from lorapipe.recipe.expansion import depending, draft_steps, expand
+from lorapipe.recipe.holes import UNKNOWN, Value, check_inserted, fill, inserted
 from lorapipe.recipe.language import Language, core_language
+from lorapipe.recipe.matrix import axes_of, read_matrix
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.nodes import MapNode, Node
 from lorapipe.recipe.params import Given, values_in_force
@@ -31,7 +33,7 @@ from lorapipe.recipe.top import check_top
 
 __all__ = ["Document", "decode", "instantiate", "load_recipe", "parse", "read", "read_bytes"]
 
-_UNFILLED = ("lorapipe", "params", "matrix")
+_UNFILLED = ("lorapipe", "params", "steps")
 _NO_PARAMS: Mapping[str, Given] = MappingProxyType({})
 
 
@@ -126,38 +128,33 @@ def instantiate(document: Document, given: Mapping[str, Given], language: Langua
     if dotted:
         language = language.extended(find_schemas_of(dotted))
     params = root.get("params") if isinstance(root, MapNode) else None
-    values = values_in_force(params, given, report)
-    root = _fill(root, _with_axes(values, root), report)
+    axes = axes_of(root)
+    values = values_in_force(params, axes, given, report)
+    names = {**dict.fromkeys(axes, UNKNOWN), **values}
+    root = _fill(root, names, axes, report)
     check_top(root, language, report)
-    steps = root.get("steps") if isinstance(root, MapNode) else None
+    matrix = read_matrix(root, values, report)
     entries = steps.entries if isinstance(steps, MapNode) else ()
-    ids = dict.fromkeys(entry.name for entry in entries)
-    drafts = [draft for entry in entries for draft in draft_step(entry, language, ids, report)]
-    check_references(drafts, ids, report)
+    written = draft_steps(entries, names, matrix, language, report)
+    drafts = [draft for step in written for drafts in step.drafts.values() for draft in drafts]
+    check_references(drafts, dict.fromkeys(entry.name for entry in entries), report)
+    depends = depending(written, matrix)
+    check_variants(written, depends, matrix, report)
     report.raise_errors()
     assert isinstance(root, MapNode)
-    return assemble(root, drafts, values, language, document.source)
+    expanded = expand(written, depends, matrix, report)
+    return assemble(root, expanded, values, matrix, language, document.source)
 
 
-def _with_axes(values: Mapping[str, Value], root: Node) -> dict[str, Value]:
-    """The values, and each axis of a matrix as a name without one."""
-    matrix = root.get("matrix") if isinstance(root, MapNode) else None
-    axes = [entry.name for entry in matrix.entries] if isinstance(matrix, MapNode) else []
-    return {**{axis: Value(None, "", known=False) for axis in axes}, **values}
-
-
-def _fill(root: Node, values: Mapping[str, Value], report: Report) -> Node:
-    """Every hole filled, but in the places where values come from."""
+def _fill(root: Node, names: Mapping[str, Value], axes: Collection[str], report: Report) -> Node:
+    """What stands around the steps, filled but where values come from; no axis has a value there."""
     if not isinstance(root, MapNode):
         return root
-    if inserted_size(root, values) > MAX_INSERTED:
-        hint = "write long texts where they stand"
-        message = f"what $(name) inserts is longer than {MAX_INSERTED} characters in all"
-        report.fatal("too-much-inserted", message, root.span, hint)
-    entries = tuple(
-        entry
-        if entry.name in _UNFILLED or entry.name.startswith("x-")
-        else replace(entry, value=fill(entry.value, values, report))
-        for entry in root.entries
-    )
-    return replace(root, entries=entries)
+    around = [one for one in root.entries if one.name not in _UNFILLED and not one.name.startswith("x-")]
+    check_inserted(((entry.value, names) for entry in around), report)
+    filled = {entry.name: fill(entry.value, names, report) for entry in around}
+    for hole in (hole for node in filled.values() for hole in inserted(node) if hole.name in axes):
+        hint = f"steps take $({hole.name}): it has another value in each variant"
+        report.add("axis-outside-steps", f"'{hole.name}' is an axis of the matrix", hole.span, hint)
+    entries = (replace(one, value=filled.get(one.name, one.value)) for one in root.entries)
+    return replace(root, entries=tuple(entries))

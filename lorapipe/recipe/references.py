@@ -53,7 +53,8 @@ def _ports(draft: Draft) -> Iterator[tuple[str, Node | None]]:
 def check_references(drafts: Sequence[Draft], ids: Collection[str], report: Report) -> None:
     """Note unknown steps, steps that use themselves or a file's writer, and circles.
 
-    ``ids`` are all steps that the recipe writes, those that could not be read among them.
+    ``ids`` are all steps that the recipe writes, those that could not be read among them. A step may
+    have several drafts, for several values of an axis: what each of them uses is used.
     """
     by_id = {draft.id: draft for draft in drafts}
     likenesses = _LIKENESSES
@@ -101,13 +102,11 @@ def _uses_last(reference: Reference, last: Draft, report: Report) -> None:
 def _check_cycles(drafts: Sequence[Draft], report: Report) -> None:
     """Note each circle once, at the reference that leads into it from its first step."""
     order = {draft.id: number for number, draft in enumerate(drafts) if draft.sound}
-    uses = {
-        draft.id: {
-            r.step.text: r for r in references(draft) if r.step.text in order and r.step.text != draft.id
-        }
-        for draft in drafts
-        if draft.sound
-    }
+    uses: dict[str, dict[str, Reference]] = {step: {} for step in order}
+    for draft in drafts:
+        for reference in references(draft) if draft.sound else ():
+            if reference.step.text in order and reference.step.text != draft.id:
+                uses[draft.id][reference.step.text] = reference
     for circle in _cycles(uses):
         first = circle.index(min(circle, key=order.__getitem__))
         cycle = circle[first:] + circle[:first]

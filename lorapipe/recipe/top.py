@@ -42,10 +42,6 @@ def _unknown_key(finding: Finding, language: Language, report: Report) -> None:
     entry = next(one for one in finding.node.entries if one.name == name)
     if holes_in(name):
         return  # noted when holes were filled
-    if name == "matrix":
-        hint = "write each variant as its own steps, or run the recipe with --set"
-        report.add("matrix", "'matrix' is not in this version yet", entry.key.span, hint)
-        return
     properties = finding.schema["properties"]
     also = {word: key for one in properties.values() for word, key in one.get("x-also-known-as", {}).items()}
     meant = nearest(name, properties, also)

@@ -9,7 +9,7 @@ from lorapipe.recipe.parsing import parse
 from .complaints import complaints
 
 STEPS = "steps: {a: {load: f}}\n"
-TAKES = "it takes lorapipe, name, description, params, defaults, steps"
+TAKES = "it takes lorapipe, name, description, params, matrix, defaults, steps"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,6 @@ TAKES = "it takes lorapipe, name, description, params, defaults, steps"
         ("lorapipe: 1\ndefaults: {devices: cpu}\n" + STEPS, ["2:12: error: 'defaults' has no 'devices' - did you mean 'device'?"]),
         ("lorapipe: 1\ndefaults: {rank: 4}\n" + STEPS, ["2:12: error: 'defaults' has no 'rank' - it takes device, compute"]),
         ("lorapipe: 1\ndefaults: cpu\n" + STEPS, ["2:11: error: 'defaults' takes a map, not 'cpu'"]),
-        ("lorapipe: 1\nmatrix: {s: [1, 2]}\nsteps: {a: {load: f}, b: {scale: a, by: $(s)}}", ["2:1: error: 'matrix' is not in this version yet - write each variant as its own steps, or run the recipe with --set"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_around_the_steps_is_said_whole(text: str, errors: list[str]) -> None:

@@ -30,13 +30,7 @@ def listing_digest(files: Mapping[str, str]) -> str:
 
 def listed(folder: Path, names: Iterable[str], of: Callable[[Path], str | None]) -> str | None:
     """The digest of a folder of the files ``names``, each as ``of`` knows it; ``None`` if it does not."""
-    found: dict[str, str] = {}
-    for name in names:
-        sha256 = of(folder / name)
-        if sha256 is None:
-            return None
-        found[name] = sha256
-    return listing_digest(found)
+    return _digest((name, of(folder / name)) for name in names)
 
 
 def whole_digest(folder: Path, of: Callable[[Path], str | None]) -> str | None:
@@ -45,9 +39,12 @@ def whole_digest(folder: Path, of: Callable[[Path], str | None]) -> str | None:
     What is no regular file, and a folder that holds nothing, is part of it: no folder that
     lorapipe wrote has such. Raises ``OSError`` for a folder that cannot be read.
     """
+    return _digest((name, of(folder / name) if regular else _ODD) for name, regular in walk(folder))
+
+
+def _digest(files: Iterable[tuple[str, str | None]]) -> str | None:
     found: dict[str, str] = {}
-    for name, regular in walk(folder):
-        sha256 = of(folder / name) if regular else _ODD
+    for name, sha256 in files:
         if sha256 is None:
             return None
         found[name] = sha256

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from lorapipe.views.text import json_number
 from lorapipe.weights.distances import Distance, total
 
 if TYPE_CHECKING:
@@ -83,13 +83,9 @@ def recipes_diff_json(found: DiffedRecipes) -> dict[str, Any]:
 def _distance(found: Iterable[Distance]) -> dict[str, float | None]:
     one = total(found)
     return {
-        "old_norm": _number(one.old),
-        "new_norm": _number(one.new),
-        "apart": _number(one.apart),
-        "relative": _number(one.relative),
+        "old_norm": json_number(one.old),
+        "new_norm": json_number(one.new),
+        "apart": json_number(one.apart),
+        "relative": json_number(one.relative),
         "cosine": one.cosine,
     }
-
-
-def _number(value: float) -> float | None:
-    return value if isfinite(value) else None

@@ -26,6 +26,7 @@ from lorapipe.build.running.pace import Pace
 from lorapipe.errors import LorapipeError, Place, UsageError
 from lorapipe.plan.plan import Plan
 from lorapipe.version import __version__
+from lorapipe.views.text import json_number
 
 __all__ = ["VERSION", "Stream", "json_view"]
 
@@ -200,5 +201,5 @@ def _plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return json_number(value)
     return value if value is None or isinstance(value, bool | int | str) else str(value)

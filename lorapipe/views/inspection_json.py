@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.architectures import by_block
 from lorapipe.formats.hashes import FileHashes
 from lorapipe.formats.inspection import Inspection
+from lorapipe.views.text import json_number
 from lorapipe.weights.figures import Figures, together
 from lorapipe.weights.inference.checking import Figure
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId
@@ -77,7 +77,7 @@ def _adapter(
         "scales": dict(sorted(found.scales.items())),
         "alphas": {f"{alpha:g}": count for alpha, count in found.alphas.items()},
         "ranks": {str(rank): count for rank, count in sorted(ranks.items())},
-        "norm": None if figures is None else _number(together(figures.values())),
+        "norm": None if figures is None else json_number(together(figures.values())),
         "blocks": None if figures is None else _blocks(spec, figures),
     }
     if modules:
@@ -95,7 +95,7 @@ def _blocks(spec: AdapterSpec, figures: Mapping[ModuleId, Figures]) -> list[dict
             "component": component,
             "block": block,
             "modules": len(group),
-            "norm": _number(together(figures[module] for module in group)),
+            "norm": json_number(together(figures[module] for module in group)),
         }
         for (component, block), group in by_block(spec.family, figures).items()
     ]
@@ -122,7 +122,7 @@ def _module(
     one = None if figures is None else figures.get(module)
     if one is not None:
         told |= {
-            "norm": _number(one.norm),
+            "norm": json_number(one.norm),
             "true_rank": one.rank,
             "stable_rank": one.stable_rank,
             "rank_for_90": one.rank_for(0.9),
@@ -141,12 +141,12 @@ def _checkpoint(spec: CheckpointSpec, figures: Mapping[str, Figure] | None, modu
                 "name": name,
                 "dtype": tensor.dtype,
                 "shape": list(tensor.shape),
-                **({} if figures is None or name not in figures else {"norm": _number(figures[name].norm)}),
+                **(
+                    {}
+                    if figures is None or name not in figures
+                    else {"norm": json_number(figures[name].norm)}
+                ),
             }
             for name, tensor in spec.tensors.items()
         ]
     return told
-
-
-def _number(value: float) -> float | None:
-    return value if isfinite(value) else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from math import isfinite
 from pathlib import Path
 
-__all__ = ["bytes_text", "clock_text", "path_text", "visible"]
+__all__ = ["bytes_text", "clock_text", "json_number", "path_text", "visible"]
 
 
 def bytes_text(size: int) -> str:
@@ -51,3 +52,8 @@ def visible(text: str) -> str:
     'a\\x1b[31m'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def json_number(value: float) -> float | None:
+    """The number as JSON has it: ``None`` for NaN and the infinities, which JSON lacks."""
+    return value if isfinite(value) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lorapipe.views.tables import headed_table, print_table
-from lorapipe.views.text import bytes_text, path_text, visible
+from lorapipe.views.text import bytes_text, json_number, path_text, visible
 
 if TYPE_CHECKING:
     from lorapipe.build.proving.comparing import Comparison, TensorDifference
@@ -123,11 +122,7 @@ def _difference_json(each: TensorDifference) -> dict[str, Any]:
         "shape": list(each.spec.shape),
         "values": found.values,
         "differing": found.differing,
-        "max-abs": _finite(found.max_abs),
-        "max-rel": _finite(found.max_rel),
-        "max-ulps": _finite(found.max_ulps),
+        "max-abs": json_number(found.max_abs),
+        "max-rel": json_number(found.max_rel),
+        "max-ulps": json_number(found.max_ulps),
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorapipe.views.text import bytes_text, path_text, visible
+from lorapipe.views.text import bytes_text, json_number, path_text, visible
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,8 @@ def test_printable_text_stays_as_it_is(text: str) -> None:
 )
 def test_control_characters_are_shown_as_python_writes_them(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+def test_json_has_no_word_for_what_is_no_number() -> None:
+    numbers = (0.0, -1.5, float("nan"), float("inf"), float("-inf"))
+    assert [json_number(number) for number in numbers] == [0.0, -1.5, None, None, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from typing import Any
 
 from lorapipe.build.looking.report import Meeting, Merged, Portrait, Report
@@ -11,7 +10,7 @@ from lorapipe.plan.plan import PlannedStep
 from lorapipe.version import __version__
 from lorapipe.views.report.building import step_words
 from lorapipe.views.tables import result_text
-from lorapipe.views.text import path_text
+from lorapipe.views.text import json_number, path_text
 from lorapipe.weights import overlaps, shifts
 from lorapipe.weights.figures import Figures, pooled
 from lorapipe.weights.overlaps import Overlap
@@ -143,8 +142,8 @@ def _module(portrait: Portrait, module: ModuleId, whole: Figures) -> dict[str, A
 def _figures(figures: Figures, whole: Figures) -> dict[str, Any]:
     share = (figures.norm / whole.norm) ** 2 if whole.norm else 0.0
     return {
-        "norm": _number(figures.norm),
-        "share": _number(share),
+        "norm": json_number(figures.norm),
+        "share": json_number(share),
         "rank": figures.rank,
         "stable-rank": figures.stable_rank if figures.finite else None,
         "rank-for-90%": figures.rank_for(0.9),
@@ -209,15 +208,11 @@ def _merged(merged: Merged) -> dict[str, Any]:
 
 def _shift(shift: Shift) -> Mapping[str, float | None]:
     return {
-        "relative": _number(shift.relative),
-        "change": _number(shift.delta),
-        "before": _number(shift.weight),
+        "relative": json_number(shift.relative),
+        "change": json_number(shift.delta),
+        "before": json_number(shift.weight),
     }
 
 
 def _named(module: ModuleId) -> dict[str, Any]:
     return {"key": module.key, "rows": list(module.rows) if module.rows else None}
-
-
-def _number(value: float) -> float | None:
-    return value if isfinite(value) else None

@@ -56,7 +56,7 @@ class Patience:
     def renew(self) -> None:
         """Something arrived: begin anew."""
         self._until = time.monotonic() + self.seconds
-        self._pause = min(_FIRST_PAUSE, self.seconds / 10)
+        self._pause = min(_FIRST_PAUSE, self.seconds / 60)
 
     @property
     def quiet(self) -> float:

@@ -7,6 +7,7 @@ from base64 import b64decode
 from typing import Any
 
 from lorapipe.remote.origins.origin import Answer, Begun, Sink, parse_content_range
+from lorapipe.remote.reasons import status_of
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
@@ -30,7 +31,14 @@ class S3:
 
     async def get(self, start: int, stop: int, begun: Begun, sink: Sink, quiet: float) -> None:
         asked = self._files._call_s3("get_object", **self._what, Range=f"bytes={start}-{stop - 1}")
-        found = await asyncio.wait_for(asked, quiet)
+        try:
+            found = await asyncio.wait_for(asked, quiet)
+        except OSError as error:
+            if status_of(error.__cause__ or error) != 416:  # it is empty, or ends before
+                raise
+            state = await asyncio.wait_for(self.state(), quiet)
+            begun(Answer(start, state.size, state.etag))
+            return
         body = found["Body"]
         try:
             first, size = parse_content_range(found.get("ContentRange"))

@@ -13,7 +13,8 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from lorapipe.build.events import Event, Listener
-from lorapipe.views.board import Board, glyphs
+from lorapipe.views.board import Board
+from lorapipe.views.cells import glyphs
 from lorapipe.views.said import Teller
 from lorapipe.views.text import visible
 

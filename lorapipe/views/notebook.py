@@ -13,7 +13,8 @@ from lorapipe.architectures import by_block
 from lorapipe.build.events import Event, Listener
 from lorapipe.build.result import Built
 from lorapipe.plan.plan import Plan
-from lorapipe.views.board import Board, glyphs
+from lorapipe.views.board import Board
+from lorapipe.views.cells import glyphs
 from lorapipe.views.report.markup import Html, Node, cut, joined, tag
 from lorapipe.views.said import Teller
 from lorapipe.views.tables import built_totals, plan_totals, result_text, sentence, spec_text

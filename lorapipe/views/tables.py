@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ __all__ = [
     "built_totals",
     "family_text",
     "headed_table",
+    "hows_text",
     "module_table",
     "plan_table",
     "plan_totals",
@@ -234,16 +236,21 @@ def built_totals(built: Built) -> str:
     hows = [d.how for d in built.steps if steps[d.step].kind.materialise is not Materialise.LAZY]
     if not hows:
         return ""
-    counts = {_HOWS.get(how, how): 0 for how in hows}
-    for how in hows:
-        counts[_HOWS.get(how, how)] += 1
     size = sum(output.size for output in built.outputs if output.written)
-    said = ", ".join(f"{count} {how}" for how, count in counts.items())
-    said = f"{said}, {bytes_text(size)}" if size else said
+    said = f"{hows_text(hows)}, {bytes_text(size)}" if size else hows_text(hows)
     return f"{said} in {_seconds_text(built.seconds)} on {built.plan.device}"
 
 
+def hows_text(hows: Iterable[str]) -> str:
+    """How several steps came, counted: ``20 built, 4 from the store``."""
+    return ", ".join(
+        f"{count} {_HOWS.get(how, how) if count == 1 else _SEVERAL.get(how, _HOWS.get(how, how))}"
+        for how, count in Counter(hows).items()
+    )
+
+
 _HOWS = {"store": "from the store", "found": "made by another process"}
+_SEVERAL = {"holds": "hold", "does not hold": "do not hold"}
 
 
 def _seconds_text(seconds: float) -> str:

@@ -13,7 +13,8 @@ from lorapipe.build.events import Event, Hashing, Note, Planned, Progress, StepD
 from lorapipe.build.run import plan
 from lorapipe.build.running.pace import Left
 from lorapipe.recipe.parsing import load_recipe
-from lorapipe.views.board import Board, glyphs, left_text
+from lorapipe.views.board import Board, left_text
+from lorapipe.views.cells import glyphs
 
 from ..bench import Bench
 from .screens import HOSTILE, steering
@@ -134,9 +135,9 @@ def test_what_comes_next_is_of_more_interest_than_what_was(bench: Bench, clock: 
     recipe = bench.recipe(f"a: {{load: a.safetensors}}\n{steps}o: {{save: s40, to: o.safetensors}}")
     board = Board(clock)
     board.tell(Planned(plan(load_recipe(recipe), read=True)))
-    for number in range(1, 21):
-        board.tell(StepStarted("any", "scale", number, 42))
-        board.tell(StepDone("any", "built", 0.0))
+    for number, step in enumerate(["a", *(f"s{n}" for n in range(1, 20))], 1):
+        board.tell(StepStarted(step, "scale", number, 42))
+        board.tell(StepDone(step, "built", 0.0))
     board.tell(StepStarted("s20", "scale", 21, 42))
 
     lines = drawn(board, height=12)
@@ -152,6 +153,99 @@ def test_a_check_that_does_not_hold_is_marked(clock: Clock) -> None:
     board.tell(StepStarted("o", "save", 2, 2))
     board.tell(StepDone("o", "held back", 0.0))
     assert [line[0] for line in drawn(board)[:2]] == ["✗", "✗"]
+
+
+def sweeping(bench: Bench, ranks: int) -> tuple[Board, list[str]]:
+    """A board that knows the plan of a sweep over ranks, and the steps on its schedule."""
+    bench.lora("a", rank=24)
+    values = ", ".join(map(str, range(1, ranks + 1)))
+    steps = """
+        a: {load: a.safetensors}
+        small: {svd-resize: a, rank: $(rank)}
+        out: {save: small, to: out/r$(rank).safetensors}
+    """
+    head = f"matrix: {{rank: [{values}]}}\n"
+    made = plan(load_recipe(bench.recipe(steps, head=head)), read=True)
+    board = Board(Clock())
+    board.tell(Planned(made))
+    return board, [position.step for position in made.schedule]
+
+
+def through(board: Board, steps: list[str], how: str = "built") -> None:
+    for step in steps:
+        board.tell(StepStarted(step, "any", 1, 1))
+        board.tell(StepDone(step, how, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "small", "out"),
+    [
+        (24, "━━━━━━───────────────────  25%", "━────────────────────────   4%"),
+        (200, "─────────────────────────   3%", "─────────────────────────   0%"),
+    ],
+)
+def test_a_sweep_is_a_line_a_step_and_one_for_each_variant_at_work(
+    bench: Bench, clock: Clock, ranks: int, small: str, out: str
+) -> None:
+    board, steps = sweeping(bench, ranks)
+    assert len(steps) == 1 + 2 * ranks
+    through(board, ["a", *(f"small[rank={rank}]" for rank in range(1, 5))])
+    through(board, ["small[rank=5]"], "store")
+    through(board, ["out[rank=1]"], "written")
+    for rank, done in ((6, 1), (7, 3)):
+        board.tell(StepStarted(f"small[rank={rank}]", "svd-resize", rank, 9))
+        board.tell(Progress(f"small[rank={rank}]", done, 4))
+    board.tell(StepStarted("out[rank=2]", "save", 9, 9))
+
+    assert drawn(board, width=90) == [
+        "✓ a      load        built in 0.5 s",
+        f"▸ small  svd-resize  {small}  5 of {ranks}",
+        "  ▸ rank=6           ━━━━━━───────────────────  25%",
+        "  ▸ rank=7           ━━━━━━━━━━━━━━━━━━───────  75%",
+        f"▸ out    save        {out}  1 of {ranks}",
+        "  ▸ rank=2",
+        f"3 at work, 7 of {1 + 2 * ranks} steps, 0:00 so far, 1.2 GB of memory, on cpu",
+    ]
+
+
+def test_a_sweep_that_is_done_says_how_its_variants_came(bench: Bench, clock: Clock) -> None:
+    board, _ = sweeping(bench, 24)
+    assert drawn(board)[1] == "  small  svd-resize  24 variants"
+    through(board, ["a", *(f"small[rank={rank}]" for rank in range(1, 21))])
+    through(board, [f"small[rank={rank}]" for rank in range(21, 25)], "store")
+    through(board, [f"out[rank={rank}]" for rank in range(1, 24)], "written")
+    through(board, ["out[rank=24]"], "held back")
+    assert drawn(board)[1:3] == [
+        "✓ small  svd-resize  20 built, 4 from the store",
+        "✗ out    save        23 written, 1 held back",
+    ]
+
+
+def test_all_that_is_at_work_is_seen_before_what_is_not(clock: Clock) -> None:
+    board = Board(clock)
+    for number in range(1, 61):
+        board.tell(StepStarted(f"s{number}", "load", number, 60))
+        if number not in (3, 30, 57):
+            board.tell(StepDone(f"s{number}", "built", 0.0))
+    shown = drawn(board, height=9)
+    assert [line[:5] for line in shown if line.startswith("▸")] == ["▸ s3 ", "▸ s30", "▸ s57"]
+    assert shown[0] == "✓ 55 done"
+    assert shown[-1].startswith("3 at work, 57 of 60 steps")
+
+
+def test_amounts_are_those_of_the_only_step_that_counts_and_the_rate_is_of_all(clock: Clock) -> None:
+    board = Board(clock)
+    for step in ("one", "two"):
+        board.tell(StepStarted(step, "save", 1, 2))
+    for second in range(1, 5):
+        clock.now = float(second)
+        board.tell(Progress("one", second * 1_000_000, 10_000_000, "bytes"))
+    assert drawn(board)[-1].startswith("2 at work, 4 MB of 10 MB, 1 MB/s, 0 of 2 steps")
+    for second in range(5, 9):
+        clock.now = float(second)
+        board.tell(Progress("one", second * 1_000_000, 10_000_000, "bytes"))
+        board.tell(Progress("two", second * 2_000_000, 20_000_000, "bytes"))
+    assert drawn(board)[-1].startswith("2 at work, 3 MB/s, 0 of 2 steps")
 
 
 def test_a_hundred_percent_is_whole_and_nothing_less(clock: Clock) -> None:

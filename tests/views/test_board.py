@@ -17,19 +17,10 @@ from lorapipe.views.board import Board, left_text
 from lorapipe.views.cells import glyphs
 
 from ..bench import Bench
+from ..clock import Clock
 from .screens import HOSTILE, steering
 
 UTF8, ASCII = glyphs("utf-8"), glyphs("ascii")
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

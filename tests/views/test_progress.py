@@ -16,6 +16,7 @@ from lorapipe.views.progress import Lines, progress_view
 from lorapipe.views.said import Teller
 
 from ..bench import KEYS, TE, Bench
+from ..clock import Clock
 from .screens import HOSTILE, log, steering, terminal, text_of
 
 BUILD: tuple[Event, ...] = (
@@ -112,16 +113,6 @@ def test_plain_is_plain_on_a_terminal_too() -> None:
             tell(event)
     assert text_of(console).startswith("[1/2] a: built in 0.0 s\n")
     assert not steering(text_of(console))
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_long_step_has_a_line_every_thirty_seconds_and_no_more() -> None:

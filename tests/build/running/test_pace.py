@@ -12,16 +12,7 @@ from lorapipe.build.running.pace import Left, Pace
 from lorapipe.recipe.parsing import load_recipe
 
 from ...bench import Bench
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from ...clock import Clock
 
 
 @pytest.fixture

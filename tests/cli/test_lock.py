@@ -10,20 +10,6 @@ from lorapipe.cli import main
 
 from ..bench import Bench
 
-STEPS = """
-    a: {load: a.safetensors}
-    half: {scale: a, by: $(by)}
-    out: {save: half, to: out/o.safetensors}
-"""
-
-
-@pytest.fixture
-def kitchen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    bench.lora("a")
-    bench.recipe(STEPS, head="params: {by: 0.5}\n")
-    monkeypatch.chdir(bench.folder)
-    return bench
-
 
 def test_it_says_what_it_wrote_and_what_it_took_over(
     kitchen: Bench, capsys: pytest.CaptureFixture[str]

@@ -21,17 +21,7 @@ from lorapipe.recipe.parsing import load_recipe
 from lorapipe.store.lockfile import read
 
 from ..bench import Bench
-
-STEPS = """
-    a: {load: a.safetensors}
-    b: {load: b.safetensors}
-    both: {concat: [a, b]}
-    small: {svd-resize: both, rank: 2}
-    mixed: {shuffle: small}
-    exact: {save: both, to: exact.safetensors}
-    lora: {save: small, to: lora.safetensors}
-    secret: {save: mixed, to: secret.safetensors}
-"""
+from ..checked import steps_to_check
 
 GOOD = "good: {check: small, finite: true, energy: {of: both, min: 0.1}}\n"
 BAD = "bad: {check: small, energy: {of: both, min: 0.999}}\n"
@@ -39,9 +29,7 @@ BAD = "bad: {check: small, energy: {of: both, min: 0.999}}\n"
 
 @pytest.fixture
 def steps(bench: Bench) -> str:
-    bench.lora("a", rank=4, seed=1)
-    bench.lora("b", rank=4, seed=2)
-    return STEPS
+    return steps_to_check(bench)
 
 
 def done(

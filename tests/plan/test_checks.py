@@ -18,24 +18,12 @@ from lorapipe.recipe.schemas import schema_file
 from lorapipe.views.plan_json import plan_json
 
 from ..bench import Bench
-
-STEPS = """
-    a: {load: a.safetensors}
-    b: {load: b.safetensors}
-    both: {concat: [a, b]}
-    small: {svd-resize: both, rank: 2}
-    mixed: {shuffle: small}
-    exact: {save: both, to: exact.safetensors}
-    lora: {save: small, to: lora.safetensors}
-    secret: {save: mixed, to: secret.safetensors}
-"""
+from ..checked import steps_to_check
 
 
 @pytest.fixture
 def steps(bench: Bench) -> str:
-    bench.lora("a", rank=4, seed=1)
-    bench.lora("b", rank=4, seed=2)
-    return STEPS
+    return steps_to_check(bench)
 
 
 def planned(bench: Bench, steps: str, *, read: bool = True, **params: Any) -> Plan:

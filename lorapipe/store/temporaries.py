@@ -95,7 +95,8 @@ def claim_part(
     while waiting is not None or tries < _TAKEN:
         tries += 1
         with suppress(FileExistsError):
-            path.mkdir()
+            # Who is waited for may take the folder above away, too, which he had made.
+            path.mkdir(parents=waiting is not None)
         fd = _locked(path, operation, without=waiting is not None)
         if fd is not None:
             return path, fd

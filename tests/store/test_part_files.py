@@ -278,6 +278,23 @@ def test_what_is_at_work_is_swept_by_nobody(store: Store, tmp_path: Path) -> Non
     assert publish(store, path) == SHARDS[:2]
 
 
+def test_a_folder_that_another_made_and_took_away_meanwhile_is_made_again(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "m"
+    waits = threading.Event()
+    made: list[bool] = []
+
+    def make() -> None:
+        with open_store(root) as other:
+            made.append(bring(other, path, SHARDS[0], waiting=waits.set))
+
+    thread = threading.Thread(target=make)
+    with open_store(root) as store, store.stage_folder(path, key=KEY):
+        thread.start()
+        assert waits.wait(10)
+    thread.join(10)
+    assert made == [True]
+
+
 # --- where locks are not seen -----------------------------------------------------------
 
 

@@ -96,7 +96,8 @@ def read_matrix(root: Node, params: Collection[str], report: Report) -> Matrix:
     spans = MappingProxyType({name: entry.key.span for name, entry in entries.items()})
     nothing = Matrix(dict.fromkeys(spans, (UNKNOWN,)), (dict.fromkeys(spans, UNKNOWN),), key.span, spans)
     if len(entries) > MAX_AXES:
-        report.add("too-many-axes", f"a matrix has at most {MAX_AXES} axes, not {len(entries)}", key.span)
+        message = f"a matrix has at most {MAX_AXES} axes, not {len(entries)}"
+        report.add("too-many-axes", message, key.span, "what goes together is one axis")
         return nothing
     axes = {name: _axis(entry, params, report) for name, entry in entries.items()}
     count = math.prod(map(len, axes.values()))

@@ -25,7 +25,8 @@ from typing import Any
 
 from lorapipe.errors import BuildError
 from lorapipe.store.digest import FileState
-from lorapipe.store.paths import VARIABLE, StorePaths, unwritable
+from lorapipe.store.paths import StorePaths, unwritable
+from lorapipe.store.places import another_folder
 
 __all__ = ["SCHEMA_VERSION", "Database", "Statement"]
 
@@ -192,7 +193,7 @@ class Database:
                     raise BuildError(
                         "store-newer",
                         f"the store {self._paths.root} was made by a newer lorapipe",
-                        hint=f"update lorapipe, or name another folder in {VARIABLE}",
+                        hint=f"update lorapipe, or {another_folder()}",
                     )
                 connection.execute("PRAGMA journal_mode = WAL")
                 for number, script in enumerate(_MIGRATIONS[found:], found + 1):

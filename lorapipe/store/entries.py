@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 from lorapipe.errors import BuildError, InputError
 from lorapipe.store.atomic import Hook, stage
 from lorapipe.store.database import Database
-from lorapipe.store.digest import HashingFile, is_sha256
+from lorapipe.store.digest import FileState, HashingFile, is_sha256
 from lorapipe.store.manifest import Entry, read_manifest, to_json
 from lorapipe.store.memo import Memo
 from lorapipe.store.paths import StorePaths, unwritable
@@ -99,6 +99,34 @@ class Entries:
         self._memo.later(blob, state, entry.sha256)
         self._used(entry)
         return entry
+
+    def take(self, entry: Entry, chunks: Iterable[bytes]) -> Entry | None:
+        """Keep a result that was made elsewhere, if ``chunks`` are the bytes that ``entry`` says they are.
+
+        ``None`` if they are not: then the store is as before. They are not asked for where the blob is
+        here under another key. Raises :class:`~lorapipe.errors.BuildError` as :meth:`put`, and whatever
+        ``chunks`` raise.
+        """
+        self._database.prepare()
+        sweep(self._paths.temp)
+        with self._faults():
+            if not self._whole(entry):
+                state = self._received(entry, chunks)
+                if state is None:
+                    return None
+                self._memo.later(entry.path, state, entry.sha256)
+            self._write_manifest(entry)
+        self._used(entry)
+        return entry
+
+    def _received(self, entry: Entry, chunks: Iterable[bytes]) -> FileState | None:
+        with stage(self._paths.temp / "blob", needed=entry.size, hook=self._hook, label="fetch") as staged:
+            sink = HashingFile(staged.file)
+            for chunk in chunks:
+                sink.write(chunk)
+            if (sink.size, sink.sha256) != (entry.size, entry.sha256):
+                return None
+            return staged.publish(to=entry.path)
 
     def link(self, key: str, entry: Entry, preimage: str, *, lineage: str = "", alias: bool = False) -> Entry:
         """Let another key lead to the result of ``entry``; as an ``alias`` it is not listed.

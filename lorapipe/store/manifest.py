@@ -11,7 +11,7 @@ from lorapipe.store.digest import is_sha256
 from lorapipe.store.paths import StorePaths
 from lorapipe.store.reading import read_whole
 
-__all__ = ["Entry", "read_manifest", "to_json"]
+__all__ = ["Entry", "parse_manifest", "read_manifest", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,18 @@ def read_manifest(paths: StorePaths, key: str) -> Entry | None:
     """
     path = paths.manifest(key)
     try:
-        found = json.loads(read_whole(path))
+        text = read_whole(path)
+    except OSError:
+        return None
+    return parse_manifest(text, paths, key)
+
+
+def parse_manifest(text: bytes, paths: StorePaths, key: str) -> Entry | None:
+    """What the text says, if it is a manifest of ``key``; the blob is where ``paths`` has it."""
+    try:
+        found = json.loads(text)
         sha256, size, preimage = found["sha256"], found["size"], found["preimage"]
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
     sound = found.get("version") == 1 and found.get("key") == key and is_sha256(sha256)
     if not sound or type(size) is not int or not isinstance(preimage, str):

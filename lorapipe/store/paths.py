@@ -14,18 +14,15 @@ Nothing here touches the disk but :meth:`StorePaths.create`, which writers call.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorapipe.errors import BuildError
 from lorapipe.store.digest import is_sha256
+from lorapipe.store.places import VARIABLE, another_folder, find_places
 
-__all__ = ["VARIABLE", "StorePaths", "store_root"]
-
-VARIABLE = "LORAPIPE_STORE"
-"""The environment variable that puts the store elsewhere."""
+__all__ = ["VARIABLE", "StorePaths", "store_root", "unwritable"]
 
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This folder is lorapipe's store. It can be deleted: what is needed is built again.
@@ -33,16 +30,8 @@ _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 
 
 def store_root(environment: Mapping[str, str] | None = None) -> Path:
-    """The folder named by ``LORAPIPE_STORE``, else the user's cache folder of the platform.
-
-    A relative path counts from the working folder; an empty variable is none at all.
-    """
-    named = (os.environ if environment is None else environment).get(VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
-    import platformdirs  # not needed where the variable names the store
-
-    return Path(platformdirs.user_cache_dir("lorapipe", appauthor=False))
+    """The folder of the store, as :func:`~lorapipe.store.places.find_places` finds it."""
+    return find_places(environment=environment).root
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +100,7 @@ def unwritable(root: Path, error: BaseException) -> BuildError:
     return BuildError(
         "store-unwritable",
         f"the store {root} cannot be written: {reason}",
-        hint=f"name another folder in {VARIABLE}",
+        hint=another_folder(),
     )
 
 

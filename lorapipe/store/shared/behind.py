@@ -1,0 +1,207 @@
+"""The shared store behind the local one: asked for what is not here, given what was made here.
+
+Nothing of it can fail a build: what it does not have, does not give or has wrong is built here, and
+``troubles`` tell of it. Nor can it give other bytes than a manifest says: a blob is held against its
+sha256 while it is fetched. But who may write it decides which result a key has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from lorapipe.errors import BuildError
+from lorapipe.store.entries import Entries
+from lorapipe.store.manifest import Entry
+from lorapipe.store.paths import StorePaths
+from lorapipe.store.shared.bucket import Bucket, Missing, Trouble, open_bucket
+from lorapipe.store.shared.catalog import Catalog, Lie, Unusable
+from lorapipe.store.shared.giving import Giving, Told
+from lorapipe.store.shared.layout import blob_name
+
+__all__ = ["Behind", "Fetched"]
+
+_NAMED = 3
+"""Keys that a sentence names; of more their number has to do."""
+
+Fetched = Callable[[int, int], None]
+"""Told the bytes that were fetched of a result, and its size."""
+
+
+def _unseen(done: int, total: int) -> None:
+    pass
+
+
+class Behind:
+    """The shared store at ``url``, as the store of this machine uses it; usable from several threads.
+
+    Nothing is asked before the first call. Who calls :meth:`fetch` or :meth:`settle` holds the key's
+    lock. Every method may raise :class:`~lorapipe.errors.UsageError` ``extra-missing``.
+    """
+
+    def __init__(self, url: str, paths: StorePaths, entries: Entries) -> None:
+        self.url = url
+        self._paths = paths
+        self._entries = entries
+        self._opened: tuple[Bucket, Catalog] | None = None
+        self._lock = threading.RLock()
+        self._giving = Giving()
+        self._unread: str | None = None
+        self._ungiven: str | None = None
+        self._waiting = 0
+        self._distrusted: set[str] = set()
+        self._damaged: dict[str, None] = {}
+        self._overtaken: dict[str, None] = {}
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What did not go as it should so far, each in a sentence."""
+        with self._lock:
+            found = []
+            if self._unread is not None:
+                found.append(f"is not asked: {self._unread}")
+            if self._ungiven is not None and self._ungiven != self._unread:
+                found.append(f"was not given all results: {self._ungiven}")
+            if self._damaged:
+                found.append(f"has damaged results, which are built here: {_keys(self._damaged)}")
+            if self._overtaken:
+                said = "was given other results meanwhile, which the next build takes"
+                found.append(f"{said}: {_keys(self._overtaken)}")
+            return tuple(f"the shared store {self.url} {what}" for what in found)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was to be given was given, once :meth:`finish` has returned."""
+        return self._ungiven is None
+
+    def look(self, keys: Collection[str]) -> Mapping[str, int]:
+        """Which of the keys it has, with the bytes of their results; all are asked for at once."""
+        return {key: entry.size for key, entry in self._entries_of(keys)}
+
+    def fetch(self, key: str, told: Fetched = _unseen) -> Entry | None:
+        """Bring a result into the local store; ``None`` if it is not there, or not what it should be.
+
+        What was no good once is not asked for again.
+        """
+        for _, entry in self._entries_of([key]):
+            taken = self._taken(entry, told)
+            if taken is None:
+                with self._lock:
+                    self._distrusted.add(key)
+            return taken
+        return None
+
+    def _taken(self, entry: Entry, told: Fetched) -> Entry | None:
+        bucket, done = self._open()[0], 0
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal done
+            for chunk in bucket.chunks(blob_name(entry.sha256), entry.size):
+                done += len(chunk)
+                yield chunk
+                told(min(done, entry.size), entry.size)
+
+        try:
+            taken = self._entries.take(entry, chunks())
+        except Missing:  # a bucket may have a rule by which old results go before their manifests
+            return None
+        except Trouble as trouble:
+            self._unread = self._unread or trouble.reason
+            return None
+        except BuildError as error:
+            if error.code not in ("store-unwritable", "disk-full"):
+                raise
+            return None  # the local store's trouble: the build does without, as it does elsewhere
+        if taken is None:
+            self._damage(entry.key)
+        return taken
+
+    def settle(self, entry: Entry, told: Fetched = _unseen) -> Entry:
+        """What counts as the result of a key that was just built: the shared store's, if it got one.
+
+        Another machine may have built the same meanwhile, with other last bits, and all who come
+        after it are to have the same bytes. Otherwise the entry is given to the shared store, beside
+        whatever comes next.
+        """
+        for _, theirs in self._entries_of([entry.key]):
+            if theirs.sha256 == entry.sha256:
+                return entry
+            if (taken := self.fetch(entry.key, told)) is not None:
+                return taken
+        self.give(entry)
+        return entry
+
+    def give(self, entry: Entry) -> None:
+        """Upload what the store lacks of a result, beside the work; :meth:`finish` waits for it."""
+        if self._ungiven is None:
+            self._giving.later(lambda sent: self._give(entry, sent), entry.size)
+
+    def finish(self, told: Told = _unseen) -> None:
+        """Wait until all is given. Of a key that others were faster with, theirs is taken from now on."""
+        self._giving.finish(told)
+        for key in self._overtaken:
+            self._entries.drop(key)
+
+    def abandon(self) -> None:
+        """Give no more: who stops a build does not wait."""
+        self._giving.abandon()
+
+    def _give(self, entry: Entry, sent: Callable[[int], None]) -> None:
+        """Upload, on a thread of its own; the manifest last, so that an entry is there wholly or not."""
+        if self._ungiven is not None:
+            return
+        mending = entry.key in self._distrusted
+        try:
+            bucket, catalog = self._open()
+            catalog.mark()
+            name = blob_name(entry.sha256)
+            if mending or bucket.size(name) != entry.size:
+                bucket.send(name, entry.path, sent)
+            if not catalog.write(entry, replace=mending):
+                self._compare(entry, catalog.entry(entry.key))
+        except Trouble as trouble:
+            self._ungiven = self._ungiven or trouble.reason
+        except OSError as error:  # another process has let the local blob go, or the disk fails
+            self._ungiven = self._ungiven or (error.strerror or str(error))
+
+    def _compare(self, ours: Entry, theirs: Entry | Lie | Trouble | None) -> None:
+        """Somebody was faster: whose result counts is no matter where both are the same."""
+        if isinstance(theirs, Entry) and theirs.sha256 != ours.sha256 and ours.of is None:
+            with self._lock:
+                self._overtaken[ours.key] = None
+
+    def _entries_of(self, keys: Collection[str]) -> Iterator[tuple[str, Entry]]:
+        """The entries of those keys that have one, and one that may be believed."""
+        asked = [key for key in keys if key not in self._distrusted]
+        if self._unread is not None or not asked:
+            return
+        try:
+            for key, found in self._open()[1].entries(asked):
+                if isinstance(found, Trouble):
+                    raise found
+                if isinstance(found, Lie):
+                    self._damage(key)
+                else:
+                    yield key, found
+        except Trouble as trouble:
+            self._unread = trouble.reason
+            # Who is refused what is not there may yet be the first to write it.
+            if isinstance(trouble, Unusable) or not trouble.refused:
+                self._ungiven = trouble.reason
+
+    def _open(self) -> tuple[Bucket, Catalog]:
+        with self._lock:
+            if self._opened is None:
+                bucket = open_bucket(self.url)
+                self._opened = bucket, Catalog(bucket, self._paths)
+            return self._opened
+
+    def _damage(self, key: str) -> None:
+        with self._lock:
+            self._damaged[key] = None
+            self._distrusted.add(key)
+
+
+def _keys(keys: Collection[str]) -> str:
+    named = ", ".join(key[:12] for key in list(keys)[:_NAMED])
+    return named if len(keys) <= _NAMED else f"{named} and {len(keys) - _NAMED} more"

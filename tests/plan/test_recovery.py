@@ -10,7 +10,8 @@ import pytest
 from lorapipe.errors import InputError
 from lorapipe.plan import recovery
 from lorapipe.plan.lineage import Lineage, Profile, Source
-from lorapipe.plan.recovery import Found, Recovered, recovered_recipe
+from lorapipe.plan.recovery import Recovered, recovered_recipe
+from lorapipe.plan.restoring import Found
 from lorapipe.plan.told import Told
 from lorapipe.recipe.model import JSON, Recipe
 from lorapipe.recipe.parsing import parse

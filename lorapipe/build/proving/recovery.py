@@ -14,7 +14,8 @@ from lorapipe.formats.files import SUFFIXES, open_tensors
 from lorapipe.formats.folders.survey import is_folder
 from lorapipe.plan.files import Digests, identify
 from lorapipe.plan.lineage import Source
-from lorapipe.plan.recovery import Found, Recovered, recovered_recipe
+from lorapipe.plan.recovery import Recovered, recovered_recipe
+from lorapipe.plan.restoring import Found
 from lorapipe.plan.told import Told, read_provenance
 from lorapipe.store.atomic import atomic_write
 

@@ -59,8 +59,8 @@ def part_size(size: int | None) -> int:
     >>> part_size(7_000_000_000) == PART, part_size(LARGEST) >> 20
     (True, 552)
     """
-    mebibytes = -(-(size or 0) // (_MOST_PARTS << 20))
-    return max(PART, mebibytes << 20)
+    least = -(-(size or 0) // _MOST_PARTS)
+    return PART if least <= PART else -(-least >> 20) << 20  # whole MiB
 
 
 def _go_on() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from lorapipe.build.digests import HashProgress
 from lorapipe.build.events import Event, Hashing, Listener
@@ -17,6 +18,7 @@ from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan
 from lorapipe.recipe.model import Recipe
+from lorapipe.recipe.selection import Only, left_out
 from lorapipe.store.lockfile import read as read_lock
 
 __all__ = [
@@ -48,6 +50,7 @@ class Options:
     ``locked`` builds what the lock describes or nothing, and leaves the lock alone; with
     ``any_profile`` torch and device may be others. ``frozen`` is ``locked``, and inputs are not
     hashed before the work but beside it. ``store`` is the store's folder, if not the user's.
+    ``only`` are the values of axes that are wanted: other variants of the recipe are left alone.
     """
 
     device: str | None = None
@@ -61,6 +64,7 @@ class Options:
     frozen: bool = False
     any_profile: bool = False
     store: Path | None = None
+    only: Only = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def held(self) -> bool:
@@ -113,8 +117,16 @@ def _locked(recipe: Recipe, options: Options) -> Locked:
 
 def plan_with(recipe: Recipe, options: Options, records: Records, locked: Locked, *, read: bool) -> Plan:
     """A plan made with records that are open, and with what the lock says."""
-    folders, device, assume = folders_of(recipe, options), options.device, options.frozen
-    return make_plan(recipe, folders, records, locked, device=device, read=read, assume=assume)
+    return make_plan(
+        recipe,
+        folders_of(recipe, options),
+        records,
+        locked,
+        device=options.device,
+        read=read,
+        assume=options.frozen,
+        left_out=left_out(recipe, options.only),
+    )
 
 
 def folders_of(recipe: Recipe, options: Options) -> Folders:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from lorapipe.recipe.nodes import MapNode
 
-__all__ = ["devices", "dtypes", "kinds", "params", "recipes", "recipes_and_weights", "steps", "weights"]
+__all__ = [
+    "axes",
+    "devices",
+    "dtypes",
+    "kinds",
+    "params",
+    "recipes",
+    "recipes_and_weights",
+    "steps",
+    "weights",
+]
 
 Find = Callable[[click.Context, str], Mapping[str, str]]
 """From a command line so far and the word that is begun to words with a note each, or ``""``."""
@@ -99,6 +109,21 @@ def params(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: A
 
 
 @_offered
+def axes(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: ARG001 - see Find
+    """``axis=value`` of the matrix of the recipe that the line has named."""
+    from lorapipe.recipe.matrix import axes_of
+    from lorapipe.recipe.nodes import ListNode, Scalar
+
+    root = _root(ctx)
+    return {
+        f"{axis}={item.text}": ""
+        for axis, entry in ({} if root is None else axes_of(root)).items()
+        for item in (entry.value.items if isinstance(entry.value, ListNode) else ())
+        if isinstance(item, Scalar)
+    }
+
+
+@_offered
 def kinds(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: ARG001 - see Find
     """The kinds of steps, with what they do."""
     from lorapipe.recipe.language import core_language
@@ -125,6 +150,15 @@ def dtypes(ctx: click.Context, incomplete: str) -> Mapping[str, str]:  # noqa: A
 
 def _section(ctx: click.Context, name: str) -> MapNode | None:
     """A map of the recipe that the command line has named so far."""
+    from lorapipe.recipe.nodes import MapNode
+
+    root = _root(ctx)
+    section = None if root is None else root.get(name)
+    return section if isinstance(section, MapNode) else None
+
+
+def _root(ctx: click.Context) -> MapNode | None:
+    """The recipe that the command line has named so far."""
     from lorapipe.errors import LorapipeError
     from lorapipe.recipe.nodes import MapNode
     from lorapipe.recipe.parsing import read, read_text
@@ -139,5 +173,4 @@ def _section(ctx: click.Context, name: str) -> MapNode | None:
         root = read(read_text(Path(named).expanduser())).root
     except (LorapipeError, RuntimeError):
         return None
-    section = root.get(name) if isinstance(root, MapNode) else None
-    return section if isinstance(section, MapNode) else None
+    return root if isinstance(root, MapNode) else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lorapipe.cli.options import Asked, recipe_argument, setting_option
+from lorapipe.cli.options import Asked, only_option, recipe_argument, setting_option
 
 __all__ = ["command"]
 
@@ -14,9 +14,12 @@ __all__ = ["command"]
 @click.command("graph")
 @recipe_argument
 @setting_option
+@only_option
 @click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
-def command(recipe: Path, settings: tuple[str, ...], form: str) -> None:
+def command(recipe: Path, settings: tuple[str, ...], only: tuple[str, ...], form: str) -> None:
     """Print the graph of RECIPE's steps."""
+    from lorapipe.recipe.selection import narrowed, parse_only
     from lorapipe.views.graph import FORMATS
 
-    click.echo(FORMATS[form](Asked(recipe, settings).load()), nl=False)
+    wanted = narrowed(Asked(recipe, settings).load(), parse_only(only))
+    click.echo(FORMATS[form](wanted), nl=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lorapipe.cli.completing import devices, params, recipes
+from lorapipe.cli.completing import axes, devices, params, recipes
 
 if TYPE_CHECKING:
     from lorapipe.build.planning import Options
@@ -24,6 +24,7 @@ __all__ = [
     "lock_option",
     "memory_size",
     "models_option",
+    "only_option",
     "output_root_option",
     "progress_options",
     "recipe_argument",
@@ -43,6 +44,7 @@ class Asked:
 
     recipe: Path
     settings: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     device: str | None = None
     models: tuple[Path, ...] = ()
     output_root: Path | None = None
@@ -57,9 +59,15 @@ class Asked:
     def options(self, **more: Any) -> Options:
         """How to build, with ``more`` fields of :class:`~lorapipe.build.planning.Options`."""
         from lorapipe.build.planning import Options
+        from lorapipe.recipe.selection import parse_only
 
         return Options(
-            device=self.device, models=self.models, output_root=self.output_root, lock=self.lock, **more
+            device=self.device,
+            models=self.models,
+            output_root=self.output_root,
+            lock=self.lock,
+            only=parse_only(self.only),
+            **more,
         )
 
 
@@ -95,6 +103,14 @@ setting_option = click.option(
     help="Give a param of the recipe another value; may be repeated.",
 )
 
+only_option = click.option(
+    "--only",
+    metavar="AXIS=VALUE",
+    multiple=True,
+    shell_complete=axes,
+    help="Only the variants of the matrix with this value; may be repeated.",
+)
+
 models_option = click.option(
     "--models",
     type=click.Path(path_type=Path, file_okay=False),
@@ -117,6 +133,7 @@ lock_option = click.option(
 _build_options = together(
     recipe_argument,
     setting_option,
+    only_option,
     click.option(
         "--device",
         metavar="NAME",

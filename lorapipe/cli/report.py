@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lorapipe.cli.completing import recipes_and_weights
-from lorapipe.cli.options import Asked, lock_option, models_option, output_root_option, setting_option
+from lorapipe.cli.options import (
+    Asked,
+    lock_option,
+    models_option,
+    only_option,
+    output_root_option,
+    setting_option,
+)
 
 if TYPE_CHECKING:
     from lorapipe.build.events import Listener
@@ -42,6 +49,7 @@ _RECIPES = (".yaml", ".yml")
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON instead, every number of it.")
 @setting_option
+@only_option
 @models_option
 @output_root_option
 @lock_option
@@ -52,6 +60,7 @@ def command(
     output: Path,
     as_json: bool,
     settings: tuple[str, ...],
+    only: tuple[str, ...],
     models: tuple[Path, ...],
     output_root: Path | None,
     lock: Path | None,
@@ -78,7 +87,7 @@ def command(
         if recipe is None:
             made = report_files(paths, family=family, listen=listen)
         else:
-            asked = Asked(recipe, settings, models=models, output_root=output_root, lock=lock)
+            asked = Asked(recipe, settings, only, models=models, output_root=output_root, lock=lock)
             made = report_recipe(asked.load(), asked.options(), listen=listen)
     if as_json:
         from lorapipe.views.report.as_json import report_json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,8 +51,8 @@ class _View:
     """By the digest of the lineage of now: what the step was, and in which build."""
 
 
-def explain(plan: Plan, history: History, step: str | None = None) -> tuple[Explanation, ...]:
-    """Why a run would do each output and each stored step, or would not; or only ``step``.
+def explain(plan: Plan, history: History, steps: Collection[str] | None = None) -> tuple[Explanation, ...]:
+    """Why a run would do each output and each stored step, or would not; or only ``steps``.
 
     One that is neither is done within those that use it, and these are explained.
     """
@@ -64,8 +64,8 @@ def explain(plan: Plan, history: History, step: str | None = None) -> tuple[Expl
     view = _View(plan, history, made, names, dict(_former(view)))
     wanted = (
         [planned for planned in plan.steps.values() if _own(planned)]
-        if step is None
-        else list(_around(plan, step))
+        if steps is None
+        else list({planned.step.id: planned for step in steps for planned in _around(plan, step)}.values())
     )
     return tuple(_with_assumed(_explained(planned, view), view) for planned in wanted)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -68,31 +68,44 @@ def make_plan(
     device: str | None = None,
     read: bool = False,
     assume: bool = False,
+    left_out: Collection[str] = (),
 ) -> Plan:
     """Plan a build from headers and the memo; ``read`` hashes what the memo lacks.
 
     With ``assume`` that is outputs alone: inputs are taken to be what pins and lock say.
-    ``device`` overrides the recipe's. Raises :class:`~lorapipe.errors.ManyErrors` with
+    ``device`` overrides the recipe's. ``left_out`` are steps that nothing wanted uses: of them nothing is
+    read but headers, and nothing need be right. Raises :class:`~lorapipe.errors.ManyErrors` with
     all that can be wrong before any arithmetic.
     """
     graph = step_graph(recipe)
-    checked = checked_steps(recipe)
+    checked = {check: step for check, step in checked_steps(recipe).items() if check not in left_out}
     sequence = order(graph, checked)
     wanted_device = device or str(recipe.defaults["device"])
     device, profile = choose_device(wanted_device, str(recipe.defaults["compute"]), locked.device)
     resolved = resolve(
-        recipe, sequence, folders, past.digests, locked=locked.inputs, read=read and not assume
+        recipe,
+        sequence,
+        folders,
+        past.digests,
+        locked=locked.inputs,
+        read=read and not assume,
+        left_out=left_out,
     )
     view = _View(profile, past, locked, read, source_date(os.environ))
-    steps = {name: _decide(resolved[name], resolved, view) for name in sequence}
-    held = held_outputs(recipe)
+    steps = {name: _decide(resolved[name], resolved, view) for name in sequence if name not in left_out}
+    held = {
+        check: tuple(output for output in outputs if output in steps)
+        for check, outputs in held_outputs(recipe).items()
+        if check in steps
+    }
     steps = stopped(steps, held)
     ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}
     ends = [name for name, step in steps.items() if step.output or name in checked]
     positions = schedule(graph, [e for e in ends if steps[e].status in _DUE], ready, checked)
     used = {*ends, *(position.step for position in positions)}
     steps = {name: step if name in used else _unused(step) for name, step in steps.items()}
-    return Plan(recipe, device, profile, steps, positions, tuple(_warnings(steps, resolved)), held)
+    others = _left_out(left_out, resolved, replace(view, read=False))
+    return Plan(recipe, device, profile, steps, positions, tuple(_warnings(steps, resolved)), held, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,14 @@ class _View:
     locked: Locked
     read: bool
     date: str | None
+
+
+def _left_out(names: Iterable[str], resolved: Mapping[str, Resolved], view: _View) -> dict[str, PlannedStep]:
+    steps = {name: _decide(resolved[name], resolved, view) for name in names if name in resolved}
+    return {
+        name: replace(step, status=Status.UNUSED, reason="left out by --only")
+        for name, step in sorted(steps.items())
+    }
 
 
 def _decide(resolved: Resolved, all_of: Mapping[str, Resolved], view: _View) -> PlannedStep:
@@ -185,7 +206,7 @@ def _unused(step: PlannedStep) -> PlannedStep:
 
 
 def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]) -> list[str]:
-    warnings = [f"step '{name}': {text}" for name, r in resolved.items() for text in r.warnings]
+    warnings = [f"step '{name}': {text}" for name in steps for text in resolved[name].warnings]
     if not any(step.output for step in steps.values()):
         warnings.append("no step saves anything: a run makes no file")
     due = [step for step in steps.values() if step.output is not None and step.status in _DUE]

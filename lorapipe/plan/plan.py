@@ -63,7 +63,8 @@ class PlannedStep:
 class Plan:
     """What a run of the recipe would do; ``steps`` stand in the order of the build.
 
-    ``held`` maps each check to the outputs that it holds back.
+    ``held`` maps each check to the outputs that it holds back. ``left_out`` are steps that are in the
+    recipe and not in the plan, as far as they can be told of: other variants than those asked for.
     """
 
     recipe: Recipe
@@ -73,6 +74,7 @@ class Plan:
     schedule: tuple[Position, ...]
     warnings: tuple[str, ...]
     held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, PlannedStep] = field(default_factory=dict)
 
     @property
     def pending(self) -> tuple[PlannedStep, ...]:

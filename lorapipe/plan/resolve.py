@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ from lorapipe.formats.folders.survey import is_folder
 from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output
 from lorapipe.plan.lineage import Lineage, Source
 from lorapipe.plan.overlaps import Overlap, overlap
+from lorapipe.recipe.alike import alike
 from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
 from lorapipe.steps import find_kind
@@ -43,24 +44,29 @@ def resolve(
     *,
     locked: Mapping[str, str],
     read: bool,
+    left_out: Collection[str] = (),
 ) -> dict[str, Resolved]:
     """Resolve every step, inputs before those that use them.
 
     ``locked`` maps load steps to the sha256 that the lock file holds; ``read`` hashes
     inputs that the memo does not know. A step above which something failed is passed
-    over, so that one mistake is one message. Raises
-    :class:`~lorapipe.errors.ManyErrors` with all errors of all steps.
+    over, so that one mistake is one message; a step that is ``left_out`` is passed over where something
+    is wrong with it, and none of its inputs is hashed. Raises
+    :class:`~lorapipe.errors.ManyErrors` with all errors of all steps, those of the variants of one once.
     """
     done: dict[str, Resolved] = {}
-    errors: list[LorapipeError] = []
+    failed: dict[str, list[tuple[LorapipeError, ...]]] = {}
     for name in order:
         step = recipe.steps[name]
         if any(term.step not in done for term in step.terms()):
             continue
         try:
-            done[name] = _resolve_step(step, done, folders, digests, locked.get(name), read)
+            wanted = name not in left_out
+            done[name] = _resolve_step(step, done, folders, digests, locked.get(name), read and wanted)
         except LorapipeError as error:
-            errors.extend(placed(error, step))
+            if wanted:
+                failed.setdefault(step.written, []).append(tuple(placed(error, step)))
+    errors = [error for found in failed.values() for error in alike(found)]
     errors.extend(_clashes(done))
     if errors:
         raise ManyErrors(sorted(errors, key=by_place))

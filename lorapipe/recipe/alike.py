@@ -40,7 +40,7 @@ def _one(variants: Sequence[LorapipeError]) -> LorapipeError:
     hints = [error.hint for error in variants if error.hint is not None]
     if all(error.message == first.message for error in variants):
         more = [f"and {len(hints) - _FEW} more"] if len(hints) > _FEW else []
-        first.hint = "; ".join([*hints[:_FEW], *more])
+        first.hint = "; ".join([*hints[:_FEW], *more]) or None
     else:
         rest = f"and {others} more like it"
         first.hint = rest if first.hint is None else f"{first.hint}; {rest}"

@@ -121,7 +121,7 @@ def _steps(lock: LockFile, plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
         if planned.source is not None and now is None:
             now = was
         yield name, differences(described(lock.steps[name], was), described(locked_step(planned), now))
-    for name in sorted(lock.steps.keys() - plan.steps.keys()):
+    for name in sorted(lock.steps.keys() - plan.recipe.steps.keys()):
         yield name, (GONE,)
 
 

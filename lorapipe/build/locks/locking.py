@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lorapipe.build.locks.drift import locked_step
 from lorapipe.build.result import BuiltOutput
 from lorapipe.errors import LockError
 from lorapipe.plan.make import Locked
-from lorapipe.plan.plan import Plan
+from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.provenance import source_date
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, lock_path, read, relative
@@ -77,10 +78,13 @@ def lock_of(
     """The lock of a plan whose inputs are hashed, with the ``outputs`` that are in place.
 
     Paths are relative to the recipe's ``folder``. Of an output that is not in place stays what
-    the lock ``before`` says, where it was made of the same key; else it has no block.
+    the lock ``before`` says, where it was made of the same key; else it has no block. A step that is
+    left out of the plan has its blocks, too; where nothing can be told of it, those of ``before``.
     """
+    steps = {**plan.left_out, **plan.steps}
+    untold = plan.recipe.steps.keys() - steps.keys()
     inputs = {}
-    for name, planned in plan.steps.items():
+    for name, planned in steps.items():
         source = planned.source
         if source is not None and source.sha256 is not None:
             inputs[name] = LockedInput(relative(source.path, folder), source.sha256, source.size)
@@ -89,20 +93,22 @@ def lock_of(
         date=source_date(os.environ),
         params=plan.recipe.params,
         profile=plan.profile.as_json(),
-        inputs=inputs,
-        steps={name: locked_step(planned) for name, planned in plan.steps.items()},
-        outputs=_kept(plan, before) | dict(_made(plan, outputs, folder)),
+        inputs=_of(untold, before, "inputs") | inputs,
+        steps=_of(untold, before, "steps") | {name: locked_step(step) for name, step in steps.items()},
+        outputs=_of(untold, before, "outputs") | _kept(steps, before) | dict(_made(plan, outputs, folder)),
     )
 
 
-def _kept(plan: Plan, before: LockFile | None) -> dict[str, LockedOutput]:
-    if before is None:
-        return {}
-    return {
-        planned.step.id: before.outputs[planned.step.id]
-        for planned in plan.outputs
-        if planned.step.id in before.outputs and before.outputs[planned.step.id].key == planned.key
-    }
+def _of(steps: Collection[str], before: LockFile | None, section: str) -> dict[str, Any]:
+    """What the lock before says of some steps."""
+    blocks: Mapping[str, Any] = {} if before is None else getattr(before, section)
+    return {step: blocks[step] for step in steps if step in blocks}
+
+
+def _kept(steps: Mapping[str, PlannedStep], before: LockFile | None) -> dict[str, LockedOutput]:
+    """Outputs of the lock before that would be made of the same keys."""
+    blocks = _of(steps.keys(), before, "outputs")
+    return {step: output for step, output in blocks.items() if output.key == steps[step].key}
 
 
 def _made(plan: Plan, outputs: Iterable[BuiltOutput], folder: Path) -> Iterator[tuple[str, LockedOutput]]:

@@ -11,7 +11,7 @@ from lorapipe.plan.explain import Before
 from lorapipe.plan.explanation import Explanation, History, explain
 from lorapipe.plan.plan import Plan
 from lorapipe.recipe.model import Recipe
-from lorapipe.recipe.suggest import did_you_mean
+from lorapipe.recipe.selection import left_out, named_steps
 from lorapipe.store.lockfile import LockFile, read
 
 __all__ = ["explain_recipe"]
@@ -22,13 +22,11 @@ def explain_recipe(
 ) -> tuple[Explanation, ...]:
     """Why each output and stored step, or one ``step``, would be done or not; writes nothing.
 
-    Reads headers, the memo, the journal and the lock. Raises what a plan raises, and
-    :class:`~lorapipe.errors.UsageError` ``unknown-step``.
+    A step of a matrix is each of its variants. Reads headers, the memo, the journal and the lock. Raises
+    what a plan raises, and as :func:`~lorapipe.recipe.selection.named_steps`.
     """
-    if step is not None and step not in recipe.steps:
-        hint = did_you_mean(step, recipe.steps) or f"the steps are {', '.join(recipe.steps)}"
-        raise UsageError("unknown-step", f"the recipe has no step '{step}'", hint=hint)
     options = options or Options()
+    steps = None if step is None else _wanted(recipe, options, step)
     with Records(looking=True) as records:
         lock = read(locate(recipe, options.lock))
         locked = locked_view(lock, recipe_folder(recipe))
@@ -40,7 +38,16 @@ def explain_recipe(
         }
         words = None if lock is None else _words(lock, made)
         history = History(outputs, records.digests.known, words, frozenset(locked.outputs))
-        return explain(made, history, step)
+        return explain(made, history, steps)
+
+
+def _wanted(recipe: Recipe, options: Options, step: str) -> tuple[str, ...]:
+    out = left_out(recipe, options.only)
+    steps = tuple(name for name in named_steps(recipe, step) if name not in out)
+    if not steps:
+        hint = "ask without --only"
+        raise UsageError("step-left-out", f"--only leaves out every '{step}'", hint=hint)
+    return steps
 
 
 def _words(lock: LockFile, plan: Plan) -> dict[str | None, tuple[str, ...]]:

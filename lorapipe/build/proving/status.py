@@ -16,6 +16,7 @@ from lorapipe.plan.files import Certainty, InputFile, find_input, identify, plac
 from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.recipe.model import Recipe, Step
+from lorapipe.recipe.selection import left_out
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
 from lorapipe.store.contents import folder_size
@@ -86,7 +87,8 @@ def status(recipe: Recipe, options: Options) -> Standing:
         made, errors = _plan(recipe, options, records, locked_view(lock, folder))
         found = drift(lock, made) if lock is not None and made is not None else None
         look = _Look(recipe, options, records, lock or LockFile(lorapipe=""), made, found or Drift())
-        rows = tuple(look.row(step) for step in recipe.steps.values())
+        out = left_out(recipe, options.only)
+        rows = tuple(look.row(step) for step in recipe.steps.values() if step.id not in out)
     return Standing(rows, path, lock is not None, found, errors)
 
 

@@ -14,6 +14,7 @@ from lorapipe.errors import CheckFailed, InputError, LorapipeError, ManyErrors
 from lorapipe.plan.files import place_output
 from lorapipe.plan.resolve import placed
 from lorapipe.recipe.model import Recipe
+from lorapipe.recipe.selection import left_out
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
 from lorapipe.store.contents import whole_digest
@@ -74,8 +75,9 @@ def require(outputs: Iterable[Verified]) -> None:
 def output_paths(recipe: Recipe, options: Options) -> Iterator[tuple[str, Path]]:
     """Each step that writes, with the path it writes to. Raises as a plan does, all errors at once."""
     folders, errors = folders_of(recipe, options), list[LorapipeError]()
+    out = left_out(recipe, options.only)
     for step in recipe.steps.values():
-        if find_kind(step.kind).materialise is not Materialise.OUTPUT:
+        if step.id in out or find_kind(step.kind).materialise is not Materialise.OUTPUT:
             continue
         try:
             yield step.id, place_output(str(step.params["to"]), folders)

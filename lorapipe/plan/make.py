@@ -211,7 +211,7 @@ def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]
         warnings.append("no step saves anything: a run makes no file")
     due = [step for step in steps.values() if step.output is not None and step.status in _DUE]
     warnings += [
-        f"{short.folder} has {short.free} bytes free, the outputs take {short.needed}"
+        f"{short.folder} has {short.free:,} bytes free, the outputs take {short.needed:,}"
         for short in shortages(due)
     ]
     return warnings

@@ -140,7 +140,7 @@ def spec_text(spec: Spec) -> str:
     if isinstance(spec, CheckpointSpec):
         touched = f", {len(spec.touched)} of them changed" if spec.touched else ""
         return f"checkpoint, {family_text(spec.family)}, {tensors}{touched}"
-    return tensors
+    return f"{tensors} in {len(spec.files)} files" if len(spec.files) > 1 else tensors
 
 
 def family_text(name: str | None) -> str:

@@ -287,12 +287,12 @@ def test_warnings_keep_their_lines_and_nothing_else(inputs: Bench) -> None:
 def test_a_disk_that_is_too_small_is_a_warning_of_the_plan(
     inputs: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = shutil.disk_usage(inputs.folder)._replace(free=100)
+    free = shutil.disk_usage(inputs.folder)._replace(free=1234)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
 
     text = drawn(inputs, log())
 
-    assert f"warning: {inputs.folder} has 100 bytes free, the outputs take" in text
+    assert f"warning: {inputs.folder} has 1,234 bytes free, the outputs take" in text
 
 
 def test_what_only_the_data_tell_is_shown_as_the_most_it_can_be(bench: Bench) -> None:

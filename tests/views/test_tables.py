@@ -13,8 +13,15 @@ from lorapipe.build.result import Built
 from lorapipe.build.run import Options, build
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.views.bindings import BoundRow
-from lorapipe.views.tables import binding_table, built_table, family_text, module_table, print_table
-from lorapipe.weights.specs import ModuleId, ModuleSpec, Spelling
+from lorapipe.views.tables import (
+    binding_table,
+    built_table,
+    family_text,
+    module_table,
+    print_table,
+    spec_text,
+)
+from lorapipe.weights.specs import FileSpec, ModuleId, ModuleSpec, Spelling, TensorSpec
 
 from ..bench import Bench
 from .screens import HOSTILE, log, steering, terminal, text_of
@@ -165,3 +172,16 @@ style  other   nowhere: the checkpoint has no such weight
 @pytest.mark.parametrize(("name", "text"), [("sd1", "SD1.x"), ("sdxl", "SDXL"), (None, "unknown family")])
 def test_families_go_by_their_name_for_people(name: str | None, text: str) -> None:
     assert family_text(name) == text
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({}, "2 tensors"),
+        ({"model.safetensors": ("a", "b")}, "2 tensors"),
+        ({"unet/1.safetensors": ("a",), "unet/2.safetensors": ("b",)}, "2 tensors in 2 files"),
+    ],
+)
+def test_an_output_of_several_files_says_how_many(files: dict[str, tuple[str, ...]], text: str) -> None:
+    tensors = {name: TensorSpec("F32", (2,)) for name in "ab"}
+    assert spec_text(FileSpec(tensors, files=files)) == text

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from lorapipe.errors import BuildError
 from lorapipe.store.digest import is_sha256
-from lorapipe.store.places import VARIABLE, another_folder, find_places
+from lorapipe.store.places import another_folder, find_places
 
-__all__ = ["VARIABLE", "StorePaths", "store_root", "unwritable"]
+__all__ = ["StorePaths", "store_root", "unwritable"]
 
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This folder is lorapipe's store. It can be deleted: what is needed is built again.

@@ -19,10 +19,13 @@ from lorapipe.store.digest import FileState, Hashed
 from lorapipe.store.entries import Entries
 from lorapipe.store.folders import Resumption, StagedFolder, stage_folder
 from lorapipe.store.journal import UNKNOWN, Journal, Making
+from lorapipe.store.manifest import Entry
 from lorapipe.store.memo import Memo
 from lorapipe.store.part_files import StagedPart
-from lorapipe.store.paths import VARIABLE, StorePaths, store_root
+from lorapipe.store.paths import StorePaths
 from lorapipe.store.pins import Pins
+from lorapipe.store.places import Places, another_folder, find_places
+from lorapipe.store.shared.behind import Behind, Fetched
 from lorapipe.store.temporaries import part_of
 
 if TYPE_CHECKING:
@@ -44,6 +47,10 @@ def _unseen(path: Path, done: int, total: int) -> None:
     pass
 
 
+def _unfetched(done: int, total: int) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Made by :func:`open_store`. As a context manager it closes itself."""
@@ -55,6 +62,34 @@ class Store:
     entries: Entries
     pins: Pins
     hook: Hook
+    shared: Behind | None = None
+
+    def find(self, key: str, fetched: Fetched = _unfetched) -> Entry | None:
+        """The result of a key, its blob verified: from here, or else from the shared store.
+
+        Who else may want it holds its lock.
+        """
+        found = self.entries.get(key)
+        if found is None and self.shared is not None and not self.database.looking:
+            found = self.shared.fetch(key, fetched)
+        return found
+
+    def settle(self, entry: Entry, fetched: Fetched = _unfetched) -> Entry:
+        """What counts as the result of a key that was just built; see :meth:`Behind.settle`."""
+        return entry if self.shared is None else self.shared.settle(entry, fetched)
+
+    def link(self, key: str, entry: Entry, preimage: str, *, lineage: str = "", alias: bool = False) -> Entry:
+        """Let another key lead to a result, here and in the shared store; see :meth:`Entries.link`."""
+        linked = self.entries.link(key, entry, preimage, lineage=lineage, alias=alias)
+        if self.shared is not None:
+            self.shared.give(linked)
+        return linked
+
+    def disown(self, key: str) -> None:
+        """Let go of a result that is not what its key says, and take it from nowhere else either."""
+        self.entries.drop(key)
+        if self.shared is not None:
+            self.shared.distrust(key)
 
     def stage(self, path: Path, *, needed: int | None = None) -> Staged:
         """An output on its way to ``path``; see :func:`~lorapipe.store.atomic.stage`.
@@ -195,19 +230,23 @@ class Store:
         self.close(waiting=kind is None or not issubclass(kind, KeyboardInterrupt | Interrupted))
 
 
-def open_store(root: Path | None = None, *, looking: bool = False, hook: Hook = no_hook) -> Store:
-    """The store at ``root``, else where :func:`~lorapipe.store.paths.store_root` says.
+def open_store(root: Path | Places | None = None, *, looking: bool = False, hook: Hook = no_hook) -> Store:
+    """The store at ``root``, else where :func:`~lorapipe.store.places.find_places` finds it.
+
+    A folder has no shared store behind it.
 
     Touches no file: the first write creates the store, and one opened for ``looking`` writes
     nothing at all. ``hook`` is called at each point where a crash would matter. Raises
     :class:`~lorapipe.errors.BuildError` ``store-unreadable``.
     """
-    paths = StorePaths(store_root() if root is None else root)
+    places = Places(root) if isinstance(root, Path) else root or find_places()
+    paths = StorePaths(places.root)
     _check_readable(paths.root)
     database = Database(paths, looking=looking)
     memo = Memo(database)
     entries = Entries(paths, database, memo, hook=hook)
-    return Store(paths, database, memo, Journal(database), entries, Pins(paths), hook)
+    shared = None if places.shared is None else Behind(places.shared, paths, entries)
+    return Store(paths, database, memo, Journal(database), entries, Pins(paths), hook, shared)
 
 
 def _check_readable(root: Path) -> None:
@@ -219,6 +258,6 @@ def _check_readable(root: Path) -> None:
     if not readable:
         message, hint = (
             f"the store {root} cannot be read: permission denied",
-            f"name another folder in {VARIABLE}",
+            another_folder(),
         )
         raise BuildError("store-unreadable", message, hint=hint)

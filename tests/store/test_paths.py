@@ -9,7 +9,8 @@ import platformdirs
 import pytest
 
 from lorapipe.errors import BuildError
-from lorapipe.store.paths import VARIABLE, StorePaths, store_root
+from lorapipe.store.paths import StorePaths, store_root
+from lorapipe.store.places import VARIABLE
 
 KEY = "ab" + "0" * 62
 

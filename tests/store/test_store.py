@@ -15,7 +15,7 @@ import pytest
 from lorapipe.errors import BuildError
 from lorapipe.store.contents import listing_digest, whole_digest
 from lorapipe.store.digest import FileState
-from lorapipe.store.paths import VARIABLE
+from lorapipe.store.places import VARIABLE
 from lorapipe.store.store import Store, open_store
 
 Digest = Callable[[str | bytes], str]
@@ -212,11 +212,21 @@ def test_a_read_only_store_can_be_read(commons: Path, digest: Digest) -> None:
 
 
 def test_importing_the_store_is_light() -> None:
-    heavy = ["torch", "numpy", "networkx", "filelock", "platformdirs", "jsonschema", "click", "rich"]
+    heavy = [
+        "torch",
+        "numpy",
+        "networkx",
+        "filelock",
+        "platformdirs",
+        "jsonschema",
+        "click",
+        "rich",
+        "fsspec",
+    ]
     code = (
         "import sys, lorapipe.store.store, lorapipe.store.lockfile\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
         "print(sorted({n.split('.')[1] for n in sys.modules if n.startswith('lorapipe.')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "['errors', 'store', 'version']"]
+    assert done.stdout.splitlines() == ["[]", "['errors', 'remote', 'store', 'version']"]

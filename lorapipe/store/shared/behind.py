@@ -49,6 +49,7 @@ class Behind:
         self._unread: str | None = None
         self._ungiven: str | None = None
         self._waiting = 0
+        self._fetched: set[str] = set()
         self._distrusted: set[str] = set()
         self._damaged: dict[str, None] = {}
         self._overtaken: dict[str, None] = {}
@@ -93,6 +94,7 @@ class Behind:
 
     def _taken(self, entry: Entry, told: Fetched) -> Entry | None:
         bucket, done = self._open()[0], 0
+        self._fetched.add(entry.key)
 
         def chunks() -> Iterator[bytes]:
             nonlocal done
@@ -113,8 +115,15 @@ class Behind:
                 raise
             return None  # the local store's trouble: the build does without, as it does elsewhere
         if taken is None:
-            self._damage(entry.key)
+            self.distrust(entry.key)
         return taken
+
+    def distrust(self, key: str) -> None:
+        """Take no result of this key any more: what is here of it is none, or not its step's."""
+        with self._lock:
+            self._distrusted.add(key)
+            if key in self._fetched:
+                self._damaged[key] = None
 
     def settle(self, entry: Entry, told: Fetched = _unseen) -> Entry:
         """What counts as the result of a key that was just built: the shared store's, if it got one.
@@ -180,7 +189,8 @@ class Behind:
                 if isinstance(found, Trouble):
                     raise found
                 if isinstance(found, Lie):
-                    self._damage(key)
+                    self._fetched.add(key)
+                    self.distrust(key)
                 else:
                     yield key, found
         except Trouble as trouble:
@@ -195,11 +205,6 @@ class Behind:
                 bucket = open_bucket(self.url)
                 self._opened = bucket, Catalog(bucket, self._paths)
             return self._opened
-
-    def _damage(self, key: str) -> None:
-        with self._lock:
-            self._damaged[key] = None
-            self._distrusted.add(key)
 
 
 def _keys(keys: Collection[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from lorapipe.recipe.expansion import Axes, Written, variant_id
 from lorapipe.recipe.holes import Value, names_in
-from lorapipe.recipe.language import FileUse
+from lorapipe.recipe.language import NAME, FileUse
 from lorapipe.recipe.matrix import Matrix
 from lorapipe.recipe.nodes import Entry, MapNode, Scalar
 from lorapipe.recipe.source import Report
@@ -20,7 +21,7 @@ def check_variants(
     """Note axes that no step names, and files that several variants of a step would write."""
     named = {axis for step in written for axis in step.axes}
     for axis, span in matrix.spans.items():
-        if axis not in named:
+        if axis not in named and re.fullmatch(NAME, axis):  # no hole can name another
             hint = f"put $({axis}) where its values belong, or delete it"
             report.add("unused-axis", f"no step has $({axis}): its variants are one and the same", span, hint)
     for step in written:
@@ -56,7 +57,7 @@ def _check_output(entry: Entry, step: Written, axes: Axes, matrix: Matrix, repor
     if absent:
         holes = "-".join(f"$({axis})" for axis in absent)
         message = f"'{entry.name}' lacks {' and '.join(f'$({axis})' for axis in absent)}: {message}"
-        hint = f"such as {_with(str(getattr(entry.value, 'text', '')), holes)}"
+        hint = f"such as {_with(entry.value.text, holes)}" if isinstance(entry.value, Scalar) else None
     report.add("output-collision", message, entry.value.span, hint)
 
 
@@ -68,7 +69,9 @@ def _names(option: str, step: Written, values: Mapping[str, Value]) -> Iterator[
 
 
 def _with(name: str, holes: str) -> str:
-    """``out/char.safetensors`` with something before the last dot of the file's name."""
-    folder, slash, file = name.rpartition("/")
-    stem, dot, ending = file.rpartition(".")
-    return f"{folder}{slash}{stem}-{holes}{dot}{ending}" if stem else f"{folder}{slash}{file}-{holes}"
+    """A file's or a folder's name with something before its ending."""
+    slash = name[len(name.rstrip("/")) :]
+    stem, dot, ending = name.rstrip("/").rpartition(".")
+    if slash or "/" in ending or not stem:
+        return f"{name.rstrip('/')}-{holes}{slash}"
+    return f"{stem}-{holes}{dot}{ending}"

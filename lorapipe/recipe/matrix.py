@@ -87,12 +87,14 @@ def read_matrix(root: Node, params: Collection[str], report: Report) -> Matrix:
     Noted in ``report`` is what the recipe's schema cannot say; what that refuses is passed over, and
     of an axis of which no value is known the value is unknown.
     """
-    entries = axes_of(root)
-    if not entries:
+    found = [one for one in root.entries if one.name == "matrix"] if isinstance(root, MapNode) else []
+    if not found or not isinstance(found[0].value, MapNode):
         return Matrix()
-    assert isinstance(root, MapNode)
-    key, matrix = next((one.key, one.value) for one in root.entries if one.name == "matrix")
-    assert isinstance(matrix, MapNode)
+    key, matrix, entries = found[0].key, found[0].value, axes_of(root)
+    if not entries:
+        if matrix.entries:  # else the schema's check has said it
+            report.add("no-axes", "a matrix needs an axis", key.span, "such as strength: [0.5, 1.0]")
+        return Matrix()
     spans = MappingProxyType({name: entry.key.span for name, entry in entries.items()})
     nothing = Matrix(dict.fromkeys(spans, (UNKNOWN,)), (dict.fromkeys(spans, UNKNOWN),), key.span, spans)
     if len(entries) > MAX_AXES:
@@ -146,7 +148,8 @@ def _axis(entry: Entry, params: Collection[str], report: Report) -> tuple[Value,
         if value is None:
             continue
         if not known.isdisjoint(_marks(value)):
-            report.add("value-twice", f"'{entry.name}' has {value.shown} twice", item.span, "delete one")
+            how = "" if identity(value.value) in known else ", as text and as something else"
+            report.add("value-twice", f"'{entry.name}' has {value.text} twice{how}", item.span, "delete one")
         else:
             values.append(value)
             known.update(_marks(value))
@@ -209,7 +212,7 @@ def _without(axes: _Axes, rules: _Rules, report: Report) -> list[Variant]:
         for axis, value in strange.items():
             hint = near(value.value, axis, [one.value for one in axes[axis]])
             span = next(entry.value.span for entry in node.entries if entry.name == axis)
-            report.add("excludes-nothing", f"no {axis} {value.shown} to exclude", span, hint)
+            report.add("excludes-nothing", f"'{axis}' is never {value.shown}", span, hint)
         if not strange:
             excluded |= reduce(and_, (having[axis][value] for axis, value in rule.items()))
     return [variant for number, variant in enumerate(variants) if not excluded >> number & 1]

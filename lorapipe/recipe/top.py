@@ -1,4 +1,4 @@
-"""What stands around the steps: version, name, params, defaults."""
+"""What stands around the steps: version, name, params, matrix, defaults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _bad_name(finding: Finding, report: Report) -> None:
         return
     assert isinstance(finding.node, MapNode)
     span = next(one.key.span for one in finding.node.entries if one.name == name)
-    what = "a step's id" if finding.path == ("steps",) else "a param's name"
+    what = {"steps": "a step's id", "params": "a param's name"}.get(str(finding.path[0]), "an axis's name")
     hint = f"{what} is made of a-z, 0-9, - and _, and begins with a letter"
     report.add("bad-name", f"'{name}' cannot be {what}", span, hint)
 

@@ -10,11 +10,15 @@ package loads neither torch nor anything else that is slow.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from lorapipe.version import __version__
 
+# As typing has it, whose import would double the time until the program hears Ctrl-C.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from lorapipe.api import (
         Weights,
         check,

@@ -7,12 +7,12 @@ import gc
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from lorapipe.cli.failures import run_command
-from lorapipe.cli.stopping import leave, stoppable
+from lorapipe.cli.stopping import stoppable
 from lorapipe.recipe.suggest import did_you_mean
 from lorapipe.version import __version__
 
@@ -128,8 +128,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Nor is any looked for at the end, when all goes: that took as long again, and with torch 0.2 s.
     atexit.register(gc.freeze)
     return run_command(cli, arguments)
-
-
-def program() -> NoReturn:
-    """The console script: :func:`main`, and the end of the process."""
-    leave(main())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.build.budget import store_budget
 from lorapipe.build.digests import HashProgress, MemoDigests
+from lorapipe.build.engines.halt import Halt
 from lorapipe.build.locks.frozen import Beside, changed
 from lorapipe.errors import BuildError, InputError
 from lorapipe.formats.containers.output import OnBytes
@@ -59,7 +60,8 @@ class Records:
 
     ``looking`` promises that nothing is written: that is what a plan is made with.
     ``hook`` is called at each point where a crash would matter; tests crash there. ``root`` is
-    where the store is to be, if not where the environment says.
+    where the store is to be, if not where the environment says. When ``halt`` asks to stop, whoever
+    hashes, writes or waits here on another thread ends.
     """
 
     def __init__(
@@ -69,18 +71,20 @@ class Records:
         progress: HashProgress = _quiet,
         hook: Hook = _no_hook,
         root: Path | None = None,
+        halt: Halt | None = None,
     ) -> None:
-        self._store = open_store(root, looking=looking, hook=hook)
+        self.halt = halt or Halt()
+        self._store = open_store(root, looking=looking, hook=self.halt.after(hook))
         self._beside: Beside | None = None
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
         self._grown = False
         self._used: dict[Path, FileState] = {}
-        self.digests = MemoDigests(self._store.memo, progress)
+        self.digests = MemoDigests(self._store.memo, self.halt.after(progress))
 
     @contextmanager
     def hashing(self, plan: Plan) -> Iterator[Beside]:
         """Hash on a thread, while the context lasts, what a plan takes at the word of lock or pin."""
-        self._beside = Beside(plan, self._store.memo.hash)
+        self._beside = Beside(plan, self._store.memo.hash, self.halt)
         try:
             yield self._beside
         finally:
@@ -125,14 +129,14 @@ class Records:
     ) -> AbstractContextManager[None]:
         """Held while a result or an output is built, so that another process waits and then finds it.
 
-        ``waiting`` is told once if another process holds it.
+        ``waiting`` is called again and again while another process, or thread, holds it.
         """
         tries = 0
 
         def checkpoint() -> None:
             nonlocal tries
             tries += 1
-            if tries == 2:
+            if tries > 1:
                 waiting()
 
         return self._store.entries.lock(key, checkpoint=checkpoint)
@@ -156,7 +160,7 @@ class Records:
 
         One that is gone from its place is read on from where it was. Raises :class:`EntryVanished`.
         """
-        for path, verified in self._used.items():
+        for path, verified in tuple(self._used.items()):  # other threads read results meanwhile
             with suppress(OSError):
                 found = FileState.of(path)
                 if found.identity == verified.identity and found != verified:

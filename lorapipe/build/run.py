@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
+from functools import partial
 
-from lorapipe.build.engines.threads import default_workers, imported
+from lorapipe.build.engines.threads import default_workers, imported, importing
 from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned
 from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.ownership import Ownership
@@ -27,7 +26,7 @@ from lorapipe.build.result import Built, BuiltOutput, Done
 from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
 from lorapipe.build.running.room import check_room
-from lorapipe.errors import BuildError, LorapipeError, ManyErrors
+from lorapipe.errors import BuildError, LorapipeError, ManyErrors, gathered
 from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import by_place
@@ -92,12 +91,12 @@ def build(
         before = read(lock) if done.failed else None  # of what is held back stays what the lock has
         write(lock, lock_of(made, outputs, recipe_folder(recipe), before))
     if done.failed:
-        raise done.failed[0] if len(done.failed) == 1 else ManyErrors(done.failed)
+        raise gathered(done.failed)
     return Built(made, outputs, done.steps, time.monotonic() - started)
 
 
 def loading_meanwhile(
-    listen: Listener, load: Callable[[str], object] = import_module, least: int = _LONG
+    listen: Listener, load: Callable[[str], object] = importing, least: int = _LONG
 ) -> Listener:
     """``listen``, with torch loaded beside the hashing of a large input.
 
@@ -109,7 +108,7 @@ def loading_meanwhile(
         nonlocal begun
         if not begun and isinstance(event, Hashing) and event.total >= least:
             begun = True
-            threading.Thread(target=load, args=("torch",), name="lorapipe-import", daemon=True).start()
+            load("torch")
         listen(event)
 
     return told
@@ -124,6 +123,7 @@ def _found(made: Plan, step: PlannedStep, records: Records, listen: Listener) ->
 def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listener) -> tuple[Plan, Done]:
     plan_it = plan_held if options.held else plan_free
     for _ in range(_ATTEMPTS):
+        records.halt.forget()
         made, ownership = plan_it(recipe, options, records)
         listen(Planned(made))
         means = Means(options.workers or default_workers(), options.memory)
@@ -166,6 +166,7 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
         return Done(failed=tuple(foretold))
     # Imported here: a build with nothing to do answers before torch would be loaded.
     imported("torch")
+    from lorapipe.build.running.bench import local_engine
     from lorapipe.build.running.executor import execute
 
     with ownership.records.hashing(made) as beside:
@@ -174,7 +175,7 @@ def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -
             beside.look()  # an input that is another is no use to work on with
             listen(event)
 
-        done = execute(made, ownership, means, told)
+        done = execute(made, partial(local_engine, ownership=ownership, means=means), told)
     return replace(done, failed=tuple(sorted((*foretold, *done.failed), key=by_place)))
 
 

@@ -10,7 +10,7 @@ import networkx as nx
 
 from lorapipe.recipe.model import Recipe
 
-__all__ = ["Position", "held_back", "order", "schedule", "step_graph"]
+__all__ = ["Position", "awaited", "held_back", "order", "schedule", "step_graph"]
 
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -18,13 +18,12 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One place in the schedule: a step, and whose values nobody needs after it.
+    """One place in the schedule: a step, and the wanted steps (``goals``) that it is done for.
 
-    ``goals`` are the wanted steps that it is done for: without them it need not be done.
+    Without them it need not be done.
     """
 
     step: str
-    releases: tuple[str, ...]
     goals: frozenset[str] = frozenset()
 
 
@@ -45,10 +44,19 @@ def order(graph: nx.DiGraph[str], checked: Mapping[str, str] = _NOTHING) -> tupl
     """
     written = {step: position for position, step in enumerate(graph)}
     waiting = graph.copy() if checked else graph
-    first = set(checked).union(*(nx.ancestors(graph, check) for check in checked))
-    for check, step in checked.items():
-        waiting.add_edges_from((check, later) for later in nx.descendants(graph, step) - first)
+    for later, checks in awaited(graph, checked).items():
+        waiting.add_edges_from((check, later) for check in checks)
     return tuple(nx.lexicographical_topological_sort(waiting, key=written.__getitem__))
+
+
+def awaited(graph: nx.DiGraph[str], checked: Mapping[str, str]) -> dict[str, set[str]]:
+    """The checks that each step waits for, besides its inputs; ``checked`` as in :func:`order`."""
+    first = set(checked).union(*(nx.ancestors(graph, check) for check in checked))
+    found: dict[str, set[str]] = {}
+    for check, step in checked.items():
+        for later in nx.descendants(graph, step) - first:
+            found.setdefault(later, set()).add(check)
+    return found
 
 
 def held_back(
@@ -65,24 +73,14 @@ def schedule(
     ready: Collection[str],
     checked: Mapping[str, str] = _NOTHING,
 ) -> tuple[Position, ...]:
-    """What to do, in order, to get ``wanted``, and when each value can be let go.
+    """What to do, in order, to get ``wanted``.
 
     Steps in ``ready`` have their result in the store: they are on the schedule when
-    something needs them, their own inputs are not. ``checked`` as in :func:`order`. Pure: the
-    executor only walks it.
+    something needs them, their own inputs are not. ``checked`` as in :func:`order`.
     """
     sequence = order(graph, checked)
     goals = {step: {step} for step in wanted}
     for step in reversed(sequence):
         for above in graph.predecessors(step) if step in goals and step not in ready else ():
             goals.setdefault(above, set()).update(goals[step])
-    sequence = tuple(step for step in sequence if step in goals)
-    last: dict[str, str] = {}
-    for step in sequence:
-        last[step] = step
-        if step not in ready:
-            last.update(dict.fromkeys(graph.predecessors(step), step))
-    releases: Mapping[str, list[str]] = {step: [] for step in sequence}
-    for value, step in last.items():
-        releases[step].append(value)
-    return tuple(Position(step, tuple(releases[step]), frozenset(goals[step])) for step in sequence)
+    return tuple(Position(step, frozenset(goals[step])) for step in sequence if step in goals)

@@ -299,14 +299,15 @@ point, action = sys.argv[2:]
 reached = []
 
 def hook(now):
-    if now != point or (reached and action != "signals"):
+    if now != point or (reached and action == "signal"):
         return
     reached.append(now)
     if action in ("signal", "signals"):
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # the main thread hears it, this may be another
     else:
         print("here", flush=True)
-        time.sleep(60)
+        time.sleep(0.3)
 
 def slow(delta, *rest, **more):
     os.write(1, b"here\n")

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from lorapipe.build.engines.halt import Halt
 from lorapipe.errors import InputError, LorapipeError, gathered
 from lorapipe.plan.files import Certainty, InputFile, pin_mismatch
 from lorapipe.plan.plan import Plan, PlannedStep
@@ -35,11 +36,13 @@ class Beside:
     """The inputs of a plan that are taken at the lock's or the pin's word, being hashed.
 
     Hashing begins at once, in the order of the schedule; :meth:`close` ends it. ``hash`` reads a
-    file and remembers its digest, which needs no reading when asked for again.
+    file and remembers its digest, which needs no reading when asked for again. Who waits is let go
+    when ``halt`` asks to stop.
     """
 
-    def __init__(self, plan: Plan, hash: Hash) -> None:  # noqa: A002  # what it is
+    def __init__(self, plan: Plan, hash: Hash, halt: Halt) -> None:  # noqa: A002  # what it is
         self._hash = hash
+        self._halt = halt
         self._over = threading.Event()
         self._states: dict[Path, FileState] = {}
         steps = [plan.steps[position.step] for position in plan.schedule]
@@ -62,7 +65,7 @@ class Beside:
         """
         future = self._found.get(source.path)
         if future is not None:
-            future.result()
+            self._halt.result(future)
 
     def look(self) -> None:
         """Raise what is known to be wrong by now; waits for nothing."""

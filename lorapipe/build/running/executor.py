@@ -1,94 +1,93 @@
-"""Walk the plan's schedule: next, work, release, tell; where a check fails, without what it holds back."""
+"""Hand a plan's tasks to an engine, each when it is ready; where a check fails, not what it holds back."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from graphlib import TopologicalSorter
 
-from lorapipe.build.engines.threads import single_threaded_torch
-from lorapipe.build.events import Listener, StepDone, StepStarted
-from lorapipe.build.ownership import Ownership
+from lorapipe.build.engines.engine import Ended, Engine
+from lorapipe.build.events import Event, Listener, StepDone, StepStarted
 from lorapipe.build.result import BuiltOutput, Done
-from lorapipe.build.running.means import Means
-from lorapipe.build.running.results import Results
-from lorapipe.build.running.tasks import Workshop, run_task
-from lorapipe.errors import CheckFailed, LorapipeError, ManyErrors
-from lorapipe.plan.checks import failures
-from lorapipe.plan.graph import Position
-from lorapipe.plan.plan import Plan, PlannedStep
+from lorapipe.errors import LorapipeError, gathered
+from lorapipe.plan.checks import failures, is_of_checks
+from lorapipe.plan.plan import Plan
 from lorapipe.plan.resolve import placed
+from lorapipe.plan.tasks import Task, tasks_of
 
-__all__ = ["execute"]
+__all__ = ["Begin", "execute"]
+
+Begin = Callable[[Plan, tuple[Task, ...], Listener], AbstractContextManager[Engine]]
+"""Gives the engine for a plan's tasks, which tells the listener of their steps; leaving it ends all work."""
 
 
-def execute(plan: Plan, ownership: Ownership, means: Means, listen: Listener) -> Done:
+def execute(plan: Plan, begin: Begin, listen: Listener) -> Done:
     """Do what is on the schedule.
 
-    A value lives from the step that makes it to the last step that uses it. A check that does not
-    hold ends nothing but the way to the outputs that it holds back; other errors of steps are
-    raised at once, with the step named, those of checks before them.
+    A check that does not hold ends nothing but the way to the outputs that it holds back; other
+    errors of steps are raised at once, with the step named, those of checks before them.
     """
-    walk = _Walk(Workshop(plan, ownership, means, listen, Results(ownership.records, plan)))
-    with single_threaded_torch():
-        for number, position in enumerate(plan.schedule, start=1):
-            if not position.goals <= walk.given_up:
-                walk.do(position, number)
-            elif plan.steps[position.step].output is not None:
-                walk.tell(position, number)
-                walk.end(position.step, "held back")
-            for released in position.releases:
-                walk.values.pop(released, None)
-    return Done(tuple(walk.written), tuple(walk.failed), tuple(walk.done))
+    tasks = {task.step: task for task in tasks_of(plan)}
+    order = {step: number for number, step in enumerate(tasks)}
+    waiting = TopologicalSorter({step: task.after for step, task in tasks.items()})
+    waiting.prepare()
+    walk = _Walk(plan, listen)
+    under_way = 0
+    with begin(plan, tuple(tasks.values()), walk.hear) as engine:
+        while waiting.is_active():
+            for step in sorted(waiting.get_ready(), key=order.__getitem__):
+                if tasks[step].goals <= walk.given_up:
+                    walk.hold_back(step)
+                    waiting.done(step)
+                else:
+                    engine.submit(tasks[step])
+                    under_way += 1
+            if under_way:
+                ended = engine.next()
+                under_way -= 1
+                walk.take(ended)
+                waiting.done(ended.task.step)
+    return walk.result()
 
 
 @dataclass(slots=True)
 class _Walk:
     """How far an execution is; ``given_up`` are goals that will not be reached."""
 
-    shop: Workshop
-    values: dict[str, Any] = field(default_factory=dict)
-    written: list[BuiltOutput] = field(default_factory=list)
+    plan: Plan
+    listen: Listener
+    written: dict[str, BuiltOutput] = field(default_factory=dict)
     failed: list[LorapipeError] = field(default_factory=list)
-    done: list[StepDone] = field(default_factory=list)
+    done: dict[str, StepDone] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
 
-    def do(self, position: Position, number: int) -> None:
-        plan = self.shop.plan
-        planned = plan.steps[position.step]
-        self.tell(position, number)
-        started = time.monotonic()
-        try:
-            value, how = run_task(planned, self.values, self.shop)
-        except LorapipeError as error:
-            if planned.step.id not in plan.held or not _is_of_check(error):
-                raise _with_place([*self.failed, *placed(error, planned.step)]) from error.__cause__
-            self._give_up(error, planned)
-            value, how = None, "does not hold"
-        if isinstance(value, BuiltOutput):
-            self.written.append(value)
-        self.values[position.step] = value
-        self.end(planned.step.id, how, time.monotonic() - started)
+    def hear(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self.done[event.step] = event
+        self.listen(event)
 
-    def end(self, step: str, how: str, seconds: float = 0.0) -> None:
-        self.done.append(StepDone(step, how, seconds))
-        self.shop.listen(self.done[-1])
+    def take(self, ended: Ended) -> None:
+        if ended.output is not None:
+            self.written[ended.output.step] = ended.output
+        if ended.error is not None:
+            self._fail(ended.error, ended.at or ended.task.step)
 
-    def tell(self, position: Position, number: int) -> None:
-        plan = self.shop.plan
-        kind = plan.steps[position.step].step.kind
-        self.shop.listen(StepStarted(position.step, kind, number, len(plan.schedule)))
+    def _fail(self, error: LorapipeError, step: str) -> None:
+        planned, held = self.plan.steps[step], self.plan.held
+        if step not in held or not is_of_checks(error):
+            raise gathered([*self.failed, *placed(error, planned.step)]) from error.__cause__
+        self.failed += failures(error, planned, self.plan)
+        self.given_up |= {step, *held[step]}
 
-    def _give_up(self, error: LorapipeError, planned: PlannedStep) -> None:
-        plan = self.shop.plan
-        self.failed += failures(error, planned, plan)
-        self.given_up |= {planned.step.id, *plan.held[planned.step.id]}
+    def hold_back(self, step: str) -> None:
+        """Tell of an output that will not be made; of what is made for it alone there is nothing to say."""
+        planned, schedule = self.plan.steps[step], [position.step for position in self.plan.schedule]
+        if planned.output is not None:
+            self.hear(StepStarted(step, planned.step.kind, schedule.index(step) + 1, len(schedule)))
+            self.hear(StepDone(step, "held back", 0.0))
 
-
-def _is_of_check(error: LorapipeError) -> bool:
-    errors = error.errors if isinstance(error, ManyErrors) else (error,)
-    return all(isinstance(one, CheckFailed) for one in errors)
-
-
-def _with_place(errors: list[LorapipeError]) -> LorapipeError:
-    return errors[0] if len(errors) == 1 else ManyErrors(errors)
+    def result(self) -> Done:
+        """What came of it: outputs in the order of the plan, steps in that in which they ended."""
+        written = tuple(self.written[step] for step in self.plan.steps if step in self.written)
+        return Done(written, tuple(self.failed), tuple(self.done.values()))

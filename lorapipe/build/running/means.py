@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorapipe.build.engines.memory import available
 from lorapipe.build.engines.threads import AHEAD
 from lorapipe.errors import UsageError
 from lorapipe.plan.plan import Plan, PlannedStep
@@ -13,15 +14,19 @@ __all__ = ["LEAST", "Means", "Share"]
 _ITSELF = 320 << 20
 """Bytes that the process takes before any weights: Python, torch, the libraries' own buffers (measured)."""
 
+_AT_ONCE = 4
+
+_OURS = 0.75
+"""Of the memory that is free, what a build that was given no limit takes for several tasks at a time."""
+
 LEAST = 512 << 20
 """Bytes that a build can be kept within."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A step's part: how many threads, how many items under way, whether results go to the disk."""
+    """A step's part: how many items are under way, and whether results wait on the disk."""
 
-    workers: int
     under_way: int
     spooled: bool
 
@@ -60,13 +65,31 @@ class Means:
         """What a step gets: as many items under way as have room, beside the one in use."""
         most = self.workers * AHEAD
         if self.memory is None:
-            return Share(self.workers, most, spooled=False)
+            return Share(most, spooled=False)
         room = self.memory - _ITSELF
         spooled = planned.cost.kept > room // 2
         room -= 0 if spooled else planned.cost.kept
         if planned.cost.each:
             most = max(1, min(most, room // planned.cost.each - 1))
-        return Share(min(self.workers, most), most, spooled)
+        return Share(most, spooled)
+
+    def need(self, planned: PlannedStep) -> int:
+        """Bytes that a step takes with its share, beside what the process itself does."""
+        share = self.share(planned)
+        return (share.under_way + 1) * planned.cost.each + (0 if share.spooled else planned.cost.kept)
+
+    @property
+    def at_once(self) -> int:
+        """Tasks that run at a time: enough that one computes while others read and write."""
+        return min(self.workers, _AT_ONCE)
+
+    @property
+    def room(self) -> int | None:
+        """Bytes that all tasks at work may take together; ``None`` where nobody knows."""
+        if self.memory is not None:
+            return self.memory - _ITSELF
+        free = available()
+        return None if free is None else int(free * _OURS)
 
 
 def _text(size: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lorapipe.build.engines.halt import Halt
 from lorapipe.build.locks.frozen import Beside
 from lorapipe.errors import InputError
 from lorapipe.plan.files import Certainty
@@ -46,7 +47,7 @@ def assumed(bench: Bench, certainty: Certainty = Certainty.LOCKED, **wrong: str)
 
 @contextmanager
 def beside(plan: Plan, hash_it: Hash = hash_file) -> Iterator[Beside]:
-    made = Beside(plan, hash_it)
+    made = Beside(plan, hash_it, Halt())
     try:
         yield made
     finally:
@@ -134,7 +135,7 @@ def test_a_build_that_ends_does_not_wait_for_the_hashing(bench: Bench) -> None:
             reached.set()
             progress(1, 2)
 
-    made = Beside(assumed(bench), endlessly)
+    made = Beside(assumed(bench), endlessly, Halt())
     assert reached.wait(10)
     started = time.monotonic()
     made.close()

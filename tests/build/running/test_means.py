@@ -37,21 +37,21 @@ def plan(*steps: PlannedStep) -> Plan:
 
 
 def test_without_a_limit_each_worker_has_two_items() -> None:
-    assert Means(8).share(step(each=10 * MIB, kept=10**12)) == Share(8, 16, spooled=False)
+    assert Means(8).share(step(each=10 * MIB, kept=10**12)) == Share(16, spooled=False)
 
 
-def test_a_limit_takes_items_away_and_then_workers() -> None:
+def test_a_limit_takes_items_away_until_one_is_left() -> None:
     means = Means(8, ITSELF + 100 * MIB)
-    assert means.share(step(each=1 * MIB)) == Share(8, 16, spooled=False)
-    assert means.share(step(each=10 * MIB)) == Share(8, 9, spooled=False)
-    assert means.share(step(each=20 * MIB)) == Share(4, 4, spooled=False)
-    assert means.share(step(each=50 * MIB)) == Share(1, 1, spooled=False)
+    assert means.share(step(each=1 * MIB)) == Share(16, spooled=False)
+    assert means.share(step(each=10 * MIB)) == Share(9, spooled=False)
+    assert means.share(step(each=20 * MIB)) == Share(4, spooled=False)
+    assert means.share(step(each=50 * MIB)) == Share(1, spooled=False)
 
 
 def test_a_result_of_half_the_room_goes_to_the_disk() -> None:
     means = Means(2, ITSELF + 100 * MIB)
-    assert means.share(step(each=10 * MIB, kept=50 * MIB)) == Share(2, 4, spooled=False)
-    assert means.share(step(each=10 * MIB, kept=51 * MIB)) == Share(2, 4, spooled=True)
+    assert means.share(step(each=10 * MIB, kept=50 * MIB)) == Share(4, spooled=False)
+    assert means.share(step(each=10 * MIB, kept=51 * MIB)) == Share(4, spooled=True)
 
 
 @given(
@@ -69,10 +69,25 @@ def test_what_is_given_out_is_within_the_limit(workers: int, memory: int, each: 
         return
     share = means.share(planned)
     held = 0 if share.spooled else kept
-    assert 1 <= share.workers <= workers
-    assert share.workers <= share.under_way or share.under_way == 2 * workers
+    assert 1 <= share.under_way <= 2 * workers
     if share.under_way > 1:
         assert ITSELF + held + (share.under_way + 1) * each <= memory
+
+
+@given(each=st.integers(1, 1 << 28), kept=st.integers(0, 1 << 30))
+def test_what_a_step_needs_is_what_its_share_lets_it_take(each: int, kept: int) -> None:
+    assert Means(2).need(step(each, kept)) == 5 * each + kept  # two at work, two that wait, one in use
+    held = Means(2, 2 << 30)
+    assert held.room == (2 << 30) - ITSELF
+    if ITSELF + 2 * each <= 2 << 30:
+        assert held.need(step(each, kept)) <= held.room
+
+
+def test_without_a_limit_a_part_of_what_is_free_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorapipe.build.running.means.available", lambda: 1000 * MIB)
+    assert Means(2).room == 750 * MIB
+    monkeypatch.setattr("lorapipe.build.running.means.available", lambda: None)
+    assert Means(2).room is None
 
 
 @pytest.mark.parametrize(("memory", "named"), [(LEAST - 1, "512MiB"), (100, "512MiB")])

@@ -1,12 +1,12 @@
-"""One step of a build: gather what it takes, work, hold the result against the plan, publish, tell."""
+"""One step of a task: gather what it takes, work, hold the result against the plan, publish, tell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.build.engines.threads import ordered_map
+from lorapipe.build.engines.threads import Crew
 from lorapipe.build.events import Listener, Note, OutputReady, Progress
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
@@ -14,6 +14,7 @@ from lorapipe.build.result import BuiltOutput
 from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
 from lorapipe.build.running.spool import Spool
+from lorapipe.build.running.values import Values
 from lorapipe.errors import LorapipeError
 from lorapipe.formats.containers.output import Written
 from lorapipe.plan.files import Certainty
@@ -28,16 +29,17 @@ from lorapipe.weights.verdicts import CheckSpec
 if TYPE_CHECKING:
     from lorapipe.steps.save import SavedFile
 
-__all__ = ["Workshop", "run_task"]
+__all__ = ["Workshop", "run_step"]
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What every task of one build shares."""
+    """What all tasks of one build share that are done in this process."""
 
     plan: Plan
     ownership: Ownership
     means: Means
+    crew: Crew
     listen: Listener
     results: Results
 
@@ -59,7 +61,7 @@ class Workshop:
                 pending.extend(self.plan.steps[step] for step in new)
 
 
-def run_task(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> tuple[Any, str]:
+def run_step(planned: PlannedStep, values: Values, shop: Workshop) -> tuple[Any, str]:
     """The step's value, and how it came: from the store, built, or written to its file.
 
     Raises what the step raises, without its place in the recipe.
@@ -75,7 +77,7 @@ def run_task(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) ->
     return _obtain(planned, values, shop)
 
 
-def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> tuple[Any, str]:
+def _obtain(planned: PlannedStep, values: Values, shop: Workshop) -> tuple[Any, str]:
     """The result of a stored kind, or a check's figures, from the store or by work."""
 
     def work(notes: dict[str, object]) -> Any:
@@ -91,7 +93,7 @@ def _obtain(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> 
     return _checked(value, planned), "store"
 
 
-def _work(planned: PlannedStep, values: Mapping[str, Any], context: Context, shop: Workshop) -> Any:
+def _work(planned: PlannedStep, values: Values, context: Context, shop: Workshop) -> Any:
     ports = {
         port: tuple(Weighted(t.step, t.weight, values[t.step]) for t in terms)
         for port, terms in planned.step.inputs.items()
@@ -121,7 +123,7 @@ def _as_foretold(foretold: Spec, found: Spec) -> bool:
     return foretold == found
 
 
-def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: Workshop) -> BuiltOutput:
+def _write_output(planned: PlannedStep, values: Values, shop: Workshop) -> BuiltOutput:
     assert planned.output is not None
     assert planned.key is not None
     assert isinstance(planned.spec, FileSpec)
@@ -142,7 +144,17 @@ def _write_output(planned: PlannedStep, values: Mapping[str, Any], shop: Worksho
 
 
 def _waiting(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:
-    return lambda: shop.listen(Note(planned.step.id, "waiting", "another process is at work on it"))
+    """What to call again and again while another holds the lock: the first time that is told."""
+    told = False
+
+    def waiting() -> None:
+        nonlocal told
+        shop.crew.halt.go_on()
+        if not told:
+            told = True
+            shop.listen(Note(planned.step.id, "waiting", "another process is at work on it"))
+
+    return waiting
 
 
 def _context(
@@ -164,7 +176,7 @@ def _context(
     return Context(
         device=shop.plan.device,
         compute=shop.plan.profile.compute,
-        each=ordered_map(share.workers, tick, share.under_way),
+        each=shop.crew.each(tick, share.under_way),
         note=note,
         put_away=Spool(shop.records.scratch).put_away if share.spooled else in_memory,
         wrote=wrote,

@@ -1,0 +1,196 @@
+"""The engine of threads: what is ready runs, as memory allows, and all of it ends when one ends badly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lorapipe.build.engines.engine import Ended
+from lorapipe.build.engines.halt import Halted
+from lorapipe.build.engines.local import Local
+from lorapipe.build.engines.threads import Crew
+from lorapipe.plan.tasks import Task
+
+LONG_S = 20.0
+
+
+def task(name: str) -> Task:
+    return Task(name, (name,), frozenset(), frozenset({name}))
+
+
+class Gate:
+    """Tasks that tell when they begin, and end when they are let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.most = 0
+        self._at_work = 0
+        self._lock = threading.Lock()
+        self._open: dict[str, threading.Event] = {}
+
+    def let(self, name: str) -> threading.Event:
+        return self._open.setdefault(name, threading.Event())
+
+    def perform(self, given: Task) -> Ended:
+        with self._lock:
+            self.begun.append(given.step)
+            self._at_work += 1
+            self.most = max(self.most, self._at_work)
+            gate = self.let(given.step)
+        gate.wait(LONG_S)
+        with self._lock:
+            self._at_work -= 1
+        return Ended(given)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    until = time.monotonic() + LONG_S
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.001)
+    return holds()
+
+
+def engine(gate: Gate, crew: Crew, *, at_once: int = 4, room: int | None = None, **needs: int) -> Local:
+    return Local(
+        gate.perform, crew.halt, at_once=at_once, need=lambda given: needs.get(given.step, 0), room=room
+    )
+
+
+def alone(perform: Callable[[Task], Ended], crew: Crew, at_once: int = 1) -> Local:
+    return Local(perform, crew.halt, at_once=at_once, need=lambda given: 0, room=None)
+
+
+def test_no_more_tasks_run_at_a_time_than_are_allowed() -> None:
+    gate = Gate()
+    with Crew(1) as crew, engine(gate, crew, at_once=2) as local:
+        for name in "abcde":
+            gate.let(name).set()
+            local.submit(task(name))
+        ended = [local.next().task.step for _ in range(5)]
+
+    assert sorted(ended) == list("abcde")
+    assert gate.most <= 2
+
+
+def test_a_task_begins_when_what_it_takes_of_the_memory_is_free() -> None:
+    gate = Gate()
+    with Crew(1) as crew, engine(gate, crew, room=10, a=6, b=6, c=4) as local:
+        for name in "abc":
+            local.submit(task(name))
+        assert eventually(lambda: gate.begun == ["a", "c"])  # with b it would be 12 of 10
+
+        gate.let("c").set()
+        assert local.next().task.step == "c"
+        time.sleep(0.02)
+        assert gate.begun == ["a", "c"]
+
+        gate.let("a").set()
+        assert local.next().task.step == "a"
+        assert eventually(lambda: gate.begun == ["a", "c", "b"])
+        gate.let("b").set()
+        local.next()
+
+
+def test_a_task_that_takes_more_than_there_is_runs_alone() -> None:
+    gate = Gate()
+    with Crew(1) as crew, engine(gate, crew, room=10, big=1000, small=1) as local:
+        local.submit(task("big"))
+        local.submit(task("small"))
+        assert eventually(lambda: gate.begun == ["big"])
+        gate.let("big").set()
+        gate.let("small").set()
+        assert {local.next().task.step, local.next().task.step} == {"big", "small"}
+
+    assert gate.most == 1
+
+
+def test_a_fault_in_a_task_is_raised_when_its_end_is_asked_for() -> None:
+    def perform(given: Task) -> Ended:
+        raise KeyError(given.step)
+
+    with Crew(1) as crew, alone(perform, crew) as local:
+        local.submit(task("a"))
+        with pytest.raises(KeyError, match="a"):
+            local.next()
+
+
+def test_who_leaves_stops_what_is_at_work_and_waits_until_it_has_cleaned_up() -> None:
+    cleaned: list[str] = []
+    begun = threading.Event()
+    crew = Crew(1)
+
+    def perform(given: Task) -> Ended:
+        try:
+            begun.set()
+            for _ in crew.each()(lambda item: time.sleep(0.01), range(10_000)):
+                pass
+        finally:
+            cleaned.append(given.step)
+        return Ended(given)
+
+    started = time.monotonic()
+    with crew, alone(perform, crew) as local:
+        local.submit(task("a"))
+        local.submit(task("never"))
+        assert begun.wait(LONG_S)
+
+    assert cleaned == ["a"]
+    assert time.monotonic() - started < 5
+
+
+def test_who_waits_for_a_long_item_does_not_wait_for_its_end_when_all_stops() -> None:
+    halted: list[float] = []
+    begun, end = threading.Event(), threading.Event()
+    crew = Crew(1)
+
+    def item(number: int) -> None:
+        begun.set()
+        end.wait(LONG_S)
+
+    def perform(given: Task) -> Ended:
+        try:
+            list(crew.each()(item, range(3)))
+        except Halted:
+            halted.append(time.monotonic())
+            raise
+        return Ended(given)
+
+    try:
+        with alone(perform, crew) as local:
+            local.submit(task("a"))
+            assert begun.wait(LONG_S)
+        assert len(halted) == 1
+    finally:
+        end.set()
+
+
+def test_tasks_share_the_threads_of_one_crew() -> None:
+    at_work: list[int] = []
+    most = 0
+    lock = threading.Lock()
+    crew = Crew(2)
+
+    def item(number: int) -> int:
+        nonlocal most
+        with lock:
+            at_work.append(number)
+            most = max(most, len(at_work))
+        time.sleep(0.002)
+        with lock:
+            at_work.remove(number)
+        return number
+
+    def perform(given: Task) -> Ended:
+        assert list(crew.each()(item, range(20))) == list(range(20))
+        return Ended(given)
+
+    with crew, alone(perform, crew, at_once=3) as local:
+        for name in "abc":
+            local.submit(task(name))
+        for _ in "abc":
+            local.next()
+
+    assert most == 2

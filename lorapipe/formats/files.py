@@ -16,6 +16,8 @@ from lorapipe.formats.containers.safetensors_writer import library_order, write_
 from lorapipe.formats.containers.tensor_file import TensorFile
 from lorapipe.formats.folders.survey import is_folder, survey
 from lorapipe.formats.folders.tensor_folder import TensorFolder
+from lorapipe.remote.state import state
+from lorapipe.remote.url import Location, Url
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["SUFFIXES", "Writer", "names_folder", "open_tensors", "size_of", "writer_for"]
@@ -54,7 +56,7 @@ _SAFETENSORS = Writer(write_safetensors, metadata=True)
 _TORCH = Writer(write_pickle, metadata=False)
 
 
-def open_tensors(path: Path, variant: str | None = None) -> TensorFile | TensorFolder:
+def open_tensors(path: Location, variant: str | None = None) -> TensorFile | TensorFolder:
     """Open a file of weights by its suffix, or a folder of them; close it, or use it as a context manager.
 
     ``variant`` (``fp16``) chooses among the weights of a folder. Raises :class:`RecipeError`
@@ -75,9 +77,11 @@ def open_tensors(path: Path, variant: str | None = None) -> TensorFile | TensorF
     return TorchFile.open(path)
 
 
-def size_of(path: Path, variant: str | None = None) -> int:
+def size_of(path: Location, variant: str | None = None) -> int:
     """Bytes of a file of weights, or of all that counts of a folder. Raises as :func:`open_tensors`."""
-    return survey(path, variant).size if is_folder(path) else path.stat().st_size
+    if is_folder(path):
+        return survey(path, variant).size
+    return state(path).size if isinstance(path, Url) else path.stat().st_size
 
 
 def names_folder(name: str) -> bool:
@@ -90,7 +94,7 @@ def writer_for(path: Path) -> Writer:
     return _SAFETENSORS if _suffix(path, "to") == ".safetensors" else _TORCH
 
 
-def _suffix(path: Path, option: str) -> str:
+def _suffix(path: Location, option: str) -> str:
     suffix = path.suffix.lower()
     if suffix == ".gguf":
         raise RecipeError(

@@ -6,7 +6,6 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lorapipe.architectures import family as family_named
 from lorapipe.errors import RecipeError
@@ -17,10 +16,10 @@ from lorapipe.formats.checkpoints.read import read_checkpoint_spec
 from lorapipe.formats.containers.safetensors import SafetensorsFile
 from lorapipe.formats.containers.tensor_file import TensorFile
 from lorapipe.formats.files import open_tensors
-from lorapipe.formats.folders.survey import survey
 from lorapipe.formats.folders.tensor_folder import TensorFolder
 from lorapipe.formats.layouts.naming import naming_of
 from lorapipe.formats.training import base_model, training_notes
+from lorapipe.remote.url import Location
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
 
@@ -39,7 +38,7 @@ class Inspection:
     :mod:`~lorapipe.formats.training`.
     """
 
-    path: Path
+    path: Location
     size: int
     dtypes: Mapping[str, int]
     metadata: Mapping[str, str]
@@ -54,7 +53,7 @@ class Inspection:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def inspect_file(path: Path, family: str | None = None) -> Inspection:
+def inspect_file(path: Location, family: str | None = None) -> Inspection:
     """Read a file's header; ``family`` decides where the names leave it open.
 
     Raises as the readers do; their advice to say `family: sd1` becomes `--family sd1`.
@@ -63,7 +62,9 @@ def inspect_file(path: Path, family: str | None = None) -> Inspection:
         return inspect_opened(source, path, family)
 
 
-def inspect_opened(source: TensorFile | TensorFolder, path: Path, family: str | None = None) -> Inspection:
+def inspect_opened(
+    source: TensorFile | TensorFolder, path: Location, family: str | None = None
+) -> Inspection:
     """What :func:`inspect_file` tells, of a file or folder that is open."""
     try:
         found = _found(source, family)
@@ -73,7 +74,7 @@ def inspect_opened(source: TensorFile | TensorFolder, path: Path, family: str | 
     dtypes = Counter(tensor.dtype for tensor in source.tensors.values())
     folder = isinstance(source, TensorFolder)
     kept = "folder" if folder else "safetensors" if isinstance(source, SafetensorsFile) else "pickle"
-    files = survey(path).weights if folder else ()
+    files = source.contents.weights if isinstance(source, TensorFolder) else ()
     config = source.config if isinstance(source, TensorFolder) else None
     told = (path, source.size, dict(dtypes), dict(source.metadata))
     base, notes = base_model(source.metadata, config), training_notes(source.metadata)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorapipe.errors import InputError, gathered
+from lorapipe.remote.url import Location, Url
 from lorapipe.weights.sources import TensorSource
 
 __all__ = ["Problems", "file_name"]
@@ -48,7 +49,7 @@ class Problems:
 
     __slots__ = ("_found", "_where")
 
-    def __init__(self, source: TensorSource | Path) -> None:
+    def __init__(self, source: TensorSource | Location) -> None:
         self._where = file_name(source)
         self._found: dict[tuple[str, str, str], list[str]] = {}
 
@@ -83,7 +84,7 @@ class Problems:
         return InputError(code, f"{counted}: {shown}{more}", hint=hint, where=self._where)
 
 
-def file_name(source: TensorSource | Path) -> str | None:
+def file_name(source: TensorSource | Location) -> str | None:
     """The path of a source that is a file or folder, for messages; a path is its own."""
-    path = source if isinstance(source, Path) else getattr(source, "path", None)
+    path = source if isinstance(source, (Path, Url)) else getattr(source, "path", None)
     return None if path is None else str(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lorapipe.remote.calls import called
 from lorapipe.remote.url import Url
 
-__all__ = ["RemoteState", "state"]
+__all__ = ["RemoteState", "Version", "state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class RemoteState:
     def same_as(self, other: RemoteState) -> bool:
         """Whether both are of the same bytes, as far as the server tells."""
         return (self.size, self.etag) == (other.size, other.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file elsewhere in the state in which it was seen: what a digest is a digest of."""
+
+    url: Url
+    state: RemoteState
 
 
 def state(url: Url) -> RemoteState:

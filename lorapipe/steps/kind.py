@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from lorapipe.formats.containers.output import Create, Written
+from lorapipe.formats.shelf import Shelf
 from lorapipe.recipe.model import JSON
+from lorapipe.remote.url import Location
 from lorapipe.weights.each import Each, PutAway, in_memory, serial
 from lorapipe.weights.specs import Spec
 
@@ -59,7 +60,8 @@ class Inputs(Generic[T]):
     """
 
     ports: Mapping[str, tuple[Weighted[T], ...]] = field(default_factory=dict)
-    files: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Location] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
 
     def one(self, port: str) -> T:
         """The value of a port that takes exactly one step."""

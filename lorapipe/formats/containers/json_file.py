@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from lorapipe.formats.containers.opened import OpenedFile
+from lorapipe.formats.containers.opened import open_file
+from lorapipe.remote.url import Location
 
 __all__ = ["MOST_VALUES", "object_of", "read_object"]
 
@@ -15,13 +15,13 @@ MOST_VALUES = 2_000_000
 _AGAIN = "copy or download it again"
 
 
-def read_object(path: Path, limit: int, sort: str) -> dict[str, object]:
+def read_object(path: Location, limit: int, sort: str) -> dict[str, object]:
     """The JSON object that a file holds; ``sort`` begins the codes of errors, ``limit`` is in bytes.
 
     Raises :class:`~lorapipe.errors.InputError` ``<sort>-too-large``, ``<sort>-not-json`` (also
-    for a key that stands twice), and what :class:`~lorapipe.formats.containers.opened.OpenedFile` raises.
+    for a key that stands twice), and what :class:`~lorapipe.formats.containers.opened.open_file` raises.
     """
-    with OpenedFile(path) as file:
+    with open_file(path) as file:
         if file.size > limit:
             raise file.error(
                 f"{sort}-too-large",

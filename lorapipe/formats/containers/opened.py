@@ -1,6 +1,6 @@
-"""A regular file opened for reading by offset: the bottom of every reader.
+"""A file opened for reading by offset, here or elsewhere: the bottom of every reader.
 
-Reading is ``pread`` on one descriptor: no shared position, so that threads need no
+Reading of a regular file is ``pread`` on one descriptor: no shared position, so that threads need no
 lock, and no mapping, whose pages the kernel would count as this process's memory.
 """
 
@@ -10,18 +10,50 @@ import errno
 import os
 import stat
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lorapipe.errors import InputError
+from lorapipe.remote.reading import RemoteFile
+from lorapipe.remote.url import Location, Url
 from lorapipe.weights.specs import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["OpenedFile", "row_range"]
+__all__ = ["OpenedFile", "Readable", "open_file", "row_range"]
 
 _CALL = 1 << 30  # Linux moves at most 2^31 - 4096 bytes in one call, whatever is asked.
+
+
+class Readable(Protocol):
+    """A file that is open, wherever it is: :class:`OpenedFile`, or :class:`RemoteFile`."""
+
+    @property
+    def path(self) -> Location: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, offset: int, length: int) -> bytearray: ...
+
+    def head(self, length: int = 512) -> bytes: ...
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None: ...
+
+    def error(self, code: str, message: str, hint: str | None = None) -> InputError: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def open_file(place: Location) -> Readable:
+    """Open a file; raises as :class:`OpenedFile` or :class:`RemoteFile` does."""
+    return RemoteFile(place) if isinstance(place, Url) else OpenedFile(place)
 
 
 class OpenedFile:
@@ -66,6 +98,9 @@ class OpenedFile:
     def head(self, length: int = 512) -> bytes:
         """The first bytes, fewer where the file is shorter."""
         return bytes(self.read(0, min(length, self.size)))
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """What will be read soon: the system reads ahead by itself."""
 
     def error(self, code: str, message: str, hint: str | None = None) -> InputError:
         """An error about this file."""

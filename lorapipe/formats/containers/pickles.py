@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.errors import InputError
-from lorapipe.formats.containers.opened import OpenedFile, row_range
+from lorapipe.formats.containers.opened import Readable, row_range
 from lorapipe.formats.containers.pickle_machine import PICKLE_LIMIT, load
 from lorapipe.formats.containers.pickle_names import Forbidden, Malformed, PickledTensor, Storage
 from lorapipe.formats.containers.sniff import ZIP, foreign, is_legacy_pickle
@@ -41,12 +41,12 @@ class TorchFile(TensorFile):
 
     __slots__ = ("_views",)
 
-    def __init__(self, file: OpenedFile, views: Mapping[str, _View]) -> None:
+    def __init__(self, file: Readable, views: Mapping[str, _View]) -> None:
         super().__init__(file, {name: view.spec for name, view in views.items()}, {})
         self._views = views
 
     @classmethod
-    def read_from(cls, file: OpenedFile) -> Self:
+    def read_from(cls, file: Readable) -> Self:
         root, storages = _described(file)
         found = _state_dict(file, root).items()
         return cls(file, {name: _view(file, name, tensor, storages) for name, tensor in found})
@@ -77,7 +77,7 @@ class _View:
         return True
 
 
-def _gather(file: OpenedFile, view: _View, start: int, stop: int) -> bytearray:
+def _gather(file: Readable, view: _View, start: int, stop: int) -> bytearray:
     """Rows of a tensor whose elements do not lie one after the other."""
     import numpy as np  # only views need it, and headers should be quick to read
 
@@ -91,7 +91,7 @@ def _gather(file: OpenedFile, view: _View, start: int, stop: int) -> bytearray:
     return bytearray(np.lib.stride_tricks.as_strided(raw, shape, strides).tobytes())
 
 
-def _described(file: OpenedFile) -> tuple[Any, dict[str, Entry]]:
+def _described(file: Readable) -> tuple[Any, dict[str, Entry]]:
     """What was saved, and where each storage lies."""
     head = file.head()
     if head.startswith(ZIP):
@@ -103,7 +103,7 @@ def _described(file: OpenedFile) -> tuple[Any, dict[str, Entry]]:
     )
 
 
-def _zipped(file: OpenedFile) -> tuple[Any, dict[str, Entry]]:
+def _zipped(file: Readable) -> tuple[Any, dict[str, Entry]]:
     entries = read_directory(file)
     found = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(found) != 1:
@@ -127,7 +127,7 @@ def _zipped(file: OpenedFile) -> tuple[Any, dict[str, Entry]]:
     return value, {n.removeprefix(prefix): entry for n, entry in entries.items() if n.startswith(prefix)}
 
 
-def _legacy(file: OpenedFile) -> tuple[Any, dict[str, Entry]]:
+def _legacy(file: Readable) -> tuple[Any, dict[str, Entry]]:
     data = bytes(file.read(0, min(file.size, PICKLE_LIMIT)))
     _, position = _load(file, data, 0)
     version, position = _load(file, data, position)
@@ -175,7 +175,7 @@ def _leaves(value: object, seen: set[int]) -> Iterator[object]:
             yield item
 
 
-def _load(file: OpenedFile, data: bytes, start: int) -> tuple[Any, int]:
+def _load(file: Readable, data: bytes, start: int) -> tuple[Any, int]:
     try:
         return load(data, start)
     except Forbidden as error:
@@ -184,7 +184,7 @@ def _load(file: OpenedFile, data: bytes, start: int) -> tuple[Any, int]:
         raise _malformed(file, str(error)) from None
 
 
-def _state_dict(file: OpenedFile, root: object) -> dict[str, PickledTensor]:
+def _state_dict(file: Readable, root: object) -> dict[str, PickledTensor]:
     """The tensors of a saved dict, or of the ``state_dict`` in it."""
     if isinstance(root, dict) and isinstance(root.get("state_dict"), dict):
         root = root["state_dict"]
@@ -206,7 +206,7 @@ def _state_dict(file: OpenedFile, root: object) -> dict[str, PickledTensor]:
     return tensors
 
 
-def _view(file: OpenedFile, name: str, tensor: PickledTensor, storages: Mapping[str, Entry]) -> _View:
+def _view(file: Readable, name: str, tensor: PickledTensor, storages: Mapping[str, Entry]) -> _View:
     label = repr(name[:80])
     spec = TensorSpec(tensor.dtype, tensor.shape)
     entry = storages.get(tensor.storage.key)
@@ -224,11 +224,11 @@ def _view(file: OpenedFile, name: str, tensor: PickledTensor, storages: Mapping[
     return _View(spec, entry.offset + (tensor.offset * width if spec.size else 0), tensor.stride)
 
 
-def _big_endian(file: OpenedFile) -> InputError:
+def _big_endian(file: Readable) -> InputError:
     return file.error(
         "torch-big-endian", "was written on a big-endian machine", "save it again on a usual one"
     )
 
 
-def _malformed(file: OpenedFile, what: str) -> InputError:
+def _malformed(file: Readable, what: str) -> InputError:
     return file.error("torch-malformed", f"is no sound torch file: {what}", _AGAIN)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lorapipe.errors import InputError
 from lorapipe.formats.containers.json_file import MOST_VALUES
-from lorapipe.formats.containers.opened import OpenedFile, row_range
+from lorapipe.formats.containers.opened import Readable, row_range
 from lorapipe.formats.containers.sniff import foreign
 from lorapipe.formats.containers.tensor_file import TensorFile
 from lorapipe.weights.specs import DTYPES, TensorSpec
@@ -53,14 +53,14 @@ class SafetensorsFile(TensorFile):
     __slots__ = ("_places", "data_start")
 
     def __init__(
-        self, file: OpenedFile, places: Mapping[str, _Place], metadata: Mapping[str, str], data_start: int
+        self, file: Readable, places: Mapping[str, _Place], metadata: Mapping[str, str], data_start: int
     ) -> None:
         super().__init__(file, {name: place.spec for name, place in places.items()}, metadata)
         self._places = places
         self.data_start = data_start
 
     @classmethod
-    def read_from(cls, file: OpenedFile) -> Self:
+    def read_from(cls, file: Readable) -> Self:
         length, header = _header(file)
         metadata = _metadata(file, header.pop("__metadata__", None))
         return cls(file, _layout(file, header, file.size - 8 - length), metadata, 8 + length)
@@ -75,7 +75,7 @@ class _DuplicateKeyError(ValueError):
     pass
 
 
-def _header(file: OpenedFile) -> tuple[int, dict[str, object]]:
+def _header(file: Readable) -> tuple[int, dict[str, object]]:
     """The header's length and JSON object."""
     if file.size < 8:
         raise foreign(file, "safetensors") or file.error(
@@ -97,7 +97,7 @@ def _header(file: OpenedFile) -> tuple[int, dict[str, object]]:
     return length, _json(file, bytes(file.read(8, length)))
 
 
-def _json(file: OpenedFile, raw: bytes) -> dict[str, object]:
+def _json(file: Readable, raw: bytes) -> dict[str, object]:
     values = sum(map(raw.count, (b",", b"[", b"{")))
     if values > MOST_VALUES:  # a tensor has ten: 200,000 tensors
         raise file.error(
@@ -162,7 +162,7 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON")
 
 
-def _metadata(file: OpenedFile, value: object) -> Mapping[str, str]:
+def _metadata(file: Readable, value: object) -> Mapping[str, str]:
     if value is None:
         return MappingProxyType({})
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
@@ -181,7 +181,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _layout(file: OpenedFile, header: dict[str, object], available: int) -> dict[str, _Place]:
+def _layout(file: Readable, header: dict[str, object], available: int) -> dict[str, _Place]:
     """The tensors by offset, their data checked to tile the file."""
     found = [(name, _entry(file, name, value)) for name, value in header.items()]
     found.sort(key=lambda item: (item[1].begin, item[1].end))
@@ -202,14 +202,14 @@ def _layout(file: OpenedFile, header: dict[str, object], available: int) -> dict
     return dict(found)
 
 
-def _misplaced(file: OpenedFile, name: str, last: str, gap: int) -> InputError:
+def _misplaced(file: Readable, name: str, last: str, gap: int) -> InputError:
     before = _quote(last) if last else "the header"
     if gap < 0:
         return file.error("safetensors-overlap", f"has {_quote(name)} overlap {before}", _MAKER)
     return file.error("safetensors-hole", f"has {gap} bytes between {before} and {_quote(name)}", _MAKER)
 
 
-def _entry(file: OpenedFile, name: str, value: object) -> _Place:
+def _entry(file: Readable, name: str, value: object) -> _Place:
     """One entry of the header, checked; a checkpoint has thousands, so that words wait for a fault."""
     if not (name.isascii() or _encodable(name)):
         raise file.error(

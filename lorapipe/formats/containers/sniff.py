@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lorapipe.errors import InputError
-from lorapipe.formats.containers.opened import OpenedFile
+from lorapipe.formats.containers.opened import Readable
 
 __all__ = ["ZIP", "foreign", "is_legacy_pickle"]
 
@@ -22,7 +22,7 @@ def is_legacy_pickle(head: bytes) -> bool:
     return head[:1] == b"\x80" and head[2 : 2 + len(_LEGACY_MAGIC)] == _LEGACY_MAGIC
 
 
-def foreign(file: OpenedFile, expected: str) -> InputError | None:
+def foreign(file: Readable, expected: str) -> InputError | None:
     """The error for a file that is recognisably something else than ``expected``.
 
     ``expected`` is ``"safetensors"`` or ``"torch"``. Returns ``None`` when the first

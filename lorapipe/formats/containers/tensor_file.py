@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lorapipe.formats.containers.opened import OpenedFile
+from lorapipe.formats.containers.opened import Readable, open_file
+from lorapipe.remote.url import Location
 from lorapipe.weights.specs import TensorSpec
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class TensorFile(ABC):
     __slots__ = ("_file", "_metadata", "_tensors")
 
     def __init__(
-        self, file: OpenedFile, tensors: Mapping[str, TensorSpec], metadata: Mapping[str, str]
+        self, file: Readable, tensors: Mapping[str, TensorSpec], metadata: Mapping[str, str]
     ) -> None:
         self._file = file
         self._tensors = MappingProxyType(dict(tensors))
@@ -36,7 +36,7 @@ class TensorFile(ABC):
 
     @classmethod
     @abstractmethod
-    def read_from(cls, file: OpenedFile) -> Self:
+    def read_from(cls, file: Readable) -> Self:
         """The tensors of an opened file. Raises :class:`InputError`, a code for each fault."""
 
     @abstractmethod
@@ -44,9 +44,9 @@ class TensorFile(ABC):
         """As :meth:`~lorapipe.weights.sources.TensorSource.read`."""
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Location) -> Self:
         """Open and check. Raises :class:`InputError`, a code for each fault."""
-        file = OpenedFile(path)
+        file = open_file(path)
         try:
             return cls.read_from(file)
         except BaseException:
@@ -54,7 +54,7 @@ class TensorFile(ABC):
             raise
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         return self._file.path
 
     @property

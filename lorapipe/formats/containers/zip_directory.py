@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lorapipe.errors import InputError
-from lorapipe.formats.containers.opened import OpenedFile
+from lorapipe.formats.containers.opened import Readable
 
 __all__ = ["Entry", "read_directory"]
 
@@ -48,7 +48,7 @@ class _Record:
     header: int
 
 
-def read_directory(file: OpenedFile) -> dict[str, Entry]:
+def read_directory(file: Readable) -> dict[str, Entry]:
     """Every entry by name, in the archive's order.
 
     Raises :class:`InputError` for an archive without a sound directory, for two entries
@@ -70,7 +70,7 @@ def read_directory(file: OpenedFile) -> dict[str, Entry]:
     return entries
 
 
-def _find(file: OpenedFile) -> tuple[int, int, int]:
+def _find(file: Readable) -> tuple[int, int, int]:
     """Offset, size and entry count of the central directory."""
     length = min(file.size, _END.size + _COMMENT_LIMIT)
     tail = bytes(file.read(file.size - length, length))
@@ -88,7 +88,7 @@ def _find(file: OpenedFile) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _records(file: OpenedFile, directory: bytes) -> Iterator[_Record]:
+def _records(file: Readable, directory: bytes) -> Iterator[_Record]:
     position = 0
     while position < len(directory):
         if position + _CENTRAL.size > len(directory):
@@ -106,7 +106,7 @@ def _records(file: OpenedFile, directory: bytes) -> Iterator[_Record]:
         position = begin + name_length + extra_length + comment_length
 
 
-def _widen(file: OpenedFile, extra: bytes, *fields: int) -> list[int]:
+def _widen(file: Readable, extra: bytes, *fields: int) -> list[int]:
     """Take from the zip64 extra field what did not fit into 32 bits, in its fixed order."""
     values = list(fields)
     missing = [i for i, value in enumerate(values) if value == _FULL32]
@@ -124,7 +124,7 @@ def _widen(file: OpenedFile, extra: bytes, *fields: int) -> list[int]:
     return values
 
 
-def _entry(file: OpenedFile, name: str, record: _Record, limit: int) -> Entry:
+def _entry(file: Readable, name: str, record: _Record, limit: int) -> Entry:
     if record.flags & _ENCRYPTED:
         raise file.error(
             "zip-encrypted", f"holds an encrypted entry {name[:80]!r}", "save it without a password"
@@ -150,12 +150,12 @@ def _entry(file: OpenedFile, name: str, record: _Record, limit: int) -> Entry:
     return Entry(offset, record.size)
 
 
-def _text(file: OpenedFile, name: bytes) -> str:
+def _text(file: Readable, name: bytes) -> str:
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:
         raise _malformed(file, "an entry's name is not UTF-8") from None
 
 
-def _malformed(file: OpenedFile, what: str) -> InputError:
+def _malformed(file: Readable, what: str) -> InputError:
     return file.error("zip-malformed", f"is a damaged zip archive: {what}", _AGAIN)

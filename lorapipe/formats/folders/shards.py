@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from lorapipe.formats.containers.json_file import read_object
-from lorapipe.formats.folders.members import inside, is_file
+from lorapipe.formats.folders.listing import Folder
 from lorapipe.formats.problems import Problems
+from lorapipe.remote.url import Location
 from lorapipe.weights.specs import TensorSpec
 
 __all__ = ["INDEX", "INDEX_LIMIT", "SHARD", "Index", "check_shards", "index_text", "read_index", "shards_of"]
@@ -41,18 +42,19 @@ _LOAD = "download the folder again, whole"
 class Index:
     """An index as read: its path, and the tensors of each file, whose names are relative to its folder."""
 
-    path: Path
+    path: Location
     files: Mapping[str, tuple[str, ...]]
 
 
-def read_index(path: Path) -> Index:
-    """Read and check an index, and that its files are there; they are not opened.
+def read_index(folder: Folder, name: str) -> Index:
+    """Read and check the index ``name`` of a folder, and that its files are there; they are not opened.
 
     Raises :class:`~lorapipe.errors.InputError`: ``index-too-large``, ``index-not-json``,
     ``index-malformed``, ``index-names-outside``, ``index-names-no-weights``,
     ``index-names-twice``, ``shards-missing``, each with what has it counted;
     :class:`~lorapipe.errors.ManyErrors` of several.
     """
+    path = folder.file(name)
     found = read_object(path, INDEX_LIMIT, "index").get("weight_map")
     problems = Problems(path)
     if not isinstance(found, dict) or not found or not all(isinstance(f, str) for f in found.values()):
@@ -61,11 +63,11 @@ def read_index(path: Path) -> Index:
     problems.check()
     assert isinstance(found, dict)
     files: dict[str, list[str]] = {}
-    for tensor, name in found.items():
-        files.setdefault(str(name), []).append(tensor)
-    plain = {name: _plain(name) for name in files}
-    _check_names(path, plain, problems)
-    return Index(path, MappingProxyType({str(plain[name]): tuple(files[name]) for name in sorted(files)}))
+    for tensor, file in found.items():
+        files.setdefault(str(file), []).append(tensor)
+    plain = {file: _plain(file) for file in files}
+    _check_names(folder, PurePosixPath(name).parent, plain, problems)
+    return Index(path, MappingProxyType({str(plain[file]): tuple(files[file]) for file in sorted(files)}))
 
 
 def _plain(name: str) -> PurePosixPath | None:
@@ -75,27 +77,32 @@ def _plain(name: str) -> PurePosixPath | None:
     return None if bad else path
 
 
-def _check_names(index: Path, plain: Mapping[str, PurePosixPath | None], problems: Problems) -> None:
-    folder, seen = index.parent, set[tuple[int, int]]()
+def _check_names(
+    folder: Folder, above: PurePosixPath, plain: Mapping[str, PurePosixPath | None], problems: Problems
+) -> None:
+    seen = set[object]()
+    there = [str(above / path) for path in plain.values() if path is not None]
+    held = folder.held(there)
     for name, path in plain.items():
-        if path is None:
+        file = None if path is None else str(above / path)
+        if path is None or file is None:
             message = "the index names {n} file{s} outside of its folder"
             problems.say("index-names-outside", message, repr(name), "do not trust where it comes from")
         elif path.suffix.lower() not in _SUFFIXES:
             problems.say(
                 "index-names-no-weights", "the index names {n} file{s} that hold no weights", name, _MAKER
             )
-        elif not is_file(folder / path):
+        elif file not in held:
             problems.say(
                 "shards-missing", f"{{n}} of {len(plain)} files that the index names are missing", name, _LOAD
             )
         else:
-            inside(folder, str(path))
-            status = (folder / path).stat()
-            if (status.st_dev, status.st_ino) in seen:
+            folder.file(file)
+            identity = folder.identity(file)
+            if identity in seen:
                 message = "the index names {n} file{s} that it has under another name, too"
                 problems.say("index-names-twice", message, name, _MAKER)
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(identity)
     problems.check()
 
 

@@ -14,7 +14,6 @@ hidden files. What is left (configs, tokenizer, licence) is, and an output folde
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +23,11 @@ from types import MappingProxyType
 
 from lorapipe.errors import InputError
 from lorapipe.formats.containers.json_file import read_object
-from lorapipe.formats.folders.members import inside, visible
+from lorapipe.formats.folders.listing import Folder, open_folder
 from lorapipe.formats.folders.shards import INDEX, SHARD, Index, read_index
 from lorapipe.formats.folders.weight_sets import WeightSet, choose, holds_weights, is_weights, sets_in
+from lorapipe.remote.state import RemoteState
+from lorapipe.remote.url import Location, Url
 
 __all__ = ["PEFT_CONFIG", "FolderContents", "Part", "is_folder", "survey"]
 
@@ -69,11 +70,15 @@ class FolderContents:
     ``left_out`` what neither counts nor is plainly another's, for a warning.
     """
 
-    root: Path
+    folder: Folder
     parts: Mapping[str, Part]
     carried: Mapping[str, int]
     config: Mapping[str, object] | None = None
     left_out: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Location:
+        return self.folder.path
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -82,27 +87,38 @@ class FolderContents:
     @property
     def names(self) -> tuple[str, ...]:
         """Every file that is part of the input, in the order of names."""
-        indices = (p.index.path.relative_to(self.root).as_posix() for p in self.parts.values() if p.index)
+        indices = (
+            above + part.index.path.name
+            for component, part in self.parts.items()
+            if part.index
+            for above in (f"{component}/" if component else "",)
+        )
         return tuple(sorted({*self.weights, *indices, *self.carried}))
 
     @property
     def unnamed(self) -> tuple[str, ...]:
         """Shards beside those of an index that it does not name: of another download, or forgotten."""
-        beside = (_beside(self.root, set(part.files)) for part in self.parts.values() if part.index)
+        beside = (_beside(self.folder, set(part.files)) for part in self.parts.values() if part.index)
         return tuple(sorted(chain.from_iterable(beside)))
 
     @property
     def size(self) -> int:
         """Bytes of all these files."""
-        return sum((self.root / name).stat().st_size for name in self.names)
+        return sum(map(self.folder.size, self.names))
+
+    @property
+    def states(self) -> Mapping[str, RemoteState]:
+        """The states of all these files, if they are elsewhere."""
+        return self.folder.states(self.names)
 
 
-def is_folder(path: Path) -> bool:
-    """Whether what a step loads is a folder: one, or the index of one's shards."""
-    return path.is_dir() or INDEX.fullmatch(path.name) is not None
+def is_folder(path: Location) -> bool:
+    """Whether what a step loads is a folder: one, or the index of one's shards; a URL tells by its name."""
+    there = path.is_folder if isinstance(path, Url) else path.is_dir()
+    return there or INDEX.fullmatch(path.name) is not None
 
 
-def survey(path: Path, variant: str | None = None) -> FolderContents:
+def survey(path: Location, variant: str | None = None) -> FolderContents:
     """Find what of a folder counts; an index stands for the folder that it lies in, with its shards.
 
     ``variant`` (``fp16``) is taken where a component has it; without it a component's plain
@@ -111,101 +127,105 @@ def survey(path: Path, variant: str | None = None) -> FolderContents:
     Raises :class:`~lorapipe.errors.InputError`: ``folder-without-weights``,
     ``component-without-weights``, ``several-weights``, ``no-such-variant``, ``index-missing``,
     ``folder-link``, ``folder-too-large``, ``config-not-json``, ``config-too-large``, and as
-    :func:`~lorapipe.formats.folders.shards.read_index` does.
+    :func:`~lorapipe.formats.folders.shards.read_index` and
+    :func:`~lorapipe.formats.folders.listing.open_folder` do.
     """
-    if not path.is_dir():
-        return _contents(path.parent, {"": choose(path.parent, sets_in([path.name]), variant)})
-    names = {entry.name for entry in _listed(path)}
+    index = not (path.is_folder if isinstance(path, Url) else path.is_dir())
+    folder = open_folder(path.parent if index else path)
+    if index:
+        return _contents(folder, {"": choose(folder.path, sets_in([path.name]), variant)})
+    names = {member.name for member in folder.listed()}
+    if not names and isinstance(path, Url):
+        raise _unlisted(path)
     if PEFT_CONFIG in names:
         adapter = [found for found in sets_in(names) if found.stem == "adapter_model"]
         if not adapter:
-            raise _error(
-                path, "folder-without-weights", f"has an {PEFT_CONFIG} but no adapter_model.safetensors"
-            )
-        config = read_object(inside(path, PEFT_CONFIG), _CONFIG_LIMIT, "config")
-        return _contents(path, {"": choose(path, adapter, variant)}, config)
+            message = f"has an {PEFT_CONFIG} but no adapter_model.safetensors"
+            raise _error(folder.path, "folder-without-weights", message)
+        config = read_object(folder.file(PEFT_CONFIG), _CONFIG_LIMIT, "config")
+        return _contents(folder, {"": choose(folder.path, adapter, variant)}, config)
     found = sets_in(names)
-    components = {} if any(s.known for s in found) and _MODEL_INDEX not in names else _components(path, names)
+    known = any(s.known for s in found) and _MODEL_INDEX not in names
+    components = {} if known else _components(folder, names)
     if components:
-        return _contents(path, _chosen(path, components, variant))
+        return _contents(folder, _chosen(folder, components, variant))
     if not found and any(is_weights(name) and SHARD.fullmatch(Path(name).stem) for name in names):
-        raise _error(path, "index-missing", "holds shards of weights but not their index")
+        raise _error(folder.path, "index-missing", "holds shards of weights but not their index")
     if not found:
-        raise _error(path, "folder-without-weights", "holds no weights", _where_weights_are(path))
-    return _contents(path, {"": choose(path, found, variant)})
+        raise _error(folder.path, "folder-without-weights", "holds no weights", _where_weights_are(folder))
+    return _contents(folder, {"": choose(folder.path, found, variant)})
 
 
-def _components(path: Path, names: set[str]) -> dict[str, list[WeightSet]]:
+def _components(folder: Folder, names: set[str]) -> dict[str, list[WeightSet]]:
     """The sub-folders of a diffusers folder that hold a model, with the sets of weights in each.
 
     Without ``model_index.json`` one of them must have the name of a component: a folder of models,
     one in each sub-folder, is no pipeline.
     """
-    classes = _classes(path) if _MODEL_INDEX in names else {}
+    classes = _classes(folder) if _MODEL_INDEX in names else {}
     components = {}
-    for name in sorted(names):
-        if not (path / name).is_dir():
-            continue
-        inner = {entry.name for entry in _listed(path / name)}
+    for name in (member.name for member in folder.listed() if member.is_folder):
+        inner = {member.name for member in folder.listed(name)}
         found = sets_in(inner) if _CONFIG in inner or name in classes else []
         if found:
             components[name] = found
         elif _CONFIG in inner and not any(
             word in classes.get(name, "Tokenizer") for word in _WITHOUT_WEIGHTS
         ):
-            raise _error(
-                path, "component-without-weights", f"has no weights in '{name}'", "download it whole"
-            )
+            message = f"has no weights in '{name}'"
+            raise _error(folder.path, "component-without-weights", message, "download it whole")
     if _MODEL_INDEX not in names and not any(map(_COMPONENT.fullmatch, components)):
         return {}
     return components
 
 
-def _classes(path: Path) -> dict[str, str]:
+def _classes(folder: Folder) -> dict[str, str]:
     """The class of each component that ``model_index.json`` names."""
-    found = read_object(inside(path, _MODEL_INDEX), _CONFIG_LIMIT, "config")
+    found = read_object(folder.file(_MODEL_INDEX), _CONFIG_LIMIT, "config")
     pairs = {name: value for name, value in found.items() if isinstance(value, list) and len(value) == 2}
     return {name: str(pair[1]) for name, pair in pairs.items() if pair[0] is not None}
 
 
 def _chosen(
-    path: Path, components: Mapping[str, list[WeightSet]], variant: str | None
+    folder: Folder, components: Mapping[str, list[WeightSet]], variant: str | None
 ) -> dict[str, WeightSet]:
     """A set of weights for each component; the variant where it has one."""
     has = {name: any(found.variant == variant for found in sets) for name, sets in components.items()}
     if variant is not None and not any(has.values()):
-        raise _error(path, "no-such-variant", f"has no weights of the variant '{variant}' in any component")
+        message = f"has no weights of the variant '{variant}' in any component"
+        raise _error(folder.path, "no-such-variant", message)
     return {
-        name: choose(path / name, sets, variant if has[name] else None) for name, sets in components.items()
+        name: choose(folder.path / name, sets, variant if has[name] else None)
+        for name, sets in components.items()
     }
 
 
 def _contents(
-    root: Path, chosen: Mapping[str, WeightSet], config: Mapping[str, object] | None = None
+    folder: Folder, chosen: Mapping[str, WeightSet], config: Mapping[str, object] | None = None
 ) -> FolderContents:
-    parts = {component: _part(root, component, found) for component, found in chosen.items()}
-    rest = _Rest(root, frozenset(parts))
-    rest.collect(root, "", 0)
+    parts = {component: _part(folder, component, found) for component, found in chosen.items()}
+    rest = _Rest(folder, frozenset(parts))
+    rest.collect("", 0)
     return FolderContents(
-        root, MappingProxyType(parts), MappingProxyType(rest.carried), config, tuple(rest.left_out)
+        folder, MappingProxyType(parts), MappingProxyType(rest.carried), config, tuple(rest.left_out)
     )
 
 
-def _part(root: Path, component: str, found: WeightSet) -> Part:
-    folder, above = (root / component, f"{component}/") if component else (root, "")
-    inside(folder, found.file)
+def _part(folder: Folder, component: str, found: WeightSet) -> Part:
+    above = f"{component}/" if component else ""
+    folder.file(above + found.file)
     if not found.index:
         return Part(found.stem, (above + found.file,))
-    index = read_index(folder / found.file)
+    index = read_index(folder, above + found.file)
     return Part(found.stem, tuple(above + name for name in index.files), index)
 
 
-def _beside(root: Path, files: Collection[str]) -> Iterator[str]:
+def _beside(folder: Folder, files: Collection[str]) -> Iterator[str]:
     """Files in the folders of ``files`` that differ from one of these by a shard's numbers alone."""
     series = {_NUMBERS.sub("", file) for file in files if _NUMBERS.search(file)}
     for above in {PurePosixPath(file).parent for file in files}:
-        for entry in _listed(root / above):
-            name = (above / entry.name).as_posix()
+        for member in folder.listed("" if above == PurePosixPath() else str(above)):
+            name = (above / member.name).as_posix()
             if name not in files and _NUMBERS.search(name) and _NUMBERS.sub("", name) in series:
                 yield name
 
@@ -214,33 +234,31 @@ def _beside(root: Path, files: Collection[str]) -> Iterator[str]:
 class _Rest:
     """The files that are no weights, collected folder by folder."""
 
-    root: Path
+    folder: Folder
     components: frozenset[str]
     carried: dict[str, int] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
-    def collect(self, folder: Path, above: str, depth: int) -> None:
-        """Take in what lies in ``folder``; names begin with ``above``."""
-        for entry in _listed(folder):
-            name = above + entry.name
-            inner = folder / entry.name
-            if not inner.is_dir():
+    def collect(self, above: str, depth: int) -> None:
+        """Take in what lies in the folder ``above``, which ends in a slash unless it is the whole."""
+        for member in self.folder.listed(above.rstrip("/")):
+            name = above + member.name
+            if not member.is_folder:
                 self._file(name)
-            elif entry.is_symlink():
-                raise _error(
-                    self.root, "folder-link", f"has '{name}' link to a folder", "put the folder there"
-                )
-            elif name not in self.components and holds_weights(e.name for e in _listed(inner)):
+            elif member.is_link:
+                message = f"has '{name}' link to a folder"
+                raise _error(self.folder.path, "folder-link", message, "put the folder there")
+            elif name not in self.components and holds_weights(m.name for m in self.folder.listed(name)):
                 self.left_out.append(f"{name}/")
             elif depth == _DEEPEST:
                 raise self._too_large(f"'{name}' lies deeper than {_DEEPEST} folders")
             else:
-                self.collect(inner, f"{name}/", depth + 1)
+                self.collect(f"{name}/", depth + 1)
 
     def _file(self, name: str) -> None:
         if is_weights(Path(name).name) or INDEX.fullmatch(Path(name).name):
             return
-        size = inside(self.root, name).stat().st_size
+        size = self.folder.size(name)
         if size > _LARGEST:
             self.left_out.append(name)
             return
@@ -250,29 +268,27 @@ class _Rest:
 
     def _too_large(self, reason: str) -> InputError:
         return _error(
-            self.root,
+            self.folder.path,
             "folder-too-large",
             f"is no folder of one model: {reason}",
             "name the file of weights in it",
         )
 
 
-def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        yield from visible(folder)
-    except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
-        raise InputError("input-unreadable", message, where=str(folder)) from error
-
-
-def _where_weights_are(path: Path) -> str:
+def _where_weights_are(folder: Folder) -> str:
     """A hint for a folder that is one or two too high, as that of a download by huggingface_hub."""
-    below = [path / entry.name for entry in _listed(path) if entry.is_dir()]
-    for folder in (*below, *(f / entry.name for f in below for entry in _listed(f) if entry.is_dir())):
-        if holds_weights(entry.name for entry in _listed(folder)):
-            return f"its folder '{folder.relative_to(path).as_posix()}' does"
+    below = [member.name for member in folder.listed() if member.is_folder]
+    deeper = (f"{name}/{m.name}" for name in below for m in folder.listed(name) if m.is_folder)
+    for name in (*below, *deeper):
+        if holds_weights(member.name for member in folder.listed(name)):
+            return f"its folder '{name}' does"
     return "name a folder with a model in it, or a file of weights"
 
 
-def _error(path: Path, code: str, message: str, hint: str = "download it whole") -> InputError:
+def _unlisted(url: Url) -> InputError:
+    hint = "name a file in it: one of weights, or the index of several (...index.json)"
+    return _error(url, "folder-not-listed", "a web server does not tell what lies in a folder", hint)
+
+
+def _error(path: Location, code: str, message: str, hint: str = "download it whole") -> InputError:
     return InputError(code, message, hint=hint, where=str(path))

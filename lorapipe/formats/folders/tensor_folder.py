@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
+from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,16 @@ from lorapipe.formats.containers.safetensors import SafetensorsFile
 from lorapipe.formats.containers.tensor_file import TensorFile
 from lorapipe.formats.folders.shards import check_shards
 from lorapipe.formats.folders.survey import FolderContents, survey
+from lorapipe.remote.url import Location, Url
 from lorapipe.weights.specs import FolderSpec, TensorSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["TensorFolder"]
+
+_AT_ONCE = 16
+"""Headers that are read at the same time."""
 
 
 class TensorFolder:
@@ -34,11 +39,11 @@ class TensorFolder:
 
     __slots__ = ("_contents", "_opened", "_places", "metadata", "path", "tensors")
 
-    path: Path
+    path: Location
     tensors: Mapping[str, TensorSpec]
     metadata: Mapping[str, str]
 
-    def __init__(self, path: Path, contents: FolderContents, opened: Mapping[str, TensorFile]) -> None:
+    def __init__(self, path: Location, contents: FolderContents, opened: Mapping[str, TensorFile]) -> None:
         self.path = path
         self._contents = contents
         self._opened = opened
@@ -55,15 +60,19 @@ class TensorFolder:
         self.metadata = MappingProxyType({key: text for file in files for key, text in file.metadata.items()})
 
     @classmethod
-    def open(cls, path: Path, variant: str | None = None) -> Self:
+    def open(cls, path: Location, variant: str | None = None) -> Self:
+        """Survey the folder, and then as :meth:`of`."""
+        return cls.of(path, survey(path, variant))
+
+    @classmethod
+    def of(cls, path: Location, contents: FolderContents) -> Self:
         """Open every file of weights, and hold the shards against their index.
 
         Raises :class:`~lorapipe.errors.InputError` as :func:`~lorapipe.formats.folders.survey`,
         :func:`~lorapipe.formats.folders.shards.check_shards` and the readers do, files named.
         """
-        contents = survey(path, variant)
         with ExitStack() as stack:
-            opened = {file: stack.enter_context(_opened(contents.root, file)) for file in contents.weights}
+            opened = {file: stack.enter_context(source) for file, source in _all_opened(contents)}
             for component, part in contents.parts.items():
                 if part.index is not None:
                     check_shards(
@@ -76,6 +85,11 @@ class TensorFolder:
     def size(self) -> int:
         """Bytes of all files that are part of the input."""
         return self._contents.size
+
+    @property
+    def contents(self) -> FolderContents:
+        """What of the folder counts."""
+        return self._contents
 
     @property
     def config(self) -> Mapping[str, object] | None:
@@ -112,7 +126,17 @@ def _bare(component: str, file: str) -> str:
     return file.removeprefix(f"{component}/") if component else file
 
 
-def _opened(root: Path, file: str) -> TensorFile:
+def _all_opened(contents: FolderContents) -> Iterator[tuple[str, TensorFile]]:
+    """Every file of weights by name; of a folder elsewhere several are opened at the same time."""
+    files = contents.weights
+    if not isinstance(contents.root, Url) or len(files) == 1:
+        yield from ((file, _opened(contents.root, file)) for file in files)
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "headers") as pool:
+        yield from zip(files, pool.map(_opened, repeat(contents.root), files), strict=True)
+
+
+def _opened(root: Location, file: str) -> TensorFile:
     """One of the files, its errors said of the folder: which file it is stands in the message."""
     path = root / file
     try:

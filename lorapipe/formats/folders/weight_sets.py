@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from lorapipe.errors import InputError
 from lorapipe.formats.folders.shards import INDEX, SHARD
+from lorapipe.remote.url import Location
 
 __all__ = ["WeightSet", "choose", "holds_weights", "is_weights", "sets_in"]
 
@@ -68,7 +68,7 @@ def _set(name: str, stem: str, suffix: str, variant: str | None, *, index: bool)
     return WeightSet(name, _STEMS.get(stem, stem), suffix, variant, index, stem in _STEMS)
 
 
-def choose(folder: Path, sets: Collection[WeightSet], variant: str | None) -> WeightSet:
+def choose(folder: Location, sets: Collection[WeightSet], variant: str | None) -> WeightSet:
     """The set to take: with a name that programs look for, of the variant, safetensors before others.
 
     Without ``variant`` the plain set, or the only variant that there is. Raises
@@ -99,7 +99,7 @@ def holds_weights(names: Iterable[str]) -> bool:
     return any(is_weights(name) for name in names)
 
 
-def _none(folder: Path, variant: str, variants: Iterable[str | None]) -> InputError:
+def _none(folder: Location, variant: str, variants: Iterable[str | None]) -> InputError:
     there = ", ".join(sorted(found for found in variants if found is not None))
     hint = f"there is {there}" if there else "leave 'variant' out: there is none"
     return InputError(
@@ -107,7 +107,7 @@ def _none(folder: Path, variant: str, variants: Iterable[str | None]) -> InputEr
     )
 
 
-def _several(folder: Path, sets: Collection[WeightSet], hint: str) -> InputError:
+def _several(folder: Location, sets: Collection[WeightSet], hint: str) -> InputError:
     names = ", ".join(found.file for found in sets)
     message = f"holds {len(sets)} sets of weights: {names}"
     return InputError("several-weights", message, hint=hint, where=str(folder))

@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 
-from lorapipe.formats.containers.opened import OpenedFile
+from lorapipe.formats.containers.opened import open_file
 from lorapipe.formats.containers.output import Create, OnBytes, Sink, TensorData, Written, in_step
 from lorapipe.formats.containers.safetensors_writer import write_safetensors
-from lorapipe.formats.folders.members import inside
+from lorapipe.formats.folders.listing import member
 from lorapipe.formats.folders.shards import index_text, shards_of
+from lorapipe.remote.url import Location
 from lorapipe.store.contents import listing_digest
 from lorapipe.weights.specs import CheckpointSpec, FileSpec, FolderSpec, TensorSpec
 
@@ -104,7 +105,7 @@ class FolderSource:
     """What is written besides weights: texts by name, and files of ``folder`` copied byte for byte."""
 
     texts: Mapping[str, bytes]
-    folder: Path | None = None
+    folder: Location | None = None
     copied: tuple[str, ...] = ()
 
     @classmethod
@@ -192,10 +193,10 @@ def _besides(besides: FolderSource) -> Iterator[tuple[str, Iterable[bytes | byte
         yield name, (text,)
     for name in besides.copied:
         assert besides.folder is not None
-        yield name, _pieces(inside(besides.folder, name))
+        yield name, _pieces(member(besides.folder, name))
 
 
-def _pieces(path: Path) -> Iterator[bytearray]:
-    with OpenedFile(path) as file:
+def _pieces(path: Location) -> Iterator[bytearray]:
+    with open_file(path) as file:
         for start in range(0, file.size, _PIECE):
             yield file.read(start, min(_PIECE, file.size - start))

@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 from dataclasses import replace
-from typing import Any, cast
+from itertools import islice
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lorapipe.remote.filesystem import filesystem, without
@@ -16,9 +17,15 @@ from lorapipe.remote.reasons import status_of
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
-__all__ = ["Hub", "Repository"]
+__all__ = ["Hub", "Repository", "is_commit"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is one that never means another commit."""
+    return _COMMIT.fullmatch(revision) is not None
 
 
 class Repository:
@@ -31,6 +38,36 @@ class Repository:
         self.id = below if self.kind != "model" else root
         self.revision = unquote(revision) or "main"
         self.endpoint = os.environ.get("HF_ENDPOINT") or None
+        self._url = url
+
+    def commit(self) -> str:
+        """The commit that the revision means now: one request."""
+        return str(self._api().repo_info(self.id, revision=self.revision, repo_type=self.kind).sha)
+
+    def tree(self, below: str, most: int) -> list[tuple[str, RemoteState]]:
+        """The files of a folder, and of those in it, with what is known of them; one more than ``most``."""
+        api = self._api()
+        found = api.list_repo_tree(
+            self.id, below or None, recursive=True, revision=self.revision, repo_type=self.kind
+        )
+        files = islice((each for each in found if hasattr(each, "size")), most + 1)
+        return [(each.path, self._state(each)) for each in files]
+
+    def _state(self, file: Any) -> RemoteState:
+        sha256 = file.lfs.sha256 if file.lfs is not None else None
+        return RemoteState(file.size, sha256 or file.blob_id, self.revision, sha256)
+
+    def _api(self) -> Any:
+        return library(self._url).HfApi(endpoint=self.endpoint, library_name="lorapipe")
+
+
+def library(url: Url) -> Any:
+    """huggingface_hub. Raises :class:`~lorapipe.errors.UsageError` ``extra-missing``."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise without(url) from error
+    return huggingface_hub
 
 
 class Hub:
@@ -41,12 +78,8 @@ class Hub:
     """
 
     def __init__(self, url: Url) -> None:
-        try:
-            import huggingface_hub as hub
-        except ImportError as error:
-            raise without(url) from error
-        self._url, self._hub = url, cast("Any", hub)
-        self._web = cast("Any", filesystem(Url("https", "huggingface.co", "")))
+        self._url, self._hub = url, library(url)
+        self._web: Any = filesystem(Url("https", "huggingface.co", ""))
         self._repository = Repository(url)
         self._address = ""
         self._state: RemoteState | None = None

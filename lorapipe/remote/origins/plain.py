@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from lorapipe.remote.origins.origin import Answer, Begun, Sink
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
-__all__ = ["Plain"]
+__all__ = ["Plain", "mark"]
 
 
 class Plain:
@@ -31,6 +32,10 @@ class Plain:
             sink(await asyncio.wait_for(read, quiet))
 
     def _look(self) -> RemoteState:
-        info = self._files.info(self._url)
-        mark = f"{info['size']} {info.get('created')} {info.get('mtime')} {info.get('ETag')}"
-        return RemoteState(info["size"], hashlib.sha256(mark.encode()).hexdigest()[:32])
+        return mark(self._files.info(self._url))
+
+
+def mark(info: Mapping[str, Any]) -> RemoteState:
+    """The state that a file system's ``info`` tells of."""
+    told = f"{info['size']} {info.get('created')} {info.get('mtime')} {info.get('ETag')}"
+    return RemoteState(info["size"], hashlib.sha256(told.encode()).hexdigest()[:32])

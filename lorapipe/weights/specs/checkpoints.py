@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from lorapipe.remote.url import Location
 from lorapipe.weights.specs.tensors import TensorSpec
 
 __all__ = ["CheckpointSpec", "FolderSpec", "Place", "Scales"]
@@ -48,7 +48,7 @@ class FolderSpec:
     bytes; ``left_out`` names those that do not, although they may be wanted.
     """
 
-    path: Path
+    path: Location
     stems: Mapping[str, str]
     carried: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorapipe.errors import InputError, ManyErrors
+from lorapipe.formats.folders.listing import LocalFolder
 from lorapipe.formats.folders.shards import (
     INDEX_LIMIT,
     Index,
@@ -31,7 +32,7 @@ def test_an_index_gives_the_tensors_of_each_file_in_the_order_of_files(tmp_path:
     weight_map = shards(tmp_path, hf_tensors(5), 2)
     names = list(weight_map)
 
-    found = read_index(tmp_path / "model.safetensors.index.json")
+    found = read_index(LocalFolder(tmp_path), "model.safetensors.index.json")
 
     assert list(found.files) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert {t: file for file, held in found.files.items() for t in held} == weight_map
@@ -44,14 +45,14 @@ def test_files_in_folders_below_and_plain_spellings_are_fine(tmp_path: Path) -> 
         (tmp_path / name).touch()
     index_of(tmp_path, {"x": "./a.safetensors", "y": "sub//b.safetensors"})
 
-    found = read_index(tmp_path / "model.safetensors.index.json")
+    found = read_index(LocalFolder(tmp_path), "model.safetensors.index.json")
 
     assert dict(found.files) == {"a.safetensors": ("x",), "sub/b.safetensors": ("y",)}
 
 
 def refused(path: Path) -> InputError:
     with pytest.raises(InputError) as caught:
-        read_index(path)
+        read_index(LocalFolder(path.parent), path.name)
     return caught.value
 
 
@@ -70,7 +71,7 @@ def test_missing_shards_are_counted_and_named(tmp_path: Path) -> None:
 def test_faults_of_several_sorts_come_in_one_pass(tmp_path: Path) -> None:
     path = index_of(tmp_path, {"a": "../a.safetensors", "b": "b.safetensors", "c": "config.json"})
     with pytest.raises(ManyErrors) as caught:
-        read_index(path)
+        read_index(LocalFolder(path.parent), path.name)
     codes = [error.code for error in caught.value.errors]
     assert codes == ["index-names-outside", "shards-missing", "index-names-no-weights"]
 
@@ -178,4 +179,4 @@ def test_what_is_written_as_an_index_is_read_as_one(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "model.safetensors.index.json").write_bytes(index_text(files, 10))
 
-    assert dict(read_index(tmp_path / "model.safetensors.index.json").files) == files
+    assert dict(read_index(LocalFolder(tmp_path), "model.safetensors.index.json").files) == files

@@ -53,7 +53,7 @@ def _check_output(entry: Entry, step: Written, axes: Axes, matrix: Matrix, repor
         return
     absent = [axis for axis in matrix.ordered(lacking) if axis not in set(names_in(entry.value))]
     message = f"'{twins[0]}' and '{twins[1]}' write the same file"
-    hint = "put other characters between the values"
+    hint: str | None = "put other characters between the values"
     if absent:
         holes = "-".join(f"$({axis})" for axis in absent)
         message = f"'{entry.name}' lacks {' and '.join(f'$({axis})' for axis in absent)}: {message}"

@@ -10,7 +10,7 @@ together, in the order of their places.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from lorapipe.recipe.assemble import assemble
 from lorapipe.recipe.collisions import check_variants
 from lorapipe.recipe.compose import MAX_BYTES, compose
 from lorapipe.recipe.expansion import depending, draft_steps, expand
-from lorapipe.recipe.holes import UNKNOWN, Value, check_inserted, fill, inserted
+from lorapipe.recipe.holes import UNKNOWN, Value, check_inserted, fill, inserted, names_in
 from lorapipe.recipe.language import Language, core_language
 from lorapipe.recipe.matrix import axes_of, read_matrix
 from lorapipe.recipe.model import Recipe
@@ -130,7 +130,7 @@ def instantiate(document: Document, given: Mapping[str, Given], language: Langua
     params = root.get("params") if isinstance(root, MapNode) else None
     axes = axes_of(root)
     values = values_in_force(params, axes, given, report)
-    names = {**dict.fromkeys(axes, UNKNOWN), **values}
+    names = {**dict.fromkeys(axes or _perhaps_axes(root), UNKNOWN), **values}
     root = _fill(root, names, axes, report)
     check_top(root, language, report)
     matrix = read_matrix(root, values, report)
@@ -144,6 +144,12 @@ def instantiate(document: Document, given: Mapping[str, Given], language: Langua
     assert isinstance(root, MapNode)
     expanded = expand(written, depends, matrix, report)
     return assemble(root, expanded, values, matrix, language, document.source)
+
+
+def _perhaps_axes(root: Node) -> Iterable[str]:
+    """What may be an axis of a matrix that cannot be read: of that nothing more is said."""
+    steps = root.get("steps") if isinstance(root, MapNode) and root.get("matrix") is not None else None
+    return () if steps is None else names_in(steps)
 
 
 def _fill(root: Node, names: Mapping[str, Value], axes: Collection[str], report: Report) -> Node:

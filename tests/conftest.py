@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from .bench import Bench
+from .remote.sending import SMALL, Way
 from .remote.servers import Bucket, Files, Forward, Hub
 
 # The same examples each time, so that a change is judged by what it changed; a profile of one's
@@ -108,3 +109,26 @@ def s3(
     s3fs.S3FileSystem.clear_instance_cache()
     client.close()
     proxy.close()
+
+
+@pytest.fixture
+def small_parts(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Uploads to ``s3`` in small parts, of which S3 and moto ask 5 MiB; and nobody else asks again.
+
+    botocore does, and takes its time.
+    """
+    from moto.s3 import models
+
+    monkeypatch.setattr(models, "S3_UPLOAD_PART_MIN_SIZE", 1)
+    monkeypatch.setattr("lorapipe.remote.uploading.PART", SMALL)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    return SMALL
+
+
+@pytest.fixture
+def way(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    """The way to ``s3``, on which things go wrong."""
+    found = Way(s3)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", found.address)
+    yield found
+    found.close()

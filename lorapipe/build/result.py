@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from lorapipe.build.events import StepDone
 from lorapipe.errors import LorapipeError
 from lorapipe.plan.plan import Plan
+from lorapipe.remote.url import Location
 
 __all__ = ["Built", "BuiltOutput", "Done"]
 
@@ -17,7 +17,7 @@ class BuiltOutput:
     """An output in place; ``written`` is false when it was up to date already."""
 
     step: str
-    path: Path
+    path: Location
     sha256: str
     size: int
     written: bool

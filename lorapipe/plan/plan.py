@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from lorapipe.plan.files import InputFile
 from lorapipe.plan.graph import Position
 from lorapipe.plan.lineage import Lineage, Profile
 from lorapipe.recipe.model import Recipe, Step
+from lorapipe.remote.url import Location
 from lorapipe.steps.kind import Cost, Kind
 from lorapipe.weights.specs import FileSpec, Spec
 
@@ -33,9 +33,10 @@ class Status(Enum):
 class PlannedStep:
     """A step, its foretold result and cost, and whether a run would do it.
 
-    ``files`` maps the options that name files to absolute paths. ``lineage`` and
+    ``files`` maps the options that name files to absolute paths, or URLs. ``lineage`` and
     ``key`` are ``None`` while an input above has no digest; ``preimage`` is the text
-    that the key is the sha256 of. ``provenance`` is what an output's metadata will say, ``present``
+    that the key is the sha256 of. ``fetch`` are the bytes of a result that a shared store has, and the
+    local one lacks. ``provenance`` is what an output's metadata will say, ``present``
     the digest of one that is up to date.
     """
 
@@ -43,7 +44,7 @@ class PlannedStep:
     kind: Kind
     spec: Spec
     cost: Cost
-    files: Mapping[str, Path]
+    files: Mapping[str, Location]
     source: InputFile | None
     lineage: Lineage | None
     key: str | None
@@ -52,9 +53,10 @@ class PlannedStep:
     status: Status
     reason: str
     present: str | None = None
+    fetch: int | None = None
 
     @property
-    def output(self) -> Path | None:
+    def output(self) -> Location | None:
         """Where the step's file goes, if it writes one."""
         return self.files.get("to") if isinstance(self.spec, FileSpec) else None
 

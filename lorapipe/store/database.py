@@ -56,6 +56,13 @@ _MIGRATIONS = (
     ALTER TABLE journal ADD COLUMN content TEXT NOT NULL DEFAULT '';
     ALTER TABLE journal ADD COLUMN noted_ns INTEGER NOT NULL DEFAULT 0;
     """,
+    # Files elsewhere.
+    """
+    CREATE TABLE remote_memo (
+        url TEXT PRIMARY KEY, size INTEGER NOT NULL, etag TEXT NOT NULL, sha256 TEXT NOT NULL,
+        guard TEXT NOT NULL, noted_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 SCHEMA_VERSION = len(_MIGRATIONS)

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorapipe.remote.url import Location, Url, is_url
 from lorapipe.store.database import Database, Statement
 
 __all__ = ["KEPT", "UNKNOWN", "Journal", "Making", "Record"]
@@ -65,7 +66,7 @@ class Journal:
 
     def record(
         self,
-        path: Path,
+        path: Location,
         sha256: str,
         key: str,
         *,
@@ -92,19 +93,19 @@ class Journal:
             durable=True,
         )
 
-    def ours(self, path: Path, sha256: str) -> bool:
+    def ours(self, path: Location, sha256: str) -> bool:
         """Whether lorapipe put a file of this digest at ``path``; the digest is the present file's."""
         found = self._database.query(
             "SELECT 1 FROM journal WHERE path = ? AND sha256 = ?", (_place(path), sha256)
         )
         return bool(found)
 
-    def forget(self, folder: Path) -> None:
+    def forget(self, folder: Location) -> None:
         """Strike out all that is in the books below a folder. Raises as :meth:`record` does."""
-        above = _place(folder) + b"/"
+        above = _place(folder).removesuffix(b"/") + b"/"
         self._database.write(("DELETE FROM journal WHERE substr(path, 1, ?) = ?", (len(above), above)))
 
-    def last(self, path: Path) -> tuple[Record, ...]:
+    def last(self, path: Location) -> tuple[Record, ...]:
         """What was put at ``path``, the latest first. The first may not have got there."""
         rows = self._database.query(
             "SELECT sha256, key, preimage, lineage, content FROM journal WHERE path = ? ORDER BY number DESC",
@@ -115,10 +116,12 @@ class Journal:
     def forget_gone(self, before_ns: int, *, only_count: bool = False) -> int:
         """Drop the records of outputs that are not there, made before a time in ns; returns their number.
 
-        Younger ones stay: a disk may be unplugged, an output be put back. ``only_count`` drops nothing.
+        Younger ones stay: a disk may be unplugged, an output be put back; and those of outputs
+        elsewhere: nobody is asked for them. ``only_count`` drops nothing.
         """
         rows = self._database.query("SELECT DISTINCT path FROM journal WHERE noted_ns < ?", (before_ns,))
-        gone = [place for (place,) in rows if not os.path.lexists(os.fsdecode(place))]
+        here = [place for (place,) in rows if not is_url(os.fsdecode(place))]
+        gone = [place for place in here if not os.path.lexists(os.fsdecode(place))]
         if gone and not only_count:
             self._database.write(
                 *(("DELETE FROM journal WHERE path = ? AND noted_ns < ?", (p, before_ns)) for p in gone)
@@ -138,10 +141,12 @@ def _renewed(place: bytes, sha256: str | None) -> tuple[Statement, ...]:
     )
 
 
-def _place(path: Path) -> bytes:
-    """The path as the journal knows it: folders without links, the last part as it is.
+def _place(path: Location) -> bytes:
+    """The URL, or the path as the journal knows it: folders without links, the last part as it is.
 
     A link in the last place is replaced by an output and not followed, so its own name
     counts. Bytes, because a file name need not be text.
     """
+    if isinstance(path, Url):
+        return str(path).encode()
     return os.fsencode(Path(os.path.realpath(path.parent)) / path.name)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lorapipe.errors import LockError
+from lorapipe.remote.url import Location, Url
 from lorapipe.store import plainyaml
 from lorapipe.store.atomic import atomic_write
 from lorapipe.store.digest import is_sha256
@@ -109,8 +110,10 @@ def lock_path(recipe: Path) -> Path:
     return recipe.with_suffix(".lock")
 
 
-def relative(path: Path, folder: Path) -> str:
-    """``path`` as seen from the recipe's ``folder``, with forward slashes on every platform."""
+def relative(path: Location, folder: Path) -> str:
+    """``path`` as seen from the recipe's ``folder``, with forward slashes everywhere; a URL as it is."""
+    if isinstance(path, Url):
+        return str(path)
     return PurePosixPath(*Path(os.path.relpath(path, folder)).parts).as_posix()
 
 

@@ -25,6 +25,7 @@ from lorapipe.store.part_files import StagedPart
 from lorapipe.store.paths import StorePaths
 from lorapipe.store.pins import Pins
 from lorapipe.store.places import Places, another_folder, find_places
+from lorapipe.store.remote_memo import RemoteMemo
 from lorapipe.store.shared.behind import Behind, Fetched
 from lorapipe.store.temporaries import part_of
 
@@ -58,6 +59,7 @@ class Store:
     paths: StorePaths
     database: Database
     memo: Memo
+    remote_memo: RemoteMemo
     journal: Journal
     entries: Entries
     pins: Pins
@@ -246,7 +248,8 @@ def open_store(root: Path | Places | None = None, *, looking: bool = False, hook
     memo = Memo(database)
     entries = Entries(paths, database, memo, hook=hook)
     shared = None if places.shared is None else Behind(places.shared, paths, entries)
-    return Store(paths, database, memo, Journal(database), entries, Pins(paths), hook, shared)
+    remote_memo, journal = RemoteMemo(database), Journal(database)
+    return Store(paths, database, memo, remote_memo, journal, entries, Pins(paths), hook, shared)
 
 
 def _check_readable(root: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorapipe.store.digest import is_sha256
 from lorapipe.store.eviction import blobs
+from lorapipe.store.remote_memo import KEPT_NS
 from lorapipe.store.store import Store
 from lorapipe.store.temporaries import sweep
 
@@ -64,7 +65,8 @@ def tidy(store: Store, *, only_count: bool = False, now_ns: int | None = None) -
         broken=len(broken),
         locks=len(locks),
         outputs=store.journal.forget_gone(now - _REMEMBERED_NS, only_count=only_count),
-        digests=store.memo.forget_stale(only_count=only_count),
+        digests=store.memo.forget_stale(only_count=only_count)
+        + store.remote_memo.forget(now - KEPT_NS, only_count=only_count),
     )
 
 

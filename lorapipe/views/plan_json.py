@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorapipe.plan.plan import Plan, PlannedStep
+from lorapipe.remote.url import Location, Url
 from lorapipe.views.bindings import BoundRow, bound_rows, is_merge
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId, ModuleSpec
 from lorapipe.weights.verdicts import CheckSpec
@@ -115,5 +116,5 @@ def _binding(row: BoundRow) -> dict[str, Any]:
     }
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+def _relative(path: Location, folder: Path) -> str:
+    return str(path) if isinstance(path, Url) else Path(os.path.relpath(path, folder)).as_posix()

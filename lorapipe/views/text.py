@@ -6,6 +6,8 @@ import os
 from math import isfinite
 from pathlib import Path
 
+from lorapipe.remote.url import Location, Url
+
 __all__ = ["bytes_text", "clock_text", "json_number", "path_text", "visible"]
 
 
@@ -35,12 +37,14 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def path_text(path: Path, folder: Path) -> str:
-    """A path as it is read from ``folder``: relative inside it, absolute outside of it.
+def path_text(path: Location, folder: Path) -> str:
+    """A path as it is read from ``folder``: relative inside it, absolute outside of it; a URL as it is.
 
     >>> path_text(Path("/a/loras/x.pt"), Path("/a")), path_text(Path("/b/x.pt"), Path("/a"))
     ('loras/x.pt', '/b/x.pt')
     """
+    if isinstance(path, Url):
+        return str(path)
     relative = Path(os.path.relpath(path, folder))
     return path.as_posix() if relative.parts[:1] == ("..",) else relative.as_posix()
 

@@ -10,6 +10,9 @@ from http.server import BaseHTTPRequestHandler
 
 from .servers import Bucket, Forward
 
+SMALL = 1 << 18
+"""Bytes of a part, in tests that have no time for larger ones: fixture ``small_parts``."""
+
 
 @dataclass
 class Mishap:

@@ -4,7 +4,7 @@ import io
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,34 +17,8 @@ from lorapipe.remote.targets.target import ABSENT, ANYTHING, Expected
 from lorapipe.remote.uploading import LARGEST, Upload, abort, part_size, try_writing
 from lorapipe.remote.url import Url, parse_url
 
-from .sending import Mishap, Way
+from .sending import SMALL, Mishap, Way
 from .servers import Bucket, Faults
-
-SMALL = 1 << 18
-
-
-@pytest.fixture
-def s3(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """The bucket, where nobody else asks again: botocore does, and takes its time."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    return s3
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Parts of a size that tests have time for; moto asks for 5 MiB, as S3 does."""
-    models = pytest.importorskip("moto.s3.models")
-    monkeypatch.setattr(models, "S3_UPLOAD_PART_MIN_SIZE", 1)
-    monkeypatch.setattr(uploading, "PART", SMALL)
-    return SMALL
-
-
-@pytest.fixture
-def way(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
-    found = Way(s3)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", found.address)
-    yield found
-    found.close()
 
 
 def some(size: int) -> bytes:

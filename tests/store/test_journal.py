@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lorapipe.errors import BuildError
+from lorapipe.remote.url import Url
 from lorapipe.store.journal import KEPT, Record
 from lorapipe.store.store import Store, open_store
 
@@ -135,3 +137,29 @@ def test_a_store_that_cannot_take_the_record_is_an_error(tmp_path: Path, digest:
     with open_store(tmp_path / "in-the-way") as broken, pytest.raises(BuildError) as caught:
         broken.journal.record(tmp_path / "f", digest("a"), digest("k"))
     assert caught.value.code == "store-unwritable"
+
+
+def test_an_object_is_known_by_its_url(store: Store, tmp_path: Path, digest: Digest) -> None:
+    there = Url("s3", "bucket", "out/x.safetensors")
+    store.journal.record(there, digest("a"), "key")
+    assert store.journal.ours(there, digest("a"))
+    assert store.journal.last(there)[0].key == "key"
+    assert not store.journal.last(Url("gs", "bucket", "out/x.safetensors"))
+    assert not store.journal.last(tmp_path / "out/x.safetensors")
+
+
+def test_objects_below_a_folder_are_forgotten_with_it(store: Store, digest: Digest) -> None:
+    folder = Url("s3", "bucket", "out/model/")
+    for url in (folder, folder / "a", folder / "sub/b", Url("s3", "bucket", "out/models")):
+        store.journal.record(url, digest("a"), "key")
+    store.journal.forget(folder)
+    assert not store.journal.last(folder / "a")
+    assert not store.journal.last(folder / "sub/b")
+    assert store.journal.last(Url("s3", "bucket", "out/models"))
+
+
+def test_nobody_is_asked_whether_an_object_is_gone(store: Store, tmp_path: Path, digest: Digest) -> None:
+    store.journal.record(Url("s3", "no-such-bucket", "x"), digest("a"), "key")
+    store.journal.record(tmp_path / "gone", digest("a"), "key")
+    assert store.journal.forget_gone(time.time_ns() + 1) == 1
+    assert store.journal.last(Url("s3", "no-such-bucket", "x"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lorapipe.build.locks.drift import locked_step
 from lorapipe.build.result import BuiltOutput
-from lorapipe.errors import LockError
+from lorapipe.errors import LockError, LorapipeError
 from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.provenance import source_date
 from lorapipe.recipe.model import Recipe
+from lorapipe.remote.url import Location, is_url, parse_url
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, lock_path, read, relative
 from lorapipe.version import __version__
 
@@ -36,13 +38,21 @@ def locked_view(lock: LockFile | None, folder: Path) -> Locked:
     """
     if lock is None:
         return Locked()
-    outputs = {Path(os.path.normpath(folder / o.path)): (o.sha256, o.key) for o in lock.outputs.values()}
+    outputs = {_place(o.path, folder): (o.sha256, o.key) for o in lock.outputs.values()}
     device = lock.profile.get("device")
     return Locked(
         inputs={step: locked.sha256 for step, locked in lock.inputs.items()},
         outputs=outputs,
         device=device if device in _DEVICES else None,
     )
+
+
+def _place(path: str, folder: Path) -> Location:
+    """Where an output of a lock is; a stranger's URL that is none is taken for a name, which nothing has."""
+    if is_url(path):
+        with suppress(LorapipeError):
+            return parse_url(path)
+    return Path(os.path.normpath(folder / path))
 
 
 def required(path: Path) -> LockFile:
@@ -57,12 +67,12 @@ def required(path: Path) -> LockFile:
     return lock
 
 
-def right_outputs(lock: LockFile, plan: Plan) -> dict[Path, tuple[str, str]]:
+def right_outputs(lock: LockFile, plan: Plan) -> dict[Location, tuple[str, str]]:
     """What the outputs of a plan are by its lock, wherever they go: path to (sha256, the plan's key).
 
     The plan is what the lock describes, if perhaps by another torch or device.
     """
-    right = {}
+    right: dict[Location, tuple[str, str]] = {}
     for planned in plan.outputs:
         locked, step = lock.outputs.get(planned.step.id), lock.steps[planned.step.id]
         if locked is not None and locked.key == step.key:  # else it was locked, and not built since

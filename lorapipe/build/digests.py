@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorapipe.errors import InputError
@@ -12,7 +12,7 @@ from lorapipe.store.contents import whole_digest
 from lorapipe.store.digest import FileState
 from lorapipe.store.memo import Memo
 
-__all__ = ["HashProgress", "MemoDigests"]
+__all__ = ["HashProgress", "MemoDigests", "Seen"]
 
 HashProgress = Callable[[Path, int, int], None]
 """Told the path, the bytes read, and the size, while a file is hashed."""
@@ -23,14 +23,33 @@ _MOMENT_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as another machine sees it: its bytes, when it was written last (ns), its sha256."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, sha256: str) -> Seen:
+        """A file of this ``sha256`` as it is seen from here. Raises ``OSError``."""
+        state = FileState.of(path)
+        return cls(state.size, state.mtime_ns, sha256)
+
+
+@dataclass(frozen=True, slots=True)
 class MemoDigests:
-    """The digests of a store's memo; ``progress`` is told of what is read."""
+    """The digests of a store's memo; ``progress`` is told of what is read.
+
+    A file that looks as it was ``seen`` by another machine is taken at that machine's word.
+    """
 
     memo: Memo
     progress: HashProgress
+    seen: Mapping[Path, Seen] = field(default_factory=dict)
 
     def known(self, path: Path) -> str | None:
-        return _digest(path, self.memo.lookup)
+        return _digest(path, lambda file: self.memo.lookup(file) or self._told(file))
 
     def hash(self, path: Path) -> str:
         found = _digest(path, self._hash)
@@ -38,7 +57,30 @@ class MemoDigests:
         return found
 
     def _hash(self, path: Path) -> str:
+        told = self._told(path)
+        if told is not None:
+            return told
         return self.memo.hash(path, lambda done, total: self.progress(path, done, total)).sha256
+
+    def _told(self, path: Path) -> str | None:
+        """What another machine says of a file, if it looks the same from here.
+
+        Raises :class:`~lorapipe.errors.InputError` ``input-differs`` where it cannot be the same.
+        """
+        seen = self.seen.get(path)
+        if seen is None:
+            return None
+        try:
+            found = FileState.of(path)
+        except OSError:  # a file that is gone is for the reader to name
+            return None
+        if found.size != seen.size:
+            raise InputError(
+                "input-differs",
+                f"'{path}' has {found.size:,} bytes here, {seen.size:,} where the build was started",
+                hint="share the inputs by one file system, or bring them up to date",
+            )
+        return seen.sha256 if found.mtime_ns == seen.mtime_ns else None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

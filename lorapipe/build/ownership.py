@@ -51,6 +51,12 @@ class Ownership:
             if path is not None and path in self.promised:
                 self._keep_promise(path, self.records.digests.hash(path))
 
+    def ours(self, path: Path) -> str | None:
+        """The digest of what is at ``path``, if lorapipe put it there; what is nobody's is ``None``, too."""
+        known = self._known(path) if os.path.lexists(path) else set[str]()
+        present = self.records.present(path) if known else None
+        return present if present in known else None
+
     def check(self, path: Path, spec: FileSpec) -> None:
         """Stop before any work when an output would replace a file that is not ours.
 

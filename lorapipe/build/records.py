@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.build.budget import store_budget
-from lorapipe.build.digests import HashProgress, MemoDigests
+from lorapipe.build.digests import HashProgress, MemoDigests, Seen
 from lorapipe.build.engines.halt import Halt
 from lorapipe.build.locks.frozen import Beside, changed
 from lorapipe.errors import BuildError, InputError
@@ -61,7 +61,8 @@ class Records:
     ``looking`` promises that nothing is written: that is what a plan is made with.
     ``hook`` is called at each point where a crash would matter; tests crash there. ``root`` is
     where the store is to be, if not where the environment says. When ``halt`` asks to stop, whoever
-    hashes, writes or waits here on another thread ends.
+    hashes, writes or waits here on another thread ends. With ``seen`` they are those of another machine's
+    build: its inputs as it sees them; the size of the store is then not this one's to keep.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Records:
         hook: Hook = _no_hook,
         root: Path | None = None,
         halt: Halt | None = None,
+        seen: Mapping[Path, Seen] | None = None,
     ) -> None:
         self.halt = halt or Halt()
         self._store = open_store(root, looking=looking, hook=self.halt.after(hook))
@@ -79,7 +81,8 @@ class Records:
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
         self._grown = False
         self._used: dict[Path, FileState] = {}
-        self.digests = MemoDigests(self._store.memo, self.halt.after(progress))
+        self.digests = MemoDigests(self._store.memo, self.halt.after(progress), seen or {})
+        self._guest = seen is not None
 
     @contextmanager
     def hashing(self, plan: Plan) -> Iterator[Beside]:
@@ -107,6 +110,19 @@ class Records:
     def scratch(self) -> Path:
         """A folder for files that do not outlive the build, on the store's disk."""
         return self._store.paths.temp
+
+    @property
+    def root(self) -> Path:
+        """The store's folder."""
+        return self._store.paths.root
+
+    def settle(self) -> None:
+        """Remember the digests of what was written a while ago, so that other processes need not hash it."""
+        self._store.memo.settle(waiting=False)
+
+    def grew(self) -> None:
+        """Others have put results into the store in this build's name."""
+        self._grown = True
 
     def probe(self) -> None:
         """Raise :class:`~lorapipe.errors.BuildError` now if the store cannot be written."""
@@ -286,7 +302,7 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._grown:
+            if kind is None and self._grown and not self._guest:
                 self._shrink()
         finally:
             self._store.close()

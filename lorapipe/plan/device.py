@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +14,24 @@ from pathlib import Path
 from lorapipe.errors import RecipeError, UsageError
 from lorapipe.plan.lineage import Profile
 
-__all__ = ["choose_device", "cuda_devices", "has_mps", "torch_version"]
+__all__ = ["HERE", "Machine", "choose_device", "cuda_devices", "has_mps", "torch_version"]
 
 _DEVICE = re.compile(r"cpu|mps|cuda(?::([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a plan asks of the machine that will do the work; what is ``None`` is asked of this one.
+
+    ``environment`` are its variables, ``cuda`` counts its CUDA devices, ``mps`` says whether it is a Mac.
+    """
+
+    environment: Mapping[str, str] | None = None
+    cuda: Callable[[], int] | None = None
+    mps: Callable[[], bool] | None = None
+
+
+HERE = Machine()
 
 
 def choose_device(

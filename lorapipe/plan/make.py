@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from lorapipe.plan.checks import check_status, checked_steps, held_outputs, stopped
-from lorapipe.plan.device import choose_device
+from lorapipe.plan.device import HERE, Machine, choose_device
 from lorapipe.plan.files import Digests, Folders
 from lorapipe.plan.graph import order, schedule, step_graph
 from lorapipe.plan.lineage import Profile, content_key
@@ -59,7 +59,7 @@ class Locked:
     device: str | None = None
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913  # what a plan is made of, and how far it goes
     recipe: Recipe,
     folders: Folders,
     past: Past,
@@ -68,11 +68,13 @@ def make_plan(
     device: str | None = None,
     read: bool = False,
     assume: bool = False,
+    machine: Machine = HERE,
     left_out: Collection[str] = (),
 ) -> Plan:
     """Plan a build from headers and the memo; ``read`` hashes what the memo lacks.
 
-    With ``assume`` that is outputs alone: inputs are taken to be what pins and lock say.
+    With ``assume`` that is outputs alone: inputs are taken to be what pins and lock say. ``machine``
+    is the one that will do the work.
     ``device`` overrides the recipe's. ``left_out`` are steps that nothing wanted uses: of them nothing is
     read but headers, and nothing need be right. Raises :class:`~lorapipe.errors.ManyErrors` with
     all that can be wrong before any arithmetic.
@@ -81,7 +83,9 @@ def make_plan(
     checked = {check: step for check, step in checked_steps(recipe).items() if check not in left_out}
     sequence = order(graph, checked)
     wanted_device = device or str(recipe.defaults["device"])
-    device, profile = choose_device(wanted_device, str(recipe.defaults["compute"]), locked.device)
+    device, profile = choose_device(
+        wanted_device, str(recipe.defaults["compute"]), locked.device, cuda=machine.cuda, mps=machine.mps
+    )
     resolved = resolve(
         recipe,
         sequence,
@@ -91,7 +95,8 @@ def make_plan(
         read=read and not assume,
         left_out=left_out,
     )
-    view = _View(profile, past, locked, read, source_date(os.environ))
+    date = source_date(os.environ if machine.environment is None else machine.environment)
+    view = _View(profile, past, locked, read, date)
     steps = {name: _decide(resolved[name], resolved, view) for name in sequence if name not in left_out}
     held = {
         check: tuple(output for output in outputs if output in steps)

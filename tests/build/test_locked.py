@@ -245,7 +245,7 @@ def test_where_only_keys_differ_lorapipe_itself_is_another(
 
 def other_torch(monkeypatch: pytest.MonkeyPatch, version: str = "9.9.9") -> None:
     profile = Profile(torch=version, device="cpu", compute="float64")
-    monkeypatch.setattr("lorapipe.plan.make.choose_device", lambda *_: ("cpu", profile))
+    monkeypatch.setattr("lorapipe.plan.make.choose_device", lambda *_, **__: ("cpu", profile))
 
 
 def test_another_torch_is_refused_unless_any_will_do(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:

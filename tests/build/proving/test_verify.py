@@ -301,7 +301,7 @@ def test_what_comes_out_otherwise_is_measured_tensor_by_tensor(recipe: Path) -> 
 def test_by_another_torch_the_same_numbers_will_do(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The header names torch, so that the bytes cannot be the same."""
     profile = Profile(torch="9.9.9", device="cpu", compute="float64")
-    monkeypatch.setattr("lorapipe.plan.make.choose_device", lambda *_: ("cpu", profile))
+    monkeypatch.setattr("lorapipe.plan.make.choose_device", lambda *_, **__: ("cpu", profile))
 
     found = again(recipe)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lorapipe.build.sweep import Sweep
     from lorapipe.plan.plan import Plan
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Progress",
     "StepDone",
     "StepStarted",
+    "Swept",
 ]
 
 
@@ -110,5 +112,12 @@ class OutputReady:
     written: bool
 
 
-Event = Hashing | Planned | StepStarted | Progress | Note | StepDone | OutputReady
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of the variants of a recipe with a matrix: told last, also where checks do not hold."""
+
+    sweep: Sweep
+
+
+Event = Hashing | Planned | StepStarted | Progress | Note | StepDone | OutputReady | Swept
 Listener = Callable[[Event], None]

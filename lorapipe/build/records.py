@@ -132,6 +132,11 @@ class Records:
         """Whether the store has a result with this key; its blob is verified when it is read."""
         return self._store.entries.peek(key) is not None
 
+    def notes(self, key: str) -> Notes:
+        """What was noted of the result with this key, if the store has it; reads no result."""
+        entry = self._store.entries.peek(key)
+        return {} if entry is None else entry.notes
+
     def built(self, path: Path) -> tuple[tuple[str, str], ...]:
         """(sha256, key) of what lorapipe put at ``path``, the latest first."""
         return tuple((record.sha256, record.key) for record in self._store.journal.last(path))

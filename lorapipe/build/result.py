@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lorapipe.build.events import StepDone
+from lorapipe.build.sweep import Sweep
 from lorapipe.errors import LorapipeError
 from lorapipe.plan.plan import Plan
 from lorapipe.remote.url import Location
@@ -40,13 +41,15 @@ class Built:
     """A finished build: its plan and its outputs in the order of the plan.
 
     ``steps`` are those that were done, in order, with their times; ``seconds`` is the wall time
-    of the whole, hashing and planning included.
+    of the whole, hashing and planning included. ``sweep`` is what came of each variant of a recipe with
+    a ``matrix``; ``None`` without one.
     """
 
     plan: Plan
     outputs: tuple[BuiltOutput, ...]
     steps: tuple[StepDone, ...] = ()
     seconds: float = 0.0
+    sweep: Sweep | None = None
 
     def _repr_html_(self) -> str:
         """For a notebook: the outputs, and what was done."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from lorapipe.build.engines.threads import default_workers, imported, importing
-from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned
+from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Swept
 from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import (
@@ -26,6 +26,7 @@ from lorapipe.build.result import Built, BuiltOutput, Done
 from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
 from lorapipe.build.running.room import check_room
+from lorapipe.build.sweeping import built_sweep, noting
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors, gathered
 from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep
@@ -74,14 +75,16 @@ def build(
     """
     started = time.monotonic()
     progress = hashing(loading_meanwhile(listen))
+    notes: dict[str, dict[str, object]] = {}
     with Records(looking=False, progress=progress, hook=hook, root=options.store) as records:
-        made, done = _attempt(recipe, options, records, listen)
+        made, done = _attempt(recipe, options, records, noting(listen, notes))
         written = {output.step: output for output in done.written}
         outputs = tuple(
             written.get(step.step.id) or _found(made, step, records, listen)
             for step in made.outputs
             if step.step.id in written or step in made.current
         )
+        variants = built_sweep(made, outputs, done.steps, notes, records)
     lock = locate(recipe, options.lock)
     for folder in {lock.parent, *(output.path.parent for output in outputs)}:
         sweep(folder)
@@ -90,9 +93,11 @@ def build(
     if not options.held:
         before = read(lock) if done.failed else None  # of what is held back stays what the lock has
         write(lock, lock_of(made, outputs, recipe_folder(recipe), before))
+    if variants is not None:
+        listen(Swept(variants))
     if done.failed:
         raise gathered(done.failed)
-    return Built(made, outputs, done.steps, time.monotonic() - started)
+    return Built(made, outputs, done.steps, time.monotonic() - started, variants)
 
 
 def loading_meanwhile(

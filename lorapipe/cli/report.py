@@ -20,6 +20,7 @@ from lorapipe.cli.options import (
 
 if TYPE_CHECKING:
     from lorapipe.build.events import Listener
+    from lorapipe.build.looking.recording import Recording
     from lorapipe.build.looking.report import Report
     from lorapipe.build.planning import Options
     from lorapipe.build.result import Built
@@ -98,17 +99,18 @@ def command(
     console.print(Text(visible(f"{output}: {bytes_text(output.stat().st_size)}")), soft_wrap=True)
 
 
-def reported(recipe: Recipe, options: Options, output: Path, listen: Listener) -> Built:
-    """Build as ``run`` does, and write the report of it: also where checks fail, whose errors are raised."""
-    from lorapipe.build.looking.recording import Recording
+def reported(recipe: Recipe, options: Options, output: Path, recording: Recording, listen: Listener) -> Built:
+    """Build as ``run`` does, and write the report of it: also where checks fail, whose errors are raised.
+
+    ``recording`` is of this run, and hears what ``listen`` is told.
+    """
     from lorapipe.build.looking.reporting import report_recipe
     from lorapipe.build.run import build
     from lorapipe.errors import LorapipeError
     from lorapipe.plan.checks import is_of_checks
 
-    recording = Recording()
     try:
-        built = build(recipe, options, listen=recording.beside(listen))
+        built = build(recipe, options, listen=listen)
     except LorapipeError as error:
         if is_of_checks(error):
             recording.ended(error)

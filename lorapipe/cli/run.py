@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lorapipe.cli.options import Asked, build_options, memory_size, progress_options
+
+if TYPE_CHECKING:
+    from lorapipe.build.looking.recording import Recording
+    from lorapipe.build.result import Built
 
 __all__ = ["command"]
 
@@ -27,6 +33,9 @@ __all__ = ["command"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a page on the run: steps, times, norms, ranks, what a merge changes.",
 )
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the outputs as JSON (schemas/built.v1.schema.json)."
+)
 @progress_options
 def command(
     asked: Asked,
@@ -37,6 +46,7 @@ def command(
     any_profile: bool,
     force: bool,
     report: Path | None,
+    as_json: bool,
     progress: str,
     progress_fd: int,
     quiet: bool,
@@ -52,11 +62,14 @@ def command(
     """
     from rich.console import Console
 
+    from lorapipe.build.looking.recording import Recording
     from lorapipe.build.run import build
     from lorapipe.cli.report import reported, writable
+    from lorapipe.errors import LorapipeError
+    from lorapipe.plan.checks import is_of_checks
     from lorapipe.views.plan_text import print_warnings
     from lorapipe.views.progress import progress_view
-    from lorapipe.views.tables import built_table, built_totals, print_table
+    from lorapipe.views.tables import built_totals
     from lorapipe.views.text import visible
 
     options = asked.options(
@@ -67,22 +80,44 @@ def command(
         frozen=frozen,
         any_profile=any_profile,
     )
-    console = Console(stderr=True, highlight=False)
+    console, recording = Console(stderr=True, highlight=False), Recording()
     silent = quiet and progress != "json"
-    with progress_view(console, progress, quiet=silent, verbose=verbose, fd=progress_fd) as listen:
-        loaded = asked.load()
-        if report is None:
-            built = build(loaded, options, listen=listen)
-        else:
-            writable(report, force=force)
-            built = reported(loaded, options, report, listen)
-    if quiet:
-        return
-    if progress != "json":  # whose plan has the warnings: on stderr are events, and nothing else
+    try:
+        with progress_view(console, progress, quiet=silent, verbose=verbose, fd=progress_fd) as shown:
+            loaded, listen = asked.load(), recording.beside(shown)
+            if report is None:
+                built = build(loaded, options, listen=listen)
+            else:
+                writable(report, force=force)
+                built = reported(loaded, options, report, recording, listen)
+    except LorapipeError as error:
+        if is_of_checks(error):  # what they do not hold back is there
+            _print_made(recording, None, as_json=as_json, quiet=quiet)
+        raise
+    if not quiet and progress != "json":  # on stderr are then events, and nothing else
         print_warnings(built.plan, console)
         if totals := built_totals(built):
             console.print(totals, markup=False, soft_wrap=True)
         if report is not None:
             console.print(f"report: {visible(str(report))}", markup=False, soft_wrap=True)
-    made = built_table(built, Path.cwd())
-    print_table(made, Console(file=sys.stdout, highlight=False))
+    _print_made(recording, built, as_json=as_json, quiet=quiet)
+
+
+def _print_made(recording: Recording, built: Built | None, *, as_json: bool, quiet: bool) -> None:
+    """Print what was made: ``built`` is ``None`` where checks do not hold."""
+    from rich.console import Console
+
+    from lorapipe.views.built_json import built_json
+    from lorapipe.views.sweeps import print_sweep
+    from lorapipe.views.tables import built_table, print_table
+
+    if as_json:
+        click.echo(json.dumps(built_json(recording.ready, recording.sweep), indent=1, allow_nan=False))
+        return
+    if quiet:
+        return
+    console = Console(file=sys.stdout, highlight=False)
+    if built is not None and (made := built_table(built, Path.cwd())).row_count:
+        print_table(made, console)
+    if recording.sweep is not None:
+        print_sweep(recording.sweep, Path.cwd(), console)

@@ -123,7 +123,7 @@ def _asserted(inputs: Inputs[Any], params: Params) -> Assertions:
 
 
 def _work(inputs: Inputs[Any], params: Params, context: Context) -> dict[str, object]:
-    """The figures of all that is asserted, as JSON.
+    """The figures of all that is asserted, as JSON; noted also where not all of it holds.
 
     Raises :class:`~lorapipe.errors.CheckFailed` ``check-failed``, or several.
     """
@@ -133,6 +133,7 @@ def _work(inputs: Inputs[Any], params: Params, context: Context) -> dict[str, ob
     told, broken = judge(value.spec, asserted, figures, differs)
     errors = [CheckFailed("check-failed", b.message, option=b.option, details=b.details) for b in broken]
     if errors:
+        context.note("measured", told)
         raise gathered(errors)
     context.note("holds", told)
     return told

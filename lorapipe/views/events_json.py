@@ -21,11 +21,13 @@ from lorapipe.build.events import (
     Progress,
     StepDone,
     StepStarted,
+    Swept,
 )
 from lorapipe.build.running.pace import Pace
 from lorapipe.errors import LorapipeError, Place, UsageError
 from lorapipe.plan.plan import Plan
 from lorapipe.version import __version__
+from lorapipe.views.sweep_json import sweep_json
 from lorapipe.views.text import json_number
 
 __all__ = ["VERSION", "Stream", "json_view"]
@@ -124,6 +126,8 @@ class Stream:
             case OutputReady(step, path, sha256, size, written):
                 found = {"path": str(path), "sha256": sha256, "size": size, "written": written}
                 self._put("output", {"step": step, **found})
+            case Swept(sweep):
+                self._put("sweep", sweep_json(sweep, None))
 
     def _due(self, event: Event) -> bool:
         """Whether to tell how far something is; that it began and that it is whole is always told."""

@@ -12,16 +12,26 @@ from typing import Any
 from lorapipe.architectures import by_block
 from lorapipe.build.events import Event, Listener
 from lorapipe.build.result import Built
+from lorapipe.build.sweep import Sweep, SweepTable
 from lorapipe.plan.plan import Plan
 from lorapipe.views.board import Board
 from lorapipe.views.cells import glyphs
 from lorapipe.views.report.markup import Html, Node, cut, joined, tag
 from lorapipe.views.said import Teller
+from lorapipe.views.sweeps import axis_text, figure_text, state_text, told_quantities
 from lorapipe.views.tables import built_totals, plan_totals, result_text, sentence, spec_text
 from lorapipe.views.text import bytes_text, path_text, visible
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleSpec
 
-__all__ = ["Display", "built_html", "display_by_ipython", "notebook_view", "plan_html", "spec_html"]
+__all__ = [
+    "Display",
+    "built_html",
+    "display_by_ipython",
+    "notebook_view",
+    "plan_html",
+    "spec_html",
+    "sweep_html",
+]
 
 _STYLE = Html(
     "<style>"
@@ -64,7 +74,7 @@ def plan_html(plan: Plan) -> str:
 
 
 def built_html(built: Built) -> str:
-    """A row an output: where it is, its size, its sha256, how it came."""
+    """A row an output: where it is, its size, its sha256, how it came; of a sweep its tables."""
     folder = Path(built.plan.recipe.file).parent.resolve()
     rows = [
         (
@@ -74,8 +84,32 @@ def built_html(built: Built) -> str:
             "written" if output.written else "up to date",
         )
         for output in built.outputs
+        if not built.plan.recipe.steps[output.step].axes
     ]
-    return _page("Built", _table(("output", "size", "sha256", ""), rows), built_totals(built))
+    of_sweep = [] if built.sweep is None else [_variants(table) for table in built.sweep.tables]
+    made = [_table(("output", "size", "sha256", ""), rows)] if rows or not of_sweep else []
+    return _page("Built", *made, *of_sweep, built_totals(built))
+
+
+def sweep_html(sweep: Sweep) -> str:
+    """A table for each output: a row a variant, with its values on the axes and what was told of it."""
+    return _page("Sweep", *(part for table in sweep.tables for part in (table.written, _variants(table))))
+
+
+def _variants(table: SweepTable) -> Html:
+    quantities = told_quantities(table)
+    headings = [*table.axes, *(quantity.name for quantity in quantities), "size", "output", ""]
+    rows = [
+        [
+            *(cut(axis_text(one.values[axis])) for axis in table.axes),
+            *(tag("span", figure_text(each, one.figures.get(each.name)), class_="n") for each in quantities),
+            "" if one.size is None else tag("span", bytes_text(one.size), class_="n"),
+            "" if one.path is None else cut(one.path.name),
+            cut(state_text(one)),
+        ]
+        for one in table.variants
+    ]
+    return _table(map(cut, headings), rows)
 
 
 def spec_html(spec: AdapterSpec | CheckpointSpec) -> str:

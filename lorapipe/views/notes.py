@@ -12,6 +12,8 @@ __all__ = ["note_lines"]
 
 def note_lines(note: events.Note) -> list[str]:
     """A fact in words: shares as the mean and the worst module, counts by what is counted."""
+    if note.fact == "measured":  # of a check that does not hold, whose error says what is wrong
+        return []
     if note.fact in _WORDS and isinstance(note.value, dict) and note.value:
         return [f"{note.step}: {_WORDS[note.fact](note.value)}"]
     counts = note.value if isinstance(note.value, dict) else {}

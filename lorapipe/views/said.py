@@ -12,6 +12,9 @@ from lorapipe.views.text import bytes_text
 
 __all__ = ["Teller"]
 
+_TABLED = frozenset({"energy", "error", "holds", "lowest score kept", "ranks"})
+"""Facts that :func:`~lorapipe.build.sweeping.figures_told` makes figures of."""
+
 
 class Teller:
     """Lines for events. ``steps``: one for each step done; ``verbose``: keys, decisions, states of files."""
@@ -19,6 +22,7 @@ class Teller:
     def __init__(self, *, steps: bool, verbose: bool = False) -> None:
         self._steps, self._verbose = steps or verbose, verbose
         self._places: dict[str, str] = {}
+        self._variants: frozenset[str] = frozenset()
 
     def lines(self, event: Event) -> Iterator[str]:
         """What there is to say of an event; control characters are still in it."""
@@ -27,15 +31,20 @@ class Teller:
                 self._places[event.step] = f"[{event.position}/{event.count}]"
             case StepDone() if self._steps:
                 yield f"{self.at(event.step)}: {event.how} in {event.seconds:.1f} s"
-            case Note():
+            case Note() if not self._tabled(event):
                 yield from note_lines(event)
-            case Planned() if self._verbose:
-                yield from _plan_lines(event.plan)
+            case Planned():
+                self._variants = frozenset(s.id for s in event.plan.recipe.steps.values() if s.axes)
+                yield from _plan_lines(event.plan) if self._verbose else ()
             case OutputReady() if self._verbose:
                 how = "written" if event.written else "up to date"
                 yield f"{event.step}: {event.path} is {how}, {bytes_text(event.size)}, sha256 {event.sha256}"
             case Hashing() if self._verbose and event.done == event.total:
                 yield f"hashed {event.path}, {bytes_text(event.total)}"
+
+    def _tabled(self, note: Note) -> bool:
+        """Whether it is of one variant of many, and stands in the table at the end."""
+        return note.step in self._variants and note.fact in _TABLED and not self._verbose
 
     def at(self, step: str) -> str:
         """A step at work as a log names it."""

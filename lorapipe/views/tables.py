@@ -213,10 +213,13 @@ def binding_table(rows: Iterable[BoundRow]) -> Table:
 
 
 def built_table(built: Built, folder: Path) -> Table:
-    """A row an output: where it is and what is in it, size, sha256, how it came and in what time."""
+    """A row an output: where it is and what is in it, size, sha256, how it came and in what time.
+
+    Those that depend on an axis of a matrix are rows of the sweep's tables, and not of this one.
+    """
     table = headed_table("output", "size", "sha256", "")
     seconds = {done.step: done.seconds for done in built.steps}
-    for output in built.outputs:
+    for output in (one for one in built.outputs if not built.plan.steps[one.step].step.axes):
         name = Text(visible(path_text(output.path, folder)))
         content = Text(f"\n  {_content(built, output)}", style="dim")
         how = Text("up to date", style="green")

@@ -328,3 +328,85 @@ def test_what_was_made_is_named_as_it_is_read_from_the_users_folder(
     monkeypatch.chdir(kitchen.folder / "elsewhere")
     assert main(["run", "../r.yaml"]) == 0
     assert f"\n{kitchen.folder.resolve()}/out/o.safetensors " in capsys.readouterr().out
+
+
+SWEEP = """
+    a: {load: a.safetensors}
+    small: {svd-resize: a, rank: $(rank)}
+    good: {check: small, energy: {of: a, total: $(least)}}
+    out: {save: small, to: out/$(rank).safetensors}
+    whole: {save: a, to: out/a.safetensors}
+"""
+
+
+def sweep(kitchen: Bench, least: float) -> None:
+    kitchen.recipe(SWEEP, head=f"matrix: {{rank: [2, 4]}}\nparams: {{least: {least}}}\n")
+
+
+def test_a_sweep_ends_with_a_row_a_variant_and_says_nothing_of_them_twice(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(kitchen, 0.0)
+    assert main(["run", "r.yaml"]) == 0
+    said = capsys.readouterr()
+    whole, _, heading, *rows = table(said.out)[1:]
+    assert whole[0] == "out/a.safetensors"
+    assert heading == ["rank", "energy", "kept", "least", "kept", "energy", "in", "all", "size", "output"]
+    assert [(row[0], row[-2], row[-1]) for row in rows] == [
+        (rank, f"out/{rank}.safetensors", "written") for rank in ("2", "4")
+    ]
+    assert rows[1][1] == "100.00%"  # it has no more ranks
+    assert "keeps" not in said.err
+    assert main(["run", "r.yaml"]) == 0
+    assert [" ".join(row[-4:]) for row in table(capsys.readouterr().out)[-2:]] == [
+        f"out/{rank}.safetensors up to date" for rank in ("2", "4")
+    ]
+
+
+def test_where_a_check_holds_back_a_variant_the_others_are_made_and_all_are_told(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(kitchen, 0.99)
+    assert main(["run", "r.yaml", "--progress", "none"]) == 8
+    said = capsys.readouterr()
+    heading, low, high = said.out.splitlines()
+    assert heading.startswith("rank")
+    assert low.endswith("out/2.safetensors  held back by good")
+    assert high.endswith("out/4.safetensors  written")
+    assert "not made: out[rank=2]" in said.err
+    assert not Path("out/2.safetensors").exists()
+    assert Path("out/4.safetensors").exists()
+
+    assert main(["run", "r.yaml", "-q"]) == 8
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("least", "status"), [(0.0, 0), (0.99, 8)])
+def test_as_json_there_is_all_that_was_made_and_nothing_else(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str], least: float, status: int
+) -> None:
+    sweep(kitchen, least)
+    assert main(["run", "r.yaml", "--json", "-q"]) == status
+    told = json.loads(capsys.readouterr().out)
+    made = {Path(one["path"]).relative_to(kitchen.folder).as_posix() for one in told["outputs"]}
+    missing = {"out/2.safetensors"} if status else set()
+    assert made == {"out/2.safetensors", "out/4.safetensors", "out/a.safetensors"} - missing
+    (of,) = told["sweep"]["outputs"]
+    assert [one["state"] for one in of["variants"]] == ["held back" if status else "written", "written"]
+
+
+def test_as_json_a_recipe_without_a_matrix_has_no_sweep(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "r.yaml", "--json", "--progress", "none"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["sweep"], [one["written"] for one in told["outputs"]]) == (None, [True])
+
+
+def test_as_json_what_failed_before_the_end_is_no_result(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    Path("out/o.safetensors").write_bytes(b"mine")
+    assert main(["run", "r.yaml", "--json", "-q"]) == 5
+    assert capsys.readouterr().out == ""

@@ -16,6 +16,7 @@ import pytest
 from lorapipe.build import events
 from lorapipe.build.events import Event, Hashing, Note, Progress, StepDone, StepStarted
 from lorapipe.build.run import Options, build
+from lorapipe.build.sweep import Sweep, SweepTable, Variant
 from lorapipe.errors import BuildError, CheckFailed, LorapipeError, UsageError
 from lorapipe.plan.plan import Status
 from lorapipe.recipe.parsing import load_recipe
@@ -161,6 +162,7 @@ def test_however_it_ends_the_last_line_says_so(
     assert (line["status"], line["errors"][0]["code"]) == (status, code)
 
 
+ONE = Variant(step="o[rank=4]", values={"rank": 4}, state="written", path=Path("o"), size=1, sha256="ab" * 32)
 EVERY: tuple[Event, ...] = (
     Hashing(Path("a"), 1, 2),
     StepStarted("s", "svd-resize", 1, 1),
@@ -168,6 +170,7 @@ EVERY: tuple[Event, ...] = (
     Note("s", "energy", {"a": math.nan, "b": math.inf, "c": (1, 2.5, None, True), "d": Path("x")}),
     StepDone("s", "built", 1.0),
     events.OutputReady("s", Path("o"), "ab" * 32, 1, written=True),
+    events.Swept(Sweep({"rank": (4,)}, (SweepTable("o", {"rank": (4,)}, (), (ONE,)),))),
 )
 
 

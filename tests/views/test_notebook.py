@@ -85,6 +85,24 @@ def test_a_build_is_a_row_an_output(bench: Bench) -> None:
     assert "1 built, 1 written" in first._repr_html_()
 
 
+def test_a_sweep_is_a_row_a_variant_and_what_is_of_none_an_output(bench: Bench) -> None:
+    bench.lora("a", rank=8)
+    steps = STEPS.replace("rank: 2", "rank: $(rank)").replace("out/o.", "out/$(rank).")
+    recipe = bench.recipe(
+        f"{steps}\n    whole: {{save: a, to: out/a.safetensors}}", head="matrix: {rank: [2, 4]}\n"
+    )
+    made = build(load_recipe(recipe))
+
+    assert made.sweep is not None
+    rows = Page(made._repr_html_()).rows
+    assert [row[0] for row in rows] == ["output", "out/a.safetensors", "rank", "2", "4"]
+    assert rows[2] == ["rank", "energy kept", "least kept", "size", "output", ""]
+    assert rows[3][-2:] == ["2.safetensors", "written"]
+    assert rows[2:] == Page(made.sweep._repr_html_()).rows
+    alone = build(load_recipe(bench.recipe(steps, head="matrix: {rank: [2, 4]}\n")))
+    assert [row[0] for row in Page(built_html(alone)).rows] == ["rank", "2", "4"]
+
+
 def test_a_lora_is_a_row_a_block_with_its_parameters(bench: Bench) -> None:
     """Parameters are those of both factors: ``r (O + I)``, counted by hand."""
     lora = lorapipe.load(bench.lora("a", rank=8))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lorapipe.build.events import Event, Listener, Note, OutputReady, StepDone
+from lorapipe.build.events import Event, Listener, Note, OutputReady, StepDone, Swept
 from lorapipe.build.looking.report import Ran
+from lorapipe.build.sweep import Sweep
 from lorapipe.errors import LorapipeError
 
 __all__ = ["Recording"]
@@ -14,14 +15,15 @@ __all__ = ["Recording"]
 
 @dataclass(slots=True)
 class Recording:
-    """Grows while a run goes on: how each step came, what was noted of it, which outputs were written.
+    """Grows while a run goes on: how each step came, what was noted of it, which outputs are in place.
 
     ``errors`` are those with which it ended.
     """
 
     ran: dict[str, Ran] = field(default_factory=dict)
     notes: dict[str, dict[str, object]] = field(default_factory=dict)
-    written: set[str] = field(default_factory=set)
+    ready: list[OutputReady] = field(default_factory=list)
+    sweep: Sweep | None = None
     errors: tuple[LorapipeError, ...] = ()
 
     def beside(self, listen: Listener) -> Listener:
@@ -38,8 +40,15 @@ class Recording:
             self.ran[event.step] = Ran(event.how, event.seconds)
         elif isinstance(event, Note):
             self.notes.setdefault(event.step, {})[event.fact] = event.value
-        elif isinstance(event, OutputReady) and event.written:
-            self.written.add(event.step)
+        elif isinstance(event, OutputReady):
+            self.ready.append(event)
+        elif isinstance(event, Swept):
+            self.sweep = event.sweep
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The outputs that were written."""
+        return frozenset(event.step for event in self.ready if event.written)
 
     def ended(self, error: LorapipeError) -> None:
         """Keep the errors that a run ended with."""

@@ -38,7 +38,7 @@ MAX_STEPS = 20_000
 MAX_VALUES = 240_000
 """The most scalars, lists and maps in them: ten times what a text may hold."""
 
-_BARE = re.compile(r"[\w./$()+:@~-]+\Z", re.ASCII)  # needs no quotes between [, = and ]
+_BARE = re.compile(r"[\w./$()+:@~-]+\Z")  # needs no quotes between [, = and ]
 
 Axes = tuple[str, ...]
 """Some axes, in the order of the matrix."""
@@ -176,4 +176,6 @@ def variant_id(step: str, values: Mapping[str, Value]) -> str:
 
 
 def _label(value: Value) -> str:
-    return value.text if _BARE.match(value.text) else json.dumps(value.text, ensure_ascii=False)
+    if _BARE.match(value.text):
+        return value.text
+    return json.dumps(value.text, ensure_ascii=not value.text.isprintable())

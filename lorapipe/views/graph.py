@@ -43,11 +43,13 @@ def dot(recipe: Recipe) -> str:
     for name, step in recipe.steps.items():
         label = "\\n".join(_escaped(part) for part in _label(step))
         shape = f" shape={_DOT[step.kind]}" if step.kind in _DOT else ""
-        lines.append(f'    "{name}" [label="{label}"{shape}]')
+        lines.append(f'    "{_escaped(name)}" [label="{label}"{shape}]')
     for above, weight, name in _edges(recipe):
         label = "" if weight == 1.0 else f' [label="{weight:g}"]'
-        lines.append(f'    "{above}" -> "{name}"{label}')
-    lines += [f'    "{check}" -> "{output}" [style=dotted]' for check, output in _held(recipe)]
+        lines.append(f'    "{_escaped(above)}" -> "{_escaped(name)}"{label}')
+    lines += [
+        f'    "{_escaped(check)}" -> "{_escaped(output)}" [style=dotted]' for check, output in _held(recipe)
+    ]
     return "\n".join([*lines, "}"]) + "\n"
 
 

@@ -109,7 +109,7 @@ def test_a_file_may_be_an_axis() -> None:
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [("8", "8"), ("loras/a.pt", "loras/a.pt"), ("a b", '"a b"'), ("a,b=c]", '"a,b=c]"'), ('"', '"\\""'), ("", '""')],
+    [("8", "8"), ("loras/a.pt", "loras/a.pt"), ("a b", '"a b"'), ("a,b=c]", '"a,b=c]"'), ('"', '"\\""'), ("", '""'), ("café", "café"), ("é é", '"é é"'), ("a\u202eb", '"a\\u202eb"')],
 )  # fmt: skip
 def test_an_id_can_be_read_back(text: str, label: str) -> None:
     assert variant_id("x", {"v": Value(text, text)}) == f"x[v={label}]"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.build.budget import store_budget
@@ -26,8 +26,9 @@ from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.journal import Making, Record
 from lorapipe.store.manifest import Entry
+from lorapipe.store.part_files import StagedPart
 from lorapipe.store.reading import read_whole
-from lorapipe.store.store import open_store
+from lorapipe.store.store import Known, Waiting, open_store
 from lorapipe.store.temporaries import sweep, sweep_parts
 
 if TYPE_CHECKING:
@@ -247,16 +248,34 @@ class Records:
         except OSError:  # another build is at work on them
             return {}
 
-    def stage(self, path: Path, spec: FileSpec, key: str | None = None) -> Staged | StagedFolder:
+    def stage(
+        self,
+        path: Path,
+        spec: FileSpec,
+        key: str | None = None,
+        *,
+        known: Known = MappingProxyType({}),
+        waiting: Waiting | None = None,
+    ) -> Staged | StagedFolder:
         """A temporary file or folder beside ``path``; raises ``disk-full`` when its bytes do not fit.
 
         What killed builds left in that folder goes first: it may be what fills the disk. But
-        a folder with a ``key`` goes on with what one of the same key finished.
+        a folder with a ``key`` goes on with what one of the same key finished, and with files that are
+        ``known`` from other processes; with ``waiting`` these are waited for.
         """
         sweep(path.parent)
-        if spec.files:
-            return self._store.stage_folder(path, needed=spec.nbytes, key=key, progress=self.digests.progress)
-        return self._store.stage(path, needed=spec.nbytes)
+        if not spec.files:
+            return self._store.stage(path, needed=spec.nbytes)
+        told = self.digests.progress
+        return self._store.stage_folder(
+            path, needed=spec.nbytes, key=key, progress=told, known=known, waiting=waiting
+        )
+
+    def stage_part(self, path: Path, name: str, key: str, waiting: Waiting) -> StagedPart:
+        """One file of a folder, for which :meth:`stage` finds it: see :mod:`lorapipe.store.part_files`."""
+        sweep(path.parent)
+        progress = self.digests.progress
+        return self._store.stage_part(path, name, key, waiting=waiting, progress=progress)
 
     def present(self, path: Path) -> str | None:
         """The digest of what is at an output's path now; ``None`` if nothing is there."""

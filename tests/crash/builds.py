@@ -1,9 +1,10 @@
 """Builds in processes of their own, forked from one that has loaded torch: a script for tests.
 
-Reads lines of JSON, each a list of jobs ``{recipe, store, seed, at, after, sends}``, and runs the
-jobs of a line at once. A job is ended by the signal ``sends`` (SIGKILL) at its ``at``-th point, or
-``after`` so many seconds. Prints the list of exit statuses, minus the signal where one ended it, and
-of seconds from a signal to the end. Ends with its input.
+Reads lines of JSON, each a list of jobs ``{recipe, store, seed, at, after, sends, part}``, and runs the
+jobs of a line at once; one with a ``part`` makes that file of the folder ``m`` alone. A job is ended
+by the signal ``sends`` (SIGKILL) at its ``at``-th point, or ``after`` so many seconds. Prints the list
+of exit statuses, minus the signal where one ended it, and of seconds from a signal to the end. Ends with
+its input.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lorapipe.build.run import Options, build
 from lorapipe.errors import LorapipeError
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.steps import KINDS, find_kind
+from tests.build.parting import make_part
 
 LOADED = (
     "torch", "filelock", "jsonschema", "networkx",
@@ -40,7 +42,10 @@ def run_job(job: dict[str, Any]) -> None:
         if passed == job["at"]:
             os.kill(os.getpid(), job["sends"])
 
-    build(load_recipe(Path(job["recipe"]), {"seed": job["seed"]}), Options(workers=1), hook=hook)
+    if job["part"]:
+        make_part(Path(job["recipe"]), {"seed": job["seed"]}, "m", job["part"], hook=hook)
+    else:
+        build(load_recipe(Path(job["recipe"]), {"seed": job["seed"]}), Options(workers=1), hook=hook)
 
 
 def start(job: dict[str, Any]) -> int:

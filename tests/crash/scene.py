@@ -63,11 +63,12 @@ class Job:
     at: int = 0
     after: float | None = None
     sends: int = signal.SIGKILL
+    part: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
             "recipe": str(self.recipe), "store": str(self.store), "seed": self.seed,
-            "at": self.at, "after": self.after, "sends": int(self.sends),
+            "at": self.at, "after": self.after, "sends": int(self.sends), "part": self.part,
         }  # fmt: skip
 
 

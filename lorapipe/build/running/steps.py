@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from lorapipe.weights.verdicts import CheckSpec
 if TYPE_CHECKING:
     from lorapipe.steps.save import SavedFile
 
-__all__ = ["Workshop", "run_step"]
+__all__ = ["Workshop", "inputs_of", "run_step", "waiting_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,17 @@ class Workshop:
                 pending.extend(self.plan.steps[step] for step in new)
 
 
-def run_step(planned: PlannedStep, values: Values, shop: Workshop) -> tuple[Any, str]:
+def run_step(
+    planned: PlannedStep, values: Values, shop: Workshop, parts: Mapping[str, Written] | None = None
+) -> tuple[Any, str]:
     """The step's value, and how it came: from the store, built, or written to its file.
 
-    Raises what the step raises, without its place in the recipe.
+    ``parts`` are the files of an output folder that other tasks made, as each told of its own
+    (:mod:`~lorapipe.build.running.parts`): what of the folder is not there yet is made here. Raises
+    what the step raises, without its place in the recipe.
     """
     if planned.output is not None:
-        made = _write_output(planned, values, shop)
+        made = _write_output(planned, values, shop, parts)
         return made, "written" if made.written else "found"
     if planned.kind.materialise is Materialise.LAZY:
         value = _work(planned, values, _context(planned, shop), shop)
@@ -85,7 +89,9 @@ def _obtain(planned: PlannedStep, values: Values, shop: Workshop) -> tuple[Any, 
         shop.hold_inputs(planned)
         return value
 
-    value, known = shop.results.obtain(planned, work, _waiting(planned, shop), _stored(planned, shop.listen))
+    value, known = shop.results.obtain(
+        planned, work, waiting_for(planned, shop), _stored(planned, shop.listen)
+    )
     if known is None:
         return value, "holds" if isinstance(planned.spec, CheckSpec) else "built"
     for fact, told in known.items():
@@ -94,16 +100,21 @@ def _obtain(planned: PlannedStep, values: Values, shop: Workshop) -> tuple[Any, 
 
 
 def _work(planned: PlannedStep, values: Values, context: Context, shop: Workshop) -> Any:
-    ports = {
-        port: tuple(Weighted(t.step, t.weight, values[t.step]) for t in terms)
-        for port, terms in planned.step.inputs.items()
-    }
     try:
-        value = planned.kind.work(Inputs(ports, planned.files), planned.step.params, context)
+        value = planned.kind.work(inputs_of(planned, values), planned.step.params, context)
     except LorapipeError:
         shop.records.hold_results()  # a damaged result is no fault of the step that takes it
         raise
     return _checked(value, planned)
+
+
+def inputs_of(planned: PlannedStep, values: Values) -> Inputs[Any]:
+    """What a step takes, by port."""
+    ports = {
+        port: tuple(Weighted(t.step, t.weight, values[t.step]) for t in terms)
+        for port, terms in planned.step.inputs.items()
+    }
+    return Inputs(ports, planned.files)
 
 
 def _checked(value: Any, planned: PlannedStep) -> Any:
@@ -123,19 +134,23 @@ def _as_foretold(foretold: Spec, found: Spec) -> bool:
     return foretold == found
 
 
-def _write_output(planned: PlannedStep, values: Values, shop: Workshop) -> BuiltOutput:
+def _write_output(
+    planned: PlannedStep, values: Values, shop: Workshop, parts: Mapping[str, Written] | None
+) -> BuiltOutput:
     assert planned.output is not None
     assert planned.key is not None
     assert isinstance(planned.spec, FileSpec)
     path, step = planned.output, planned.step.id
     # Of two processes that want the same output, one writes it and the other finds it in place.
-    with shop.records.entry_lock(planned.key, _waiting(planned, shop)):
+    with shop.records.entry_lock(planned.key, waiting_for(planned, shop)):
         making = shop.results.making(planned)
         found = shop.records.in_place(path, planned.key, making)
         if found is not None:
             shop.listen(OutputReady(step, path, *found, written=False))
             return BuiltOutput(step, path, *found, written=False)
-        with shop.records.stage(path, planned.spec, planned.key) as staged:
+        known = {name: (written.size, written.sha256) for name, written in (parts or {}).items()}
+        waiting = None if parts is None else waiting_for(planned, shop)
+        with shop.records.stage(path, planned.spec, planned.key, known=known, waiting=waiting) as staged:
             saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged), shop)
             shop.hold_inputs(planned)
             shop.ownership.publish(staged, saved, planned.key, making)
@@ -143,7 +158,7 @@ def _write_output(planned: PlannedStep, values: Values, shop: Workshop) -> Built
     return BuiltOutput(step, path, saved.sha256, saved.size, written=True)
 
 
-def _waiting(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:
+def waiting_for(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:
     """What to call again and again while another holds the lock: the first time that is told."""
     told = False
 

@@ -31,7 +31,14 @@ def asked_by(*words: str) -> tuple[Asked, bool]:
 def test_a_command_is_handed_what_is_asked_as_one_value_beside_its_own_options() -> None:
     words = "r.yaml --set a=1 --set b=x --models m --models n --output-root out --lock l --device cpu --own"
     assert asked_by(*words.split()) == (
-        Asked(Path("r.yaml"), ("a=1", "b=x"), "cpu", (Path("m"), Path("n")), Path("out"), Path("l")),
+        Asked(
+            Path("r.yaml"),
+            ("a=1", "b=x"),
+            device="cpu",
+            models=(Path("m"), Path("n")),
+            output_root=Path("out"),
+            lock=Path("l"),
+        ),
         True,
     )
 
@@ -42,8 +49,8 @@ def test_what_is_not_said_is_left_to_the_recipe() -> None:
 
 
 def test_options_say_where_files_are_and_what_a_command_adds() -> None:
-    asked = Asked(Path("r.yaml"), (), "cuda:1", (Path("m"),), Path("out"), Path("l"))
-    files = Options(device="cuda:1", models=(Path("m"),), output_root=Path("out"), lock=Path("l"))
+    where = {"device": "cuda:1", "models": (Path("m"),), "output_root": Path("out"), "lock": Path("l")}
+    asked, files = Asked(Path("r.yaml"), **where), Options(**where)
     assert asked.options() == files
     assert asked.options(workers=3, force=True) == replace(files, workers=3, force=True)
 

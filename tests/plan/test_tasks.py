@@ -8,26 +8,19 @@ from lorapipe.plan.tasks import Task, tasks_of
 from lorapipe.recipe.parsing import load_recipe
 
 from ..bench import Bench
-
-#   a ─┬─ both ── small ── mixed ── secret
-#   b ─┘   │        └─ lora
-#          └─ exact
-STEPS = """
-    a: {load: a.safetensors}
-    b: {load: b.safetensors}
-    both: {concat: [a, b]}
-    small: {svd-resize: both, rank: 2}
-    mixed: {shuffle: small}
-    exact: {save: both, to: exact.safetensors}
-    lora: {save: small, to: lora.safetensors}
-    secret: {save: mixed, to: secret.safetensors}
-"""
+from ..checked import steps_to_check
 
 
 def planned(bench: Bench, more: str = "") -> Plan:
-    bench.lora("a", rank=4, seed=1)
-    bench.lora("b", rank=4, seed=2)
-    return plan(load_recipe(bench.recipe(STEPS + more)), read=True)
+    """What a run of the steps would do.
+
+    ::
+
+        a ─┬─ both ── small ── mixed ── secret
+        b ─┘   │        └─ lora
+               └─ exact
+    """
+    return plan(load_recipe(bench.recipe(steps_to_check(bench) + more)), read=True)
 
 
 def after(tasks: tuple[Task, ...]) -> dict[str, set[str]]:

@@ -1,0 +1,125 @@
+"""Outputs as they lie under a URL: what is there, and of which sha256, by one request and no reading."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lorapipe.build.digests import MemoDigests
+from lorapipe.errors import InputError
+from lorapipe.remote.listing import listing
+from lorapipe.remote.state import RemoteState, Version, state
+from lorapipe.remote.url import Url
+from lorapipe.store.contents import listed
+
+__all__ = ["Elsewhere", "Mark", "Present"]
+
+_Known = Callable[[Version], "str | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """By what a lock knows an output again: bytes, ETag, and the sha256 that it has then."""
+
+    size: int
+    etag: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """An output that is there: the states of its files by relative name, ``""`` where it is one file."""
+
+    url: Url
+    states: Mapping[str, RemoteState]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(each.size for each in self.states.values())
+
+    @property
+    def etag(self) -> str | None:
+        """What changes when the bytes do: the ETag of a file, of a folder the digest of all of them."""
+        if "" in self.states:
+            return self.states[""].etag
+        if any(each.etag is None for each in self.states.values()):
+            return None
+        text = "\n".join(f"{each.etag} {name}" for name, each in sorted(self.states.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def digest(self, of: _Known) -> str | None:
+        """The sha256, of a folder as one here has it; None as soon as ``of`` does not know a file's."""
+        if "" in self.states:
+            return of(Version(self.url, self.states[""]))
+        return listed(self.states, lambda name: of(Version(self.url / name, self.states[name])))
+
+
+class Elsewhere:
+    """What is known of outputs elsewhere. They are asked for once, and again by :meth:`look`."""
+
+    def __init__(self, digests: MemoDigests) -> None:
+        self._digests = digests
+        self._seen: dict[Url, Present | None] = {}
+        self._marks: dict[Url, Mark] = {}
+
+    def trust(self, marks: Mapping[Url, Mark]) -> None:
+        """Take a lock at its word for outputs that have the ETag which it gives."""
+        self._marks.update(marks)
+
+    def there(self, url: Url) -> Present | None:
+        """What is there, as it was seen last; None where nothing is.
+
+        Raises as :func:`~lorapipe.remote.filesystem.faults`.
+        """
+        return self._seen[url] if url in self._seen else self.look(url)
+
+    def look(self, url: Url) -> Present | None:
+        """What is there now. Raises as :meth:`there`."""
+        try:
+            states = listing(url).files if url.is_folder else {"": state(url)}
+        except InputError as error:
+            if error.code != "remote-missing":
+                raise
+            self._seen[url] = None
+        else:
+            self._seen[url] = Present(url, states)
+        return self._seen[url]
+
+    def put(self, url: Url, states: Mapping[str, RemoteState | None]) -> None:
+        """What has just been put there; a state that is not known is asked for when it is needed."""
+        known = {name: each for name, each in states.items() if each is not None}
+        if len(known) == len(states):
+            self._seen[url] = Present(url, MappingProxyType(known))
+        else:
+            self._seen.pop(url, None)
+
+    def known(self, url: Url) -> str | None:
+        """The sha256 of what is there, if that can be had without reading it."""
+        found = self.there(url)
+        return None if found is None else self._known(found)
+
+    def hash(self, url: Url) -> str | None:
+        """The sha256 of what is there, read only if it must be; None where nothing is."""
+        found = self.there(url)
+        return None if found is None else self._known(found) or found.digest(self._digests.hash)
+
+    def read(self, url: Url) -> str | None:
+        """The sha256 of what is there now, read whole; None where nothing is."""
+        found = self.look(url)
+        return None if found is None else found.digest(self._digests.read)
+
+    def files(self, url: Url) -> Iterable[Version]:
+        """The files of an output that is there."""
+        found = self.there(url)
+        if found is None:
+            return ()
+        return [Version(url / name if name else url, each) for name, each in found.states.items()]
+
+    def _known(self, found: Present) -> str | None:
+        mark = self._marks.get(found.url)
+        if mark is not None and (mark.size, mark.etag) == (found.size, found.etag):
+            return mark.sha256
+        return found.digest(self._digests.known)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.layouts import Module, Tensor, modules, tensors
-from benchmarks.making import SIZES, factors, header, weight, written
+from benchmarks.making import SIZES, factors, hollow, weight, written
 
 __all__ = ["Checkpoint", "Lora", "make_checkpoint", "make_headers", "make_lora", "make_map"]
 
@@ -103,17 +103,9 @@ def make_lora(folder: Path, what: Lora) -> Path:
 
 
 def make_headers(folder: Path, what: Sequence[Lora]) -> list[Path]:
-    """LoRA files of which only the headers are written: the data are a hole, and read as zeros."""
-    made = []
-    for lora in what:
-        path = folder / f"header-{lora.name}"
-        if not path.exists():
-            told, size = header(_lora_tensors(lora), {"ss_base_model_version": "sdxl_base_v1-0"})
-            with path.open("wb") as file:
-                file.write(told)
-                file.truncate(len(told) + size)
-        made.append(path)
-    return made
+    """LoRA files of which only the headers are written."""
+    told = {"ss_base_model_version": "sdxl_base_v1-0"}
+    return [hollow(folder / f"header-{lora.name}", _lora_tensors(lora), told) for lora in what]
 
 
 def make_map(folder: Path, layout: str, kind: str, divide: int) -> Path:

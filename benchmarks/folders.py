@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from benchmarks.data import Lora
 from benchmarks.layouts import Module, Tensor, tensors
 from benchmarks.making import factors, size, weight, written
 
-__all__ = ["INDEX", "make_llama", "make_peft", "shard_size"]
+__all__ = ["INDEX", "make_llama", "make_peft", "make_shards", "peft_config", "shard_size", "write_json"]
 
 INDEX = "model.safetensors.index.json"
 _HEADS, _KEY_HEADS = 16, 8
@@ -31,17 +31,13 @@ def make_llama(folder: Path, divide: int = 1) -> Path:
     if (folder / name).exists():
         return folder / name
     known = tensors("llama", divide=divide)
-    shards = list(_shards(sorted(known.values(), key=_in_layers), shard_size(divide)))
     partial = folder / f"{name}.partial"
-    places: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        order = sorted(shard, key=lambda tensor: tensor.key)
-        written(partial / file, order, {"format": "pt"}, lambda tensor: weight(name, tensor))
-        places |= {tensor.key: file for tensor in shard}
-    total = sum(map(size, known.values()))
-    _write(partial / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
-    _write(partial / "config.json", _config(known))
+
+    def fill(path: Path, order: Sequence[Tensor]) -> None:
+        written(path, order, {"format": "pt"}, lambda tensor: weight(name, tensor))
+
+    make_shards(partial, "model", known.values(), shard_size(divide), fill)
+    write_json(partial / "config.json", _config(known))
     return partial.rename(folder / name)
 
 
@@ -60,7 +56,8 @@ def make_peft(folder: Path, what: Lora) -> Path:
     order = [Tensor(key, "F32", _factor_shape(key, module, what.rank)) for key, module in modules.items()]
     partial = made.with_suffix(".partial")
     written(partial / "adapter_model.safetensors", order, {"format": "pt"}, numbers)
-    _write(partial / "adapter_config.json", _peft_config(what))
+    config = peft_config(what.rank, what.alpha, (module.stem for module in what.modules()))
+    write_json(partial / "adapter_config.json", config)
     return partial.rename(made)
 
 
@@ -74,6 +71,25 @@ def _factor_shape(key: str, module: Module, rank: int) -> tuple[int, int]:
 
 def _in_layers(tensor: Tensor) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", tensor.key)]
+
+
+def make_shards(
+    folder: Path,
+    stem: str,
+    known: Iterable[Tensor],
+    most: int,
+    fill: Callable[[Path, Sequence[Tensor]], object],
+) -> None:
+    """The shards of a model, of at most ``most`` bytes of data, each made by ``fill``, and their index."""
+    order = sorted(known, key=_in_layers)
+    parts = list(_shards(order, most))
+    places: dict[str, str] = {}
+    for number, shard in enumerate(parts, 1):
+        file = f"{stem}-{number:05d}-of-{len(parts):05d}.safetensors"
+        fill(folder / file, sorted(shard, key=lambda tensor: tensor.key))
+        places |= {tensor.key: file for tensor in shard}
+    index = {"metadata": {"total_size": sum(map(size, order))}, "weight_map": places}
+    write_json(folder / f"{stem}.safetensors.index.json", index)
 
 
 def _shards(order: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
@@ -107,14 +123,15 @@ def _config(known: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _peft_config(what: Lora) -> dict[str, Any]:
+def peft_config(rank: int, alpha: float, modules: Iterable[str]) -> dict[str, Any]:
+    """``adapter_config.json`` of a LoRA; ``modules`` are their paths."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": None,
-        "r": what.rank,
-        "lora_alpha": what.alpha,
-        "target_modules": sorted({module.stem.rpartition(".")[2] for module in what.modules()}),
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": sorted({module.rpartition(".")[2] for module in modules}),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -123,5 +140,6 @@ def _peft_config(what: Lora) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A config or an index, as people read it."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

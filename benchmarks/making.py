@@ -16,9 +16,9 @@ from typing import Any
 
 from benchmarks.layouts import Module, Tensor
 
-__all__ = ["SIZES", "factors", "header", "size", "weight", "written"]
+__all__ = ["SIZES", "factors", "header", "hollow", "size", "weight", "written"]
 
-SIZES = {"F16": 2, "F32": 4, "I64": 8}
+SIZES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8}
 """Bytes of a value."""
 
 
@@ -73,6 +73,17 @@ def header(order: Iterable[Tensor], metadata: Mapping[str, str]) -> tuple[bytes,
     return struct.pack("<Q", len(text)) + text, offset
 
 
+def hollow(path: Path, order: Iterable[Tensor], metadata: Mapping[str, str]) -> Path:
+    """A safetensors file of which only the header is written: the data are a hole, and read as zeros."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        told, nbytes = header(order, metadata)
+        with path.open("wb") as file:
+            file.write(told)
+            file.truncate(len(told) + nbytes)
+    return path
+
+
 def written(
     path: Path, order: Sequence[Tensor], metadata: Mapping[str, str], numbers: Callable[[Tensor], Any]
 ) -> Path:
@@ -83,9 +94,19 @@ def written(
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    kinds = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
     with partial.open("wb") as file:
         file.write(header(order, metadata)[0])
         for tensor in order:
-            file.write(np.asarray(numbers(tensor)).astype(kinds[tensor.dtype]).tobytes())
+            file.write(_encoded(np.asarray(numbers(tensor)), tensor.dtype))
     return partial.rename(path)
+
+
+def _encoded(array: Any, dtype: str) -> bytes:
+    import numpy as np
+
+    if dtype == "BF16":  # numpy has none: the upper half of fp32, rounded to nearest, ties to even
+        bits = np.ascontiguousarray(array, "<f4").view("<u4")
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        return bytes((rounded >> np.uint32(16)).astype("<u2").tobytes())
+    kinds = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
+    return bytes(array.astype(kinds[dtype]).tobytes())

@@ -15,12 +15,14 @@ __all__ = ["command"]
 @build_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON (schemas/plan.v1.schema.json).")
 @click.option("--modules", is_flag=True, help="Add each module with the key and rows it binds to.")
+@click.option("--variants", is_flag=True, help="Show each variant of a matrix by itself.")
 @click.option("--hash", "read", is_flag=True, help="Hash inputs that are not known yet.")
 @click.option("--check", is_flag=True, help="Exit with status 7 when there is work to do.")
 def command(
     asked: Asked,
     as_json: bool,
     modules: bool,
+    variants: bool,
     read: bool,
     check: bool,
 ) -> None:
@@ -42,7 +44,7 @@ def command(
     else:
         from lorapipe.views.plan_text import print_plan
 
-        print_plan(made, recipe_folder(loaded), modules=modules)
+        print_plan(made, recipe_folder(loaded), modules=modules, each=variants)
     if failed := foretold_failures(made):
         raise gathered(failed)
     if check and made.schedule:

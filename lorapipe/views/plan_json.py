@@ -24,6 +24,7 @@ def plan_json(plan: Plan, folder: Path, modules: bool = False) -> dict[str, Any]
     return {
         "version": 1,
         "recipe": {"file": plan.recipe.file, "name": plan.recipe.name},
+        "matrix": {axis: list(values) for axis, values in plan.recipe.matrix.items()},
         "device": plan.device,
         "profile": plan.profile.as_json(),
         "steps": [_step(plan, step, folder, modules) for step in plan.steps.values()],
@@ -35,6 +36,8 @@ def plan_json(plan: Plan, folder: Path, modules: bool = False) -> dict[str, Any]
 def _step(plan: Plan, planned: PlannedStep, folder: Path, modules: bool) -> dict[str, Any]:
     step: dict[str, Any] = {
         "id": planned.step.id,
+        "written": planned.step.written,
+        "axes": dict(planned.step.axes),
         "kind": planned.step.kind,
         "status": planned.status.value,
         "reason": planned.reason,

@@ -16,13 +16,15 @@ from lorapipe.weights.specs import AdapterSpec
 __all__ = ["print_plan", "print_warnings"]
 
 
-def print_plan(plan: Plan, folder: Path, *, modules: bool = False, console: Console | None = None) -> None:
+def print_plan(
+    plan: Plan, folder: Path, *, modules: bool = False, each: bool = False, console: Console | None = None
+) -> None:
     """Print a plan; ``modules`` adds every LoRA's modules, and where each merge puts them.
 
-    Paths are shown as seen from ``folder``.
+    With ``each`` every variant of a step is shown by itself. Paths are shown as seen from ``folder``.
     """
     console = console or Console(highlight=False)
-    print_table(plan_table(plan, folder), console)
+    print_table(plan_table(plan, folder, each=each), console)
     if modules:
         _print_modules(plan, console)
     console.print()

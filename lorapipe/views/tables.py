@@ -18,6 +18,7 @@ from lorapipe.recipe.model import Term
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.bindings import BoundRow
 from lorapipe.views.text import bytes_text, clock_text, path_text, visible
+from lorapipe.views.variants import by_written, spanned, variants_lines
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, FileSpec, ModuleId, ModuleSpec, Spec
 from lorapipe.weights.verdicts import CheckSpec
 
@@ -56,17 +57,27 @@ _LOG_WIDTH = 100_000
 """Where nobody watches, no line is ever wrapped."""
 
 
-def plan_table(plan: Plan, folder: Path) -> Table:
+_ID, _VARIANT = 20, 44
+"""Columns that ids take at most, of steps and of their variants."""
+
+
+def plan_table(plan: Plan, folder: Path, *, each: bool = False) -> Table:
     """A row a step: what it does, what comes of it at what cost, what a run would do and why.
 
-    Paths inside ``folder`` are relative to it; one that is absolute lies outside.
+    The variants of a step are one row, with ``each`` a row each. Paths inside ``folder`` are relative
+    to it; one that is absolute lies outside.
     """
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", overflow="fold", max_width=20)
+    table.add_column(style="bold", overflow="fold", max_width=_VARIANT if each else _ID)
     table.add_column(overflow="fold")
-    for planned in plan.steps.values():
-        lines = _step_lines(planned, folder, plan.held.get(planned.step.id, ()))
-        table.add_row(Text(planned.step.id), Text("\n").join(lines))
+    for written, variants in by_written(plan.steps.values()).items():
+        if len(variants) > 1 and not each:
+            result = spanned(_as_written(plan, planned) for planned in variants)
+            table.add_row(Text(written), Text("\n").join(variants_lines(plan, variants, result, folder)))
+            continue
+        for planned in variants:
+            lines = _step_lines(planned, folder, plan.held.get(planned.step.id, ()))
+            table.add_row(Text(visible(planned.step.id)), Text("\n").join(lines))
     return table
 
 
@@ -127,6 +138,14 @@ def _bounded(planned: PlannedStep) -> bool:
 def result_text(planned: PlannedStep) -> str:
     """What comes of a step, in a few words."""
     return spec_text(planned.spec)
+
+
+def _as_written(plan: Plan, planned: PlannedStep) -> str:
+    """What comes of a step, with the ids that the recipe's text has for what it takes."""
+    text = result_text(planned)
+    for term in planned.step.terms():
+        text = text.replace(term.step, plan.recipe.steps[term.step].written)
+    return text
 
 
 def spec_text(spec: Spec) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorapipe.build.sweep import Sweep
     from lorapipe.plan.plan import Plan
+    from lorapipe.remote.url import Location
 
 __all__ = [
     "Event",
@@ -19,9 +20,11 @@ __all__ = [
     "OutputReady",
     "Planned",
     "Progress",
+    "Sharing",
     "StepDone",
     "StepStarted",
     "Swept",
+    "Warned",
 ]
 
 
@@ -29,9 +32,18 @@ __all__ = [
 class Hashing:
     """An input or output is being read to learn its sha256; bytes."""
 
-    path: Path
+    path: Location
     done: int
     total: int
+
+    @property
+    def of(self) -> str:
+        """What tells one such reading from another."""
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return f"hashing {self.path.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +67,9 @@ class StepStarted:
 class Progress:
     """How far a step is: modules done, of an output the bytes written.
 
-    ``unit`` is what ``done`` counts: modules, items (what a check looks at), bytes of an output, or
-    stored: bytes of a result that is made and goes into the store. ``share``, from 0 to 1, is how
+    ``unit`` is what ``done`` counts: modules, items (what a check looks at), bytes of an output,
+    stored: bytes of a result that is made and goes into the store, or fetched: of one that comes from
+    the shared store. ``share``, from 0 to 1, is how
     much of that work is done, which of unequal modules is no matter of their number; ``None``
     where it is just ``done / total``.
     """
@@ -69,7 +82,7 @@ class Progress:
 
     @property
     def in_bytes(self) -> bool:
-        return self.unit in ("bytes", "stored")
+        return self.unit in ("bytes", "stored", "fetched")
 
     @property
     def part(self) -> float:
@@ -92,8 +105,8 @@ class Note:
 class StepDone:
     """``how`` a step came to its end; seconds of wall time.
 
-    It is built, store, written, found (another process wrote it), holds or does not hold (a check),
-    or held back.
+    It is built, store, fetched (from the shared store), written, found (another process wrote it),
+    holds or does not hold (a check), or held back.
     """
 
     step: str
@@ -113,11 +126,27 @@ class OutputReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """The build is done, and what it made is on its way to the shared store; bytes."""
+
+    done: int
+    total: int
+    of = name = "to the shared store"
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What came of the variants of a recipe with a matrix: told last, also where checks do not hold."""
 
     sweep: Sweep
 
 
-Event = Hashing | Planned | StepStarted | Progress | Note | StepDone | OutputReady | Swept
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that is not wrong, and yet should be known, and that no plan could tell."""
+
+    message: str
+
+
+Event = Hashing | Planned | StepStarted | Progress | Note | StepDone | OutputReady | Sharing | Swept | Warned
 Listener = Callable[[Event], None]

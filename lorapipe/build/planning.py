@@ -20,6 +20,7 @@ from lorapipe.plan.plan import Plan
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.selection import Only, left_out
 from lorapipe.store.lockfile import read as read_lock
+from lorapipe.store.places import Places, find_places
 
 __all__ = [
     "MODELS_VARIABLE",
@@ -49,7 +50,8 @@ class Options:
 
     ``locked`` builds what the lock describes or nothing, and leaves the lock alone; with
     ``any_profile`` torch and device may be others. ``frozen`` is ``locked``, and inputs are not
-    hashed before the work but beside it. ``store`` is the store's folder, if not the user's.
+    hashed before the work but beside it. ``store`` is the store's folder, or the URL of a shared one, and
+    ``shared_store`` the latter beside a folder: as :func:`~lorapipe.store.places.find_places` takes them.
     ``only`` are the values of axes that are wanted: other variants of the recipe are left alone.
     """
 
@@ -63,8 +65,14 @@ class Options:
     locked: bool = False
     frozen: bool = False
     any_profile: bool = False
-    store: Path | None = None
+    store: Path | str | None = None
+    shared_store: str | None = None
     only: Only = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def places(self) -> Places:
+        """Where the stores are; raises :class:`~lorapipe.errors.UsageError`."""
+        return find_places(self.store, self.shared_store)
 
     @property
     def held(self) -> bool:
@@ -81,7 +89,7 @@ def plan(
 ) -> Plan:
     """What a build would do. Reads headers only, or whole inputs to hash them (``read``)."""
     options = options or Options()
-    with Records(looking=not read, progress=hashing(listen)) as records:
+    with Records(looking=not read, progress=hashing(listen), root=options.places) as records:
         return plan_with(recipe, options, records, _locked(recipe, options), read=read)
 
 
@@ -126,6 +134,7 @@ def plan_with(recipe: Recipe, options: Options, records: Records, locked: Locked
         read=read,
         assume=options.frozen,
         left_out=left_out(recipe, options.only),
+        shared=records.sharing,
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
@@ -14,20 +13,18 @@ from lorapipe.build.budget import store_budget
 from lorapipe.build.digests import HashProgress, MemoDigests, Seen
 from lorapipe.build.engines.halt import Halt
 from lorapipe.build.locks.frozen import Beside, changed
-from lorapipe.errors import BuildError, InputError
-from lorapipe.formats.containers.output import OnBytes
+from lorapipe.build.sharing import Sharing
+from lorapipe.build.shelf import EntryVanished, Notes, Shelf
+from lorapipe.errors import InputError
 from lorapipe.plan.files import InputFile
 from lorapipe.plan.plan import Plan
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import folder_size
-from lorapipe.store.digest import FileState
-from lorapipe.store.entries import Write
 from lorapipe.store.eviction import evict, kept_results, surplus
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.journal import Making, Record
-from lorapipe.store.manifest import Entry
 from lorapipe.store.part_files import StagedPart
-from lorapipe.store.reading import read_whole
+from lorapipe.store.places import Places
 from lorapipe.store.store import Known, Waiting, open_store
 from lorapipe.store.temporaries import sweep, sweep_parts
 
@@ -35,18 +32,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lorapipe.steps.save import SavedFile
-    from lorapipe.weights.algebra.adapter import Adapter
     from lorapipe.weights.specs import FileSpec
 
-__all__ = ["EntryVanished", "Notes", "Records"]
-
-Notes = Mapping[str, object]
-"""What a kind noted of its result, by fact: JSON."""
-
-
-class EntryVanished(Exception):  # a signal to plan again, not an error that anybody sees
-    """The store lost a result between the plan and its use."""
-
+__all__ = ["EntryVanished", "Records"]
 
 def _quiet(path: Path, done: int, total: int) -> None:
     pass
@@ -72,16 +60,16 @@ class Records:
         looking: bool,
         progress: HashProgress = _quiet,
         hook: Hook = _no_hook,
-        root: Path | None = None,
+        root: Path | Places | None = None,
         halt: Halt | None = None,
         seen: Mapping[Path, Seen] | None = None,
     ) -> None:
         self.halt = halt or Halt()
         self._store = open_store(root, looking=looking, hook=self.halt.after(hook))
+        self.shelf = Shelf(self._store)
+        self.sharing = Sharing(self._store)
         self._beside: Beside | None = None
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
-        self._grown = False
-        self._used: dict[Path, FileState] = {}
         self.digests = MemoDigests(self._store.memo, self.halt.after(progress), seen or {})
         self._guest = seen is not None
 
@@ -123,7 +111,7 @@ class Records:
 
     def grew(self) -> None:
         """Others have put results into the store in this build's name."""
-        self._grown = True
+        self.shelf.grown = True
 
     def probe(self) -> None:
         """Raise :class:`~lorapipe.errors.BuildError` now if the store cannot be written."""
@@ -162,79 +150,6 @@ class Records:
                 waiting()
 
         return self._store.entries.lock(key, checkpoint=checkpoint)
-
-    def read_entry(self, key: str, device: str) -> tuple[Adapter, Entry] | None:
-        """The result with this key and what is known of it; ``None`` if it is not there or is damaged."""
-        from lorapipe.formats.stored import read_stored
-
-        entry = self._store.entries.get(key)
-        if entry is None:
-            return None
-        try:
-            self._used[entry.path] = self._store.memo.hash(entry.path).state
-            return read_stored(entry.path, device=device), entry
-        except InputError:  # gone between look and reading, or of an older lorapipe
-            self._store.entries.drop(key)
-            return None
-
-    def hold_results(self) -> None:
-        """See that no result of the store which the build reads was changed since it was verified.
-
-        One that is gone from its place is read on from where it was. Raises :class:`EntryVanished`.
-        """
-        for path, verified in tuple(self._used.items()):  # other threads read results meanwhile
-            with suppress(OSError):
-                found = FileState.of(path)
-                if found.identity == verified.identity and found != verified:
-                    raise EntryVanished(path.name)
-
-    def write_entry(
-        self, key: str, making: Making, value: Adapter, notes: Notes, device: str, wrote: OnBytes
-    ) -> tuple[Adapter, Entry | None]:
-        """Keep a result under its key, and return it; a store whose disk is full costs time, not the build.
-
-        On the CPU what is returned reads its factors from the store: a result in float64 is
-        four times its inputs, and need not be in memory while others are made. ``wrote`` is told
-        the bytes as they are written.
-        """
-        from lorapipe.formats.stored import read_stored, write_stored
-
-        entry = self._put(key, making, lambda stream: write_stored(value, stream, wrote), notes)
-        if entry is None or device != "cpu":
-            return value, entry
-        self._used[entry.path] = FileState.of(entry.path)
-        return read_stored(entry.path, device=device), entry
-
-    def read_figures(self, key: str) -> tuple[Notes, Entry] | None:
-        """What a check that held measured, and what is known of it; ``None`` if it is not there."""
-        entry = self._store.entries.get(key)
-        try:
-            return None if entry is None else (json.loads(read_whole(entry.path)), entry)
-        except (OSError, ValueError, RecursionError):  # gone between look and reading
-            return None
-
-    def write_figures(self, key: str, making: Making, figures: Notes, notes: Notes) -> Entry | None:
-        """Keep what a check measured under its key: that it is there says that the check held."""
-        text = json.dumps(figures, ensure_ascii=False, sort_keys=True).encode()
-        return self._put(key, making, lambda stream: stream.write(text), notes)
-
-    def _put(self, key: str, making: Making, write: Write, notes: Notes) -> Entry | None:
-        """Keep a result; ``None`` if the store has no room for it."""
-        try:
-            entry = self._store.entries.put(key, write, making.preimage, notes=notes, lineage=making.lineage)
-        except BuildError as error:
-            if error.code not in ("store-unwritable", "disk-full"):
-                raise
-            return None
-        self._grown = True
-        return entry
-
-    def link_entry(
-        self, key: str, entry: Entry, preimage: str, *, lineage: str = "", alias: bool = False
-    ) -> None:
-        """Let another key lead to a result; without it, it is only not found so soon again."""
-        with suppress(BuildError):
-            self._store.entries.link(key, entry, preimage, lineage=lineage, alias=alias)
 
     def make_room(self, path: Path, key: str) -> None:
         """Remove what killed builds left beside an output, but for what one of the same key finished."""
@@ -326,7 +241,8 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._grown and not self._guest:
+            self.sharing.leave(kind)
+            if kind is None and (self.shelf.grown or self.sharing.fetched) and not self._guest:
                 self._shrink()
         finally:
             self._store.close()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from lorapipe.build.engines.threads import default_workers, imported, importing
-from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Swept
+from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Sharing, Swept, Warned
 from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import (
@@ -76,7 +76,7 @@ def build(
     started = time.monotonic()
     progress = hashing(loading_meanwhile(listen))
     notes: dict[str, dict[str, object]] = {}
-    with Records(looking=False, progress=progress, hook=hook, root=options.store) as records:
+    with Records(looking=False, progress=progress, hook=hook, root=options.places) as records:
         made, done = _attempt(recipe, options, records, noting(listen, notes))
         written = {output.step: output for output in done.written}
         outputs = tuple(
@@ -84,20 +84,35 @@ def build(
             for step in made.outputs
             if step.step.id in written or step in made.current
         )
+        _lock(recipe, options, made, outputs, done)
+        _share(records, made, listen)
         variants = built_sweep(made, outputs, done.steps, notes, records)
+    if variants is not None:
+        listen(Swept(variants))
+    if done.failed:
+        raise gathered(done.failed)
+    return Built(made, outputs, done.steps, time.monotonic() - started, variants)
+
+
+def _lock(recipe: Recipe, options: Options, made: Plan, outputs: tuple[BuiltOutput, ...], done: Done) -> None:
+    """Clear away what was left beside the outputs, and write the lock."""
     lock = locate(recipe, options.lock)
     for folder in {lock.parent, *(output.path.parent for output in outputs)}:
         sweep(folder)
     for output in outputs:
         sweep_parts(output.path)
     if not options.held:
-        before = read(lock) if done.failed else None  # of what is held back stays what the lock has
+        # Of what is held back or left out stays what the lock has.
+        before = read(lock) if done.failed or options.only else None
         write(lock, lock_of(made, outputs, recipe_folder(recipe), before))
-    if variants is not None:
-        listen(Swept(variants))
-    if done.failed:
-        raise gathered(done.failed)
-    return Built(made, outputs, done.steps, time.monotonic() - started, variants)
+
+
+def _share(records: Records, made: Plan, listen: Listener) -> None:
+    """Wait until the shared store has what was made; tell what it did not do as it should."""
+    records.sharing.finish(lambda done, total: listen(Sharing(done, total)))
+    for trouble in records.sharing.troubles:
+        if trouble not in made.warnings:
+            listen(Warned(trouble))
 
 
 def loading_meanwhile(
@@ -127,7 +142,8 @@ def _found(made: Plan, step: PlannedStep, records: Records, listen: Listener) ->
 
 def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listener) -> tuple[Plan, Done]:
     plan_it = plan_held if options.held else plan_free
-    for _ in range(_ATTEMPTS):
+    lost = 0
+    while lost < _ATTEMPTS:
         records.halt.forget()
         made, ownership = plan_it(recipe, options, records)
         listen(Planned(made))
@@ -142,8 +158,9 @@ def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listene
                 stage(locate(recipe, options.lock), label="lock").discard()
         try:
             return made, _execute(made, ownership, means, listen)
-        except EntryVanished:
-            continue
+        except EntryVanished as vanished:
+            # Of what only the shared store has each is counted on once, so that this ends.
+            lost += not records.sharing.give_up(made.steps.get(str(vanished)))
     raise BuildError(
         "store-unstable",
         "the store keeps losing results while they are used",

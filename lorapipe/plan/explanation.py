@@ -163,7 +163,8 @@ def _absent(planned: PlannedStep, builds: tuple[Before, ...], changed: bool) -> 
 def _stored(planned: PlannedStep, view: _View) -> Explanation:
     if planned.status is Status.IN_STORE:
         assert planned.key is not None
-        return Explanation(planned, f"its result is in the store, key {planned.key[:12]}")
+        where = "in the store" if planned.fetch is None else "in the shared store"
+        return Explanation(planned, f"its result is {where}, key {planned.key[:12]}")
     if planned.status is Status.UNUSED:
         return Explanation(planned, planned.reason)
     changed = _changes(planned, view)

@@ -12,12 +12,13 @@ from typing import Protocol
 from lorapipe.plan.checks import check_status, checked_steps, held_outputs, stopped
 from lorapipe.plan.device import HERE, Machine, choose_device
 from lorapipe.plan.files import Digests, Folders
-from lorapipe.plan.graph import order, schedule, step_graph
+from lorapipe.plan.graph import Position, order, schedule, step_graph
 from lorapipe.plan.lineage import Profile, content_key
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.plan.provenance import output_key, source_date
 from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.plan.room import shortages
+from lorapipe.plan.shared import SharedPast, with_shared
 from lorapipe.recipe.model import Recipe
 from lorapipe.steps.kind import Materialise
 from lorapipe.weights.specs import FileSpec
@@ -70,14 +71,15 @@ def make_plan(  # noqa: PLR0913  # what a plan is made of, and how far it goes
     assume: bool = False,
     machine: Machine = HERE,
     left_out: Collection[str] = (),
+    shared: SharedPast | None = None,
 ) -> Plan:
     """Plan a build from headers and the memo; ``read`` hashes what the memo lacks.
 
     With ``assume`` that is outputs alone: inputs are taken to be what pins and lock say. ``machine``
     is the one that will do the work.
     ``device`` overrides the recipe's. ``left_out`` are steps that nothing wanted uses: of them nothing is
-    read but headers, and nothing need be right. Raises :class:`~lorapipe.errors.ManyErrors` with
-    all that can be wrong before any arithmetic.
+    read but headers, and nothing need be right. A ``shared`` store is asked for what would run. Raises
+    :class:`~lorapipe.errors.ManyErrors` with all that can be wrong before any arithmetic.
     """
     graph = step_graph(recipe)
     checked = {check: step for check, step in checked_steps(recipe).items() if check not in left_out}
@@ -104,13 +106,21 @@ def make_plan(  # noqa: PLR0913  # what a plan is made of, and how far it goes
         if check in steps
     }
     steps = stopped(steps, held)
-    ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}
     ends = [name for name, step in steps.items() if step.output or name in checked]
-    positions = schedule(graph, [e for e in ends if steps[e].status in _DUE], ready, checked)
+
+    def scheduled() -> tuple[Position, ...]:
+        ready = {name for name, step in steps.items() if step.status is Status.IN_STORE}
+        return schedule(graph, [e for e in ends if steps[e].status in _DUE], ready, checked)
+
+    positions = scheduled()
+    if shared is not None:
+        steps = with_shared(steps, positions, shared)
+        positions = scheduled()
     used = {*ends, *(position.step for position in positions)}
     steps = {name: step if name in used else _unused(step) for name, step in steps.items()}
     others = _left_out(left_out, resolved, replace(view, read=False))
-    return Plan(recipe, device, profile, steps, positions, tuple(_warnings(steps, resolved)), held, others)
+    warnings = (*_warnings(steps, resolved), *(shared.troubles if shared is not None else ()))
+    return Plan(recipe, device, profile, steps, positions, warnings, held, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +215,9 @@ def _output_status(path: Path, spec: FileSpec, key: str, view: _View) -> tuple[S
 
 
 def _unused(step: PlannedStep) -> PlannedStep:
-    if step.status is Status.IN_STORE:
+    if step.status is Status.IN_STORE and step.fetch is None:
         return step
-    return replace(step, status=Status.UNUSED, reason="nothing that will run uses it")
+    return replace(step, status=Status.UNUSED, reason="nothing that will run uses it", fetch=None)
 
 
 def _warnings(steps: Mapping[str, PlannedStep], resolved: Mapping[str, Resolved]) -> list[str]:

@@ -56,6 +56,11 @@ class PlannedStep:
     fetch: int | None = None
 
     @property
+    def standing(self) -> str:
+        """What a run would do with it, in words."""
+        return self.status.value if self.fetch is None else "in the shared store"
+
+    @property
     def output(self) -> Location | None:
         """Where the step's file goes, if it writes one."""
         return self.files.get("to") if isinstance(self.spec, FileSpec) else None

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from lorapipe.build.engines.memory import resident
-from lorapipe.build.events import Event, Hashing, Planned, Progress, StepDone, StepStarted
+from lorapipe.build.events import Event, Hashing, Planned, Progress, Sharing, StepDone, StepStarted
 from lorapipe.build.running.pace import Left, Pace
 from lorapipe.views.cells import Glyphs, bar, cell, fitted, packed, written
 from lorapipe.views.tables import hows_text
@@ -127,7 +127,7 @@ class Board:
         self._started = clock()
         self._rows: dict[str, _Row] = {}
         self._device = ""
-        self._hashing: Hashing | None = None
+        self._hashing: Hashing | Sharing | None = None
 
     def tell(self, event: Event) -> None:
         with self._lock:
@@ -136,7 +136,7 @@ class Board:
 
     def _hear(self, event: Event) -> None:
         match event:
-            case Hashing():
+            case Hashing() | Sharing():
                 # A file that is read to its end is no news any more; what comes after it may be long.
                 self._hashing = event if event.done < event.total else None
             case Planned(plan):
@@ -165,9 +165,9 @@ class Board:
             drawn = [line if isinstance(line, Text) else _drawn(line, columns, signs) for line in shown]
         return [fitted(line, width - 1, signs) for line in (*drawn, *map(Text, foot))][: max(1, height - 1)]
 
-    def _hashing_line(self, hashing: Hashing, width: int, signs: Glyphs) -> str:
+    def _hashing_line(self, hashing: Hashing | Sharing, width: int, signs: Glyphs) -> str:
         part = hashing.done / hashing.total if hashing.total else 1.0
-        name = written(f"hashing {hashing.path.name}", signs)
+        name = written(hashing.name, signs)
         far = bar(part, min(_BAR, max(12, width - cell_len(name) - 2)), signs).plain
         room = max(8, width - cell_len(far) - 2)
         return f"{name if cell_len(name) <= room else cell(name, room, signs)}  {far}"
@@ -194,13 +194,16 @@ class Board:
         now = self._hashing or (known[0] if len(known) == 1 else None)
         if len(at_work) > 1:
             yield f"{len(at_work)} at work"
-        if now is not None and (isinstance(now, Hashing) or now.in_bytes):
-            stored = isinstance(now, Progress) and now.unit == "stored"
-            yield f"{bytes_text(now.done)} of {bytes_text(now.total)}{' to the store' if stored else ''}"
+        if now is not None and (not isinstance(now, Progress) or now.in_bytes):
+            where = _WHERE.get(now.unit, "") if isinstance(now, Progress) else ""
+            yield f"{bytes_text(now.done)} of {bytes_text(now.total)}{where}"
         elif now is not None:
             yield f"{now.done} of {now.total} {now.unit}"
         if (self._hashing or known) and (rate := self._pace.rate) is not None:
             yield f"{bytes_text(int(rate))}/s"
+
+
+_WHERE = {"stored": " to the store", "fetched": " from the shared store"}
 
 
 def left_text(left: Left) -> str:

@@ -19,9 +19,11 @@ from lorapipe.build.events import (
     OutputReady,
     Planned,
     Progress,
+    Sharing,
     StepDone,
     StepStarted,
     Swept,
+    Warned,
 )
 from lorapipe.build.running.pace import Pace
 from lorapipe.errors import LorapipeError, Place, UsageError
@@ -126,16 +128,26 @@ class Stream:
             case OutputReady(step, path, sha256, size, written):
                 found = {"path": str(path), "sha256": sha256, "size": size, "written": written}
                 self._put("output", {"step": step, **found})
+            case _:
+                self._tell_end(event)
+
+    def _tell_end(self, event: Event) -> None:
+        """What there is to tell when the steps are done."""
+        match event:
+            case Sharing(done, total):
+                self._put("sharing", {"done": done, "total": total, **self._speed()})
             case Swept(sweep):
                 self._put("sweep", sweep_json(sweep, None))
+            case Warned(message):
+                self._put("warning", {"message": message})
 
     def _due(self, event: Event) -> bool:
         """Whether to tell how far something is; that it began and that it is whole is always told."""
-        if not isinstance(event, Progress | Hashing):
+        if not isinstance(event, Progress | Hashing | Sharing):
             if isinstance(event, StepStarted | StepDone):
                 self._last.pop(event.step, None)
             return True
-        of, now = str(event.path) if isinstance(event, Hashing) else event.step, self._clock()
+        of, now = event.step if isinstance(event, Progress) else event.of, self._clock()
         if event.done >= event.total:
             self._last.pop(of, None)
             return True
@@ -181,6 +193,7 @@ def _plan(plan: Plan) -> dict[str, object]:
         "schedule": [position.step for position in plan.schedule],
         "read": sum(planned.cost.read for planned in active),
         "write": sum(planned.cost.written for planned in active),
+        "fetch": sum(planned.fetch or 0 for planned in active),
         "warnings": list(plan.warnings),
     }
 

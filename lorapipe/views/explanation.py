@@ -40,7 +40,7 @@ def _lines(found: Explanation, folder: Path) -> Iterator[Text]:
         yield Text(visible(f"  {found.because}"))
     else:
         style = STATUS_STYLES.get(planned.status, "")
-        yield Text(visible(f"  {planned.status.value}: {found.because}{colon}"), style=style)
+        yield Text(visible(f"  {planned.standing}: {found.because}{colon}"), style=style)
     for change in found.changes:
         for word in change.words:
             yield Text(visible(f"    {_place(change, folder)}{word}"))

@@ -61,7 +61,7 @@ def plan_html(plan: Plan) -> str:
     for step, planned in plan.steps.items():
         path = planned.source.path if planned.source else planned.output
         said = sentence(planned, None if path is None else path_text(path, folder))
-        status = joined([planned.status.value, tag("br"), tag("small", planned.reason)])
+        status = joined([planned.standing, tag("br"), tag("small", planned.reason)])
         rows.append((tag("b", cut(step)), cut(said), result_text(planned), status))
     warnings = [tag("p", f"warning: {warning}") for warning in plan.warnings]
     title = cut(plan.recipe.name or plan.recipe.file)

@@ -54,6 +54,8 @@ def _step(plan: Plan, planned: PlannedStep, folder: Path, modules: bool) -> dict
         },
         "result": _result(planned),
     }
+    if planned.fetch is not None:
+        step["fetch"] = planned.fetch
     if planned.step.id in plan.held:
         step["holds-back"] = list(plan.held[planned.step.id])
     if planned.source is not None:

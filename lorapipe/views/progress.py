@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from lorapipe.build.events import Event, Hashing, Listener, Progress, StepStarted
+from lorapipe.build.events import Event, Hashing, Listener, Progress, Sharing, StepStarted
 from lorapipe.build.running.pace import Pace
 from lorapipe.views.board import left_text
 from lorapipe.views.said import Teller
@@ -86,26 +86,26 @@ class Lines:
         lines = [*self._teller.lines(event)]
         if isinstance(event, StepStarted):
             self._said[event.step] = self._clock()
-        elif isinstance(event, Progress | Hashing):
-            of, now = str(event.path) if isinstance(event, Hashing) else event.step, self._clock()
+        elif isinstance(event, Progress | Hashing | Sharing):
+            of, now = event.step if isinstance(event, Progress) else event.of, self._clock()
             if not lines and now - self._said.setdefault(of, now) >= _EVERY_S:
                 lines = [self._under_way(event)]
                 self._said[of] = now
         for line in lines:
             self._write(visible(line))
 
-    def _under_way(self, event: Progress | Hashing) -> str:
-        if isinstance(event, Hashing):
-            name, part = f"hashing {event.path.name}", event.done / event.total if event.total else 1.0
-        else:
+    def _under_way(self, event: Progress | Hashing | Sharing) -> str:
+        if isinstance(event, Progress):
             name, part = self._teller.at(event.step), event.part
+        else:
+            name, part = event.name, event.done / event.total if event.total else 1.0
         facts = [f"{min(99, int(part * 100))}%"]
-        if isinstance(event, Hashing) or event.in_bytes:
+        if not isinstance(event, Progress) or event.in_bytes:
             facts.append(f"{bytes_text(event.done)} of {bytes_text(event.total)}")
-            rate = self._pace.rate if isinstance(event, Hashing) else self._pace.rate_of(event.step)
+            rate = self._pace.rate_of(event.step) if isinstance(event, Progress) else self._pace.rate
             if rate is not None:
                 facts.append(f"{bytes_text(int(rate))}/s")
         else:
             facts.append(f"{event.done} of {event.total} {event.unit}")
-        left = self._pace.of_phase(None if isinstance(event, Hashing) else event.step)
+        left = self._pace.of_phase(event.step if isinstance(event, Progress) else None)
         return f"{name}: {', '.join([*facts, left_text(left)] if left is not None else facts)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorapipe.build.events import Event, Hashing, Note, OutputReady, Planned, StepDone, StepStarted
+from lorapipe.build.events import Event, Hashing, Note, OutputReady, Planned, StepDone, StepStarted, Warned
 from lorapipe.plan.files import InputFile
 from lorapipe.plan.plan import Plan
 from lorapipe.views.notes import note_lines
@@ -33,6 +33,8 @@ class Teller:
                 yield f"{self.at(event.step)}: {event.how} in {event.seconds:.1f} s"
             case Note() if not self._tabled(event):
                 yield from note_lines(event)
+            case Warned():
+                yield f"warning: {event.message}"
             case Planned():
                 self._variants = frozenset(s.id for s in event.plan.recipe.steps.values() if s.axes)
                 yield from _plan_lines(event.plan) if self._verbose else ()
@@ -56,7 +58,7 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     profile = plan.profile
     yield f"plan: torch {profile.torch}, on {plan.device}, arithmetic in {profile.compute}"
     for step, planned in plan.steps.items():
-        yield f"{step}: {planned.status.value}: {planned.reason}"
+        yield f"{step}: {planned.standing}: {planned.reason}"
         if planned.source is not None:
             yield f"  {_file_line(planned.source)}"
         if planned.key is not None:

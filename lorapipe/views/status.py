@@ -20,6 +20,7 @@ _STYLES = {
     "ok": "green",
     "up to date": "green",
     "in the store": "cyan",
+    "in the shared store": "cyan",
     "not needed": "dim",
     "changed": "red",
     "missing": "red",

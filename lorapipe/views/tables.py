@@ -93,7 +93,7 @@ def _step_lines(planned: PlannedStep, folder: Path, held: Sequence[str]) -> Iter
     if planned.source is None or planned.status is not Status.RUN:
         quiet = planned.status is Status.RUN and planned.kind.materialise is Materialise.LAZY
         style = "dim" if quiet else STATUS_STYLES.get(planned.status, "")
-        yield Text(visible(f"{planned.status.value}: {planned.reason}"), style=style)
+        yield Text(visible(f"{planned.standing}: {planned.reason}"), style=style)
 
 
 def sentence(planned: PlannedStep, path: str | None) -> str:
@@ -126,6 +126,8 @@ def _sizes(planned: PlannedStep) -> Iterator[str]:
         yield most + bytes_text(planned.spec.nbytes) + (" to write" if runs else "")
     elif runs and planned.cost.written:
         yield f"{most}{bytes_text(planned.cost.written)} to the store"
+    elif planned.fetch is not None:
+        yield f"{bytes_text(planned.fetch)} to fetch"
     if runs and planned.cost.peak:
         yield f"{bytes_text(planned.cost.peak)} of memory"
 
@@ -192,7 +194,9 @@ def plan_totals(plan: Plan) -> str:
     checks = f", {_count(len(plan.unchecked), 'check')} to make" if plan.unchecked else ""
     outputs = f"{_count(len(pending), 'output')} to write{checks} on {plan.device}"
     most = "at most " if any(_bounded(step) for step in active) else ""
-    total = f"{outputs}: {bytes_text(read)} to read, {most}{bytes_text(written)} to write"
+    fetched = sum(step.fetch or 0 for step in active)
+    fetch = f"{bytes_text(fetched)} to fetch, " if fetched else ""
+    total = f"{outputs}: {bytes_text(read)} to read, {fetch}{most}{bytes_text(written)} to write"
     if any(step.status is Status.UNDECIDED for step in plan.steps.values()):
         total += "\nlorapipe plan --hash reads what is not hashed yet, and decides the rest"
     return total
@@ -271,7 +275,7 @@ def hows_text(hows: Iterable[str]) -> str:
     )
 
 
-_HOWS = {"store": "from the store", "found": "made by another process"}
+_HOWS = {"store": "from the store", "fetched": "from the shared store", "found": "made by another process"}
 _SEVERAL = {"holds": "hold", "does not hold": "do not hold"}
 
 

@@ -170,6 +170,8 @@ EVERY: tuple[Event, ...] = (
     Note("s", "energy", {"a": math.nan, "b": math.inf, "c": (1, 2.5, None, True), "d": Path("x")}),
     StepDone("s", "built", 1.0),
     events.OutputReady("s", Path("o"), "ab" * 32, 1, written=True),
+    events.Sharing(1, 2),
+    events.Warned("the shared store s3://team/x is not asked: the server refuses access (403)"),
     events.Swept(Sweep({"rank": (4,)}, (SweepTable("o", {"rank": (4,)}, (), (ONE,)),))),
 )
 

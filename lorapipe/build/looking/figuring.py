@@ -124,7 +124,7 @@ class _Figuring:
 
     def _value(self, planned: PlannedStep) -> Any:
         if planned.kind.materialise is not Materialise.LAZY:
-            stored = None if planned.key is None else self.records.read_entry(planned.key, "cpu")
+            stored = None if planned.key is None else self.records.shelf.read(planned.key, "cpu")
             if stored is None:
                 raise _NotThere(planned.step.id)
             return stored[0]

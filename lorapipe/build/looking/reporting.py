@@ -45,7 +45,7 @@ def report_recipe(
     options = options or Options()
     folder, recording = recipe_folder(recipe), recording or Recording()
     locked = locked_view(read(locate(recipe, options.lock)), folder)
-    with Records(looking=False, progress=hashing(listen), root=options.store) as records:
+    with Records(looking=False, progress=hashing(listen), root=options.places) as records:
         made = plan_with(recipe, replace(options, frozen=False), records, locked, read=True)
         title = recipe.name or Path(recipe.file).stem
         return _report(made, records, recording, listen, title=title, folder=folder, file=Path(recipe.file))
@@ -136,7 +136,7 @@ def _resized(plan: Plan, records: Records, recording: Recording) -> Iterator[Res
 
 def _remembered(planned: PlannedStep, records: Records) -> dict[str, object]:
     """What the store knows of a step's result besides its bytes."""
-    found = None if planned.key is None else records.read_entry(planned.key, "cpu")
+    found = None if planned.key is None else records.shelf.read(planned.key, "cpu")
     return {} if found is None else dict(found[1].notes)
 
 
@@ -160,7 +160,7 @@ def _checked(plan: Plan, records: Records, recording: Recording) -> Iterator[Che
         assert isinstance(planned.spec, CheckSpec)
         step = planned.step.id
         ran = recording.ran.get(step)
-        kept = None if planned.key is None else records.read_figures(planned.key)
+        kept = None if planned.key is None else records.shelf.read_figures(planned.key)
         holds = {Status.UP_TO_DATE: True, Status.FAILS: False}.get(planned.status)
         if ran is not None and ran.how == "does not hold":
             holds = False

@@ -27,7 +27,7 @@ def explain_recipe(
     """
     options = options or Options()
     steps = None if step is None else _wanted(recipe, options, step)
-    with Records(looking=True) as records:
+    with Records(looking=True, root=options.places) as records:
         lock = read(locate(recipe, options.lock))
         locked = locked_view(lock, recipe_folder(recipe))
         made = plan_with(recipe, options, records, locked, read=False)

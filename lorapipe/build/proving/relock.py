@@ -42,7 +42,7 @@ def relock(recipe: Recipe, options: Options, *, listen: Listener = unheard) -> R
     """
     path, folder = locate(recipe, options.lock), recipe_folder(recipe)
     before = _readable(path)
-    with Records(looking=False, progress=hashing(listen), root=options.store) as records:
+    with Records(looking=False, progress=hashing(listen), root=options.places) as records:
         made = plan_with(recipe, options, records, locked_view(before, folder), read=True)
         outputs = [
             found_output(made, output, records)

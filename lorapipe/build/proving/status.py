@@ -39,6 +39,7 @@ class State(Enum):
     HELD = "held back"
     FAILS = "does not hold"
     STORED = "in the store"
+    SHARED = "in the shared store"
     WILL_RUN = "will run"
     NOT_NEEDED = "not needed"
     UNTOLD = "cannot be told"
@@ -83,7 +84,7 @@ def status(recipe: Recipe, options: Options) -> Standing:
     """
     path, folder = locate(recipe, options.lock), recipe_folder(recipe)
     lock = read(path)
-    with Records(looking=True, root=options.store) as records:
+    with Records(looking=True, root=options.places) as records:
         made, errors = _plan(recipe, options, records, locked_view(lock, folder))
         found = drift(lock, made) if lock is not None and made is not None else None
         look = _Look(recipe, options, records, lock or LockFile(lorapipe=""), made, found or Drift())
@@ -120,6 +121,8 @@ class _Look:
         if "load" in step.params:
             return self._input(step, since)
         state = State.UNTOLD if planned is None else _STATES.get(planned.status)
+        if planned is not None and planned.fetch is not None:
+            state = State.SHARED
         return Row(step.id, step.kind, None if kind.materialise is Materialise.LAZY else state, since=since)
 
     def _input(self, step: Step, since: tuple[str, ...]) -> Row:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lorapipe.build.events import Event, Hashing, Planned, Progress, StepDone, StepStarted
+from lorapipe.build.events import Event, Hashing, Planned, Progress, Sharing, StepDone, StepStarted
 from lorapipe.plan.plan import Plan, Status
 from lorapipe.steps.kind import Materialise
 from lorapipe.weights.specs import FileSpec
@@ -105,7 +105,7 @@ class Pace:
         self._to_come: dict[str, dict[bool, float]] = {}
         self._spent: dict[bool, tuple[float, float]] = {True: (0.0, 0.0), False: (0.0, 0.0)}
         self._at_work: dict[str, _Task] = {}
-        self._hashing: Hashing | None = None
+        self._hashing: Hashing | Sharing | None = None
         self._reading = _Course(self._now)
 
     def tell(self, event: Event) -> None:
@@ -119,11 +119,11 @@ class Pace:
                 self._progress(event, now)
             case StepDone():
                 self._done(event)
-            case Hashing():
+            case Hashing() | Sharing():
                 self._hash(event, now)
             case _:
                 return
-        if not isinstance(event, Hashing):
+        if not isinstance(event, Hashing | Sharing):
             self._hashing = None
 
     def _pass(self) -> float:
@@ -134,9 +134,9 @@ class Pace:
         self._now = now
         return now
 
-    def _hash(self, event: Hashing, now: float) -> None:
+    def _hash(self, event: Hashing | Sharing, now: float) -> None:
         last = self._hashing
-        if last is None or last.path != event.path or event.done < last.done:
+        if last is None or last.of != event.of or event.done < last.done:
             self._reading = _Course(now, event.done)
         self._reading.see(now, event.done)
         self._hashing = event
@@ -176,7 +176,7 @@ class Pace:
         return task.wall.rate() if task is not None and counts else None
 
     def of_phase(self, step: str | None = None) -> Left | None:
-        """The time left of the file that is being hashed, or of a step at work, if only one is that one."""
+        """The time left of what is being hashed or shared, or of a step at work, if only one is that one."""
         now, hashing = self._clock(), self._hashing
         if step is None and hashing is not None:
             seconds = _rest(hashing.total - hashing.done, self._reading.rate(), now - self._reading.told)

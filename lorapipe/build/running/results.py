@@ -11,7 +11,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lorapipe.build.records import EntryVanished, Notes, Records
+from lorapipe.build.records import Records
+from lorapipe.build.shelf import EntryVanished, Holding, Notes
 from lorapipe.formats.containers.output import OnBytes
 from lorapipe.plan.lineage import content_key, over_results
 from lorapipe.plan.plan import Plan, PlannedStep, Status
@@ -19,6 +20,8 @@ from lorapipe.plan.provenance import account
 from lorapipe.steps.kind import Materialise
 from lorapipe.store.journal import Making
 from lorapipe.store.manifest import Entry
+from lorapipe.store.shared.behind import Fetched
+from lorapipe.weights.specs import AdapterSpec
 
 __all__ = ["Results"]
 
@@ -37,17 +40,22 @@ class Results:
         self._known: dict[str, str] = {}
 
     def obtain(
-        self, planned: PlannedStep, work: Work, waiting: Callable[[], None], wrote: OnBytes
+        self,
+        planned: PlannedStep,
+        work: Work,
+        waiting: Callable[[], None],
+        wrote: OnBytes,
+        fetched: Fetched,
     ) -> tuple[Any, Notes | None]:
         """A stored step's result, and the notes kept with it if it was found.
 
         Of two processes that need it, one builds it and the other, which is told of ``waiting``,
-        finds it. ``wrote`` is told the bytes that go into the store. Raises :class:`EntryVanished`
-        when the plan counted on it and it is not there.
+        finds it. ``wrote`` is told the bytes that go into the store, ``fetched`` those that come from a
+        shared one. Raises :class:`EntryVanished` when the plan counted on it and it is not there.
         """
         assert planned.key is not None
         with self._records.entry_lock(planned.key, waiting):
-            found = self._read(planned, planned.key)
+            found = self._read(planned, planned.key, fetched)
             if found is not None:
                 return self._found(planned, *found)
             if planned.status is Status.IN_STORE:
@@ -56,14 +64,14 @@ class Results:
             if content == planned.key:
                 return self._build(planned, work, wrote)[0], None
             with self._records.entry_lock(content, waiting):
-                found = self._read(planned, content)
+                found = self._read(planned, content, fetched)
                 if found is not None:
                     made = self.making(planned)
-                    self._records.link_entry(planned.key, found[1], made.preimage, lineage=made.lineage)
+                    self._records.shelf.link(planned.key, found[1], made.preimage, lineage=made.lineage)
                     return self._found(planned, *found)
                 value, entry = self._build(planned, work, wrote)
                 if entry is not None:
-                    self._records.link_entry(content, entry, preimage, alias=True)
+                    self._records.shelf.link(content, entry, preimage, alias=True)
                 return value, None
 
     def making(self, planned: PlannedStep) -> Making:
@@ -80,10 +88,10 @@ class Results:
         lineage = over_results(planned.lineage, self._known)
         return content_key(lineage, self._plan.profile, json.loads(planned.preimage)["file"])
 
-    def _read(self, planned: PlannedStep, key: str) -> tuple[Any, Entry] | None:
+    def _read(self, planned: PlannedStep, key: str, fetched: Fetched) -> tuple[Any, Entry] | None:
         if planned.kind.materialise is Materialise.CHECK:
-            return self._records.read_figures(key)
-        return self._records.read_entry(key, self._plan.device)
+            return self._records.shelf.read_figures(key)
+        return self._records.shelf.read(key, self._plan.device, _holding(planned), fetched)
 
     def _found(self, planned: PlannedStep, value: Any, entry: Entry) -> tuple[Any, Notes]:
         self._learn(planned, entry)
@@ -94,10 +102,10 @@ class Results:
         notes: dict[str, object] = {}
         value, making = work(notes), self.making(planned)
         if planned.kind.materialise is Materialise.CHECK:
-            entry = self._records.write_figures(planned.key, making, value, notes)
+            entry = self._records.shelf.write_figures(planned.key, making, value, notes)
         else:
-            value, entry = self._records.write_entry(
-                planned.key, making, value, notes, self._plan.device, wrote
+            value, entry = self._records.shelf.write(
+                planned.key, making, value, notes, self._plan.device, wrote, _holding(planned)
             )
         if entry is not None:  # a store without space keeps nothing
             self._learn(planned, entry)
@@ -106,3 +114,10 @@ class Results:
     def _learn(self, planned: PlannedStep, entry: Entry) -> None:
         assert planned.lineage is not None
         self._known[planned.lineage.digest] = entry.sha256
+
+
+def _holding(planned: PlannedStep) -> Holding:
+    """What a result from a store is held against: a shared one may have any that a stranger wrote."""
+    spec = planned.spec
+    assert isinstance(spec, AdapterSpec)
+    return lambda value: value.check(spec)

@@ -49,7 +49,7 @@ class Workshop:
 
     def hold_inputs(self, below: PlannedStep) -> None:
         """See that nothing above a step changed: what is loaded or found is read until it is done."""
-        self.records.hold_results()
+        self.records.shelf.hold()
         above, pending = {below.step.id}, [below]
         while pending:
             planned = pending.pop()
@@ -64,7 +64,7 @@ class Workshop:
 def run_step(
     planned: PlannedStep, values: Values, shop: Workshop, parts: Mapping[str, Written] | None = None
 ) -> tuple[Any, str]:
-    """The step's value, and how it came: from the store, built, or written to its file.
+    """The step's value, and how it came: from a store, built, or written to its file.
 
     ``parts`` are the files of an output folder that other tasks made, as each told of its own
     (:mod:`~lorapipe.build.running.parts`): what of the folder is not there yet is made here. Raises
@@ -89,21 +89,28 @@ def _obtain(planned: PlannedStep, values: Values, shop: Workshop) -> tuple[Any, 
         shop.hold_inputs(planned)
         return value
 
+    came = False
+
+    def fetched(done: int, total: int) -> None:
+        nonlocal came
+        came = True
+        shop.listen(Progress(planned.step.id, done, total, "fetched"))
+
     value, known = shop.results.obtain(
-        planned, work, waiting_for(planned, shop), _stored(planned, shop.listen)
+        planned, work, waiting_for(planned, shop), _stored(planned, shop.listen), fetched
     )
     if known is None:
         return value, "holds" if isinstance(planned.spec, CheckSpec) else "built"
     for fact, told in known.items():
         shop.listen(Note(planned.step.id, fact, told))
-    return _checked(value, planned), "store"
+    return _checked(value, planned), "fetched" if came else "store"
 
 
 def _work(planned: PlannedStep, values: Values, context: Context, shop: Workshop) -> Any:
     try:
         value = planned.kind.work(inputs_of(planned, values), planned.step.params, context)
     except LorapipeError:
-        shop.records.hold_results()  # a damaged result is no fault of the step that takes it
+        shop.records.shelf.hold()  # a damaged result is no fault of the step that takes it
         raise
     return _checked(value, planned)
 

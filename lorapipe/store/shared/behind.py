@@ -75,6 +75,11 @@ class Behind:
         """Whether all that was to be given was given, once :meth:`finish` has returned."""
         return self._ungiven is None
 
+    @property
+    def fetched(self) -> bool:
+        """Whether anything was fetched, or was to be."""
+        return bool(self._fetched)
+
     def look(self, keys: Collection[str]) -> Mapping[str, int]:
         """Which of the keys it has, with the bytes of their results; all are asked for at once."""
         return {key: entry.size for key, entry in self._entries_of(keys)}

@@ -26,7 +26,13 @@ _STATES = {
     Status.HELD: "stopped",
     Status.FAILS: "stopped",
 }
-_HOW = {"store": "cached", "found": "cached", "does not hold": "stopped", "held back": "stopped"}
+_HOW = {
+    "store": "cached",
+    "fetched": "cached",
+    "found": "cached",
+    "does not hold": "stopped",
+    "held back": "stopped",
+}
 
 
 def step_state(report: Report, planned: PlannedStep) -> str:
@@ -41,10 +47,10 @@ def step_words(report: Report, planned: PlannedStep) -> str:
     """How a step stands, in words: what the run told, else what a run would do."""
     ran = report.ran.get(planned.step.id)
     if ran is not None:
-        return {"store": "from the store"}.get(ran.how, ran.how)
+        return {"store": "from the store", "fetched": "from the shared store"}.get(ran.how, ran.how)
     if planned.kind.materialise is Materialise.LAZY and planned.status is Status.RUN:
         return "read when it is used" if planned.source is not None else planned.reason
-    return planned.status.value
+    return planned.standing
 
 
 def build_part(report: Report) -> Html:

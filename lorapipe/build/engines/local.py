@@ -23,9 +23,9 @@ __all__ = ["Local"]
 
 
 class Local:
-    """Runs tasks by ``perform``, at most ``at_once`` of them at a time.
+    """Runs tasks by ``perform``, at most ``at_once`` of them at a time, first those of the lowest ``number``.
 
-    ``need`` foretells the bytes of memory that a task takes, of which ``room`` are free (``None``:
+    So what is made is used before more is made, whose results would wait in memory. ``need`` foretells the bytes of memory that a task takes, of which ``room`` are free (``None``:
     any number). Leaving it asks those still at work, by ``halt``, to stop, and waits for them.
     """
 
@@ -35,12 +35,14 @@ class Local:
         halt: Halt,
         *,
         at_once: int,
+        number: Callable[[Task], int],
         need: Callable[[Task], int],
         room: int | None,
     ) -> None:
         self._perform = perform
         self._halt = halt
         self._at_once = at_once
+        self._number = number
         self._need = need
         self._room = room
         self._ready: list[Task] = []
@@ -52,14 +54,14 @@ class Local:
         self._admit()
 
     def next(self) -> Ended:
+        self._admit()  # not before: what the last end made ready may come first
         ended = next(iter(wait(self._running, return_when=FIRST_COMPLETED).done))
         del self._running[ended]
-        self._admit()
         return ended.result()
 
     def _admit(self) -> None:
-        """Begin those that have room, in the order in which they came."""
-        for task in tuple(self._ready):
+        """Begin those that have room."""
+        for task in sorted(self._ready, key=self._number):
             if len(self._running) == self._at_once:
                 return
             if not self._running or self._fits(task):

@@ -35,9 +35,15 @@ def local_engine(
     with Crew(means.workers, ownership.records.halt) as crew, single_threaded_torch():
         bench = Bench(plan, tasks, ownership, means, crew, listen)
         need = {task.step: means.need(plan.steps[task.step]) for task in tasks}
+        number = {task.step: number for number, task in enumerate(tasks)}
         at_once = 1 if plan.device.startswith("cuda") else means.at_once
         with Local(
-            bench.perform, crew.halt, at_once=at_once, need=lambda task: need[task.step], room=means.room
+            bench.perform,
+            crew.halt,
+            at_once=at_once,
+            number=lambda task: number[task.step],
+            need=lambda task: need[task.step],
+            room=means.room,
         ) as engine:
             yield engine
 
@@ -65,7 +71,7 @@ class Bench:
         self._values = Values(self._do, tasks)
 
     def perform(self, task: Task) -> Ended:
-        """Do a task. Raises what is no error of a step, and :class:`~.halt.Halted`."""
+        """Do a task. Raises what is no error of a step, and :class:`~lorapipe.errors.Halted`."""
         at = task.step
         try:
             for at in task.steps:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lorapipe.build.engines.engine import Ended
-from lorapipe.build.engines.halt import Halted
+from lorapipe.errors import Halted
 from lorapipe.build.engines.local import Local
 from lorapipe.build.engines.threads import Crew
 from lorapipe.plan.tasks import Task
@@ -55,12 +55,17 @@ def eventually(holds: Callable[[], bool]) -> bool:
 
 def engine(gate: Gate, crew: Crew, *, at_once: int = 4, room: int | None = None, **needs: int) -> Local:
     return Local(
-        gate.perform, crew.halt, at_once=at_once, need=lambda given: needs.get(given.step, 0), room=room
+        gate.perform,
+        crew.halt,
+        at_once=at_once,
+        number=lambda given: ord(given.step[0]),
+        need=lambda given: needs.get(given.step, 0),
+        room=room,
     )
 
 
 def alone(perform: Callable[[Task], Ended], crew: Crew, at_once: int = 1) -> Local:
-    return Local(perform, crew.halt, at_once=at_once, need=lambda given: 0, room=None)
+    return Local(perform, crew.halt, at_once=at_once, number=lambda given: 0, need=lambda given: 0, room=None)
 
 
 def test_no_more_tasks_run_at_a_time_than_are_allowed() -> None:
@@ -77,21 +82,38 @@ def test_no_more_tasks_run_at_a_time_than_are_allowed() -> None:
 
 def test_a_task_begins_when_what_it_takes_of_the_memory_is_free() -> None:
     gate = Gate()
-    with Crew(1) as crew, engine(gate, crew, room=10, a=6, b=6, c=4) as local:
+    with Crew(1) as crew, engine(gate, crew, room=10, a=6, b=6, c=4, d=6) as local:
         for name in "abc":
             local.submit(task(name))
         assert eventually(lambda: gate.begun == ["a", "c"])  # with b it would be 12 of 10
 
         gate.let("c").set()
         assert local.next().task.step == "c"
+        local.submit(task("d"))
         time.sleep(0.02)
         assert gate.begun == ["a", "c"]
 
         gate.let("a").set()
         assert local.next().task.step == "a"
-        assert eventually(lambda: gate.begun == ["a", "c", "b"])
         gate.let("b").set()
-        local.next()
+        assert local.next().task.step == "b"
+        assert gate.begun == ["a", "c", "b"]
+
+
+def test_what_is_made_is_used_before_more_is_made() -> None:
+    """Each of ``b``, ``d`` and ``f`` is followed by the next letter, which nothing else waits for."""
+    gate = Gate()
+    with Crew(1) as crew, engine(gate, crew, at_once=1) as local:
+        for name in "abcdefg":
+            gate.let(name).set()
+        for name in "bdf":
+            local.submit(task(name))
+        for _ in range(3):
+            ended = local.next().task.step
+            local.submit(task(chr(ord(ended) + 1)))
+            local.next()
+
+    assert gate.begun == list("bcdefg")
 
 
 def test_a_task_that_takes_more_than_there_is_runs_alone() -> None:

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorapipe.errors import InputError
+from lorapipe.remote.hashing import sha256_of
+from lorapipe.remote.state import Version, state
+from lorapipe.remote.url import Location, Url
 from lorapipe.store.contents import whole_digest
-from lorapipe.store.digest import FileState
+from lorapipe.store.digest import FileState, Progress
 from lorapipe.store.memo import Memo
+from lorapipe.store.remote_memo import RemoteMemo
 
 __all__ = ["HashProgress", "MemoDigests", "Seen"]
 
-HashProgress = Callable[[Path, int, int], None]
-"""Told the path, the bytes read, and the size, while a file is hashed."""
+HashProgress = Callable[[Location, int, int], None]
+"""Told the path or URL, the bytes read, and the size, while a file is hashed."""
 
 _SWAPPED = 5
 """Times that a folder is read while other builds give its name to theirs."""
@@ -39,22 +43,44 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class MemoDigests:
-    """The digests of a store's memo; ``progress`` is told of what is read.
+    """The digests of a store's memos; ``progress`` is told of what is read.
 
-    A file that looks as it was ``seen`` by another machine is taken at that machine's word.
+    A file that looks as it was ``seen`` by another machine is taken at that machine's word. Of files
+    ``elsewhere`` what their servers say and the memo knows; a URL is asked for its state first.
     """
 
     memo: Memo
+    elsewhere: RemoteMemo
     progress: HashProgress
     seen: Mapping[Path, Seen] = field(default_factory=dict)
 
-    def known(self, path: Path) -> str | None:
-        return _digest(path, lambda file: self.memo.lookup(file) or self._told(file))
+    def known(self, file: Location | Version) -> str | None:
+        if isinstance(file, (Url, Version)):
+            return self._known_elsewhere(_version(file))
+        return _digest(file, lambda path: self.memo.lookup(path) or self._told(path))
 
-    def hash(self, path: Path) -> str:
-        found = _digest(path, self._hash)
+    def hash(self, file: Location | Version) -> str:
+        if isinstance(file, (Url, Version)):
+            version = _version(file)
+            return self._known_elsewhere(version) or self.read(version)
+        found = _digest(file, self._hash)
         assert found is not None, "each file of a folder has a digest once it is read"
         return found
+
+    def read(self, version: Version, go_on: Progress | None = None) -> str:
+        """Read a file elsewhere, whole, for its digest, and remember it. What ``go_on`` raises ends that."""
+
+        def told(done: int, total: int) -> None:
+            self.progress(version.url, done, total)
+            if go_on is not None:
+                go_on(done, total)
+
+        found = sha256_of(version, told)
+        self.elsewhere.remember(version.url, version.state, found)
+        return found
+
+    def _known_elsewhere(self, version: Version) -> str | None:
+        return self.elsewhere.lookup(version.url, version.state)
 
     def _hash(self, path: Path) -> str:
         told = self._told(path)
@@ -81,6 +107,10 @@ class MemoDigests:
                 hint="share the inputs by one file system, or bring them up to date",
             )
         return seen.sha256 if found.mtime_ns == seen.mtime_ns else None
+
+
+def _version(file: Url | Version) -> Version:
+    return file if isinstance(file, Version) else Version(file, state(file))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

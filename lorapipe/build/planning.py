@@ -107,7 +107,7 @@ def plan_held(recipe: Recipe, options: Options, records: Records) -> tuple[Plan,
     make = partial(plan_with, recipe, options, records, read=True)
     path = locate(recipe, options.lock)
     lock, folder = required(path), recipe_folder(recipe)
-    locked = locked_view(lock, folder)
+    locked = replace(locked_view(lock, folder), held=True)
     made = make(locked)
     drift(lock, made).refuse(str(path), any_profile=options.any_profile)
     right = replace(locked, outputs=right_outputs(lock, made))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.build.budget import store_budget
 from lorapipe.build.digests import HashProgress, MemoDigests, Seen
+from lorapipe.build.elsewhere import Elsewhere
 from lorapipe.build.engines.halt import Halt
 from lorapipe.build.locks.frozen import Beside, changed
 from lorapipe.build.sharing import Sharing
 from lorapipe.build.shelf import EntryVanished, Notes, Shelf
 from lorapipe.errors import InputError
-from lorapipe.plan.files import InputFile
+from lorapipe.formats.containers.output import OnBytes
+from lorapipe.plan.files import InputFile, as_found
 from lorapipe.plan.plan import Plan
+from lorapipe.remote.url import Location, Url
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import folder_size
 from lorapipe.store.eviction import evict, kept_results, surplus
@@ -27,6 +30,7 @@ from lorapipe.store.part_files import StagedPart
 from lorapipe.store.places import Places
 from lorapipe.store.store import Known, Waiting, open_store
 from lorapipe.store.temporaries import sweep, sweep_parts
+from lorapipe.store.uploads import Sending, StagedObject, StagedObjects
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,9 +38,13 @@ if TYPE_CHECKING:
     from lorapipe.steps.save import SavedFile
     from lorapipe.weights.specs import FileSpec
 
-__all__ = ["EntryVanished", "Records"]
+__all__ = ["EntryVanished", "Records", "Upload"]
 
-def _quiet(path: Path, done: int, total: int) -> None:
+Upload = StagedObject | StagedObjects
+"""An output on its way to a URL."""
+
+
+def _quiet(path: Location, done: int, total: int) -> None:
     pass
 
 
@@ -70,13 +78,16 @@ class Records:
         self.sharing = Sharing(self._store)
         self._beside: Beside | None = None
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
-        self.digests = MemoDigests(self._store.memo, self.halt.after(progress), seen or {})
+        self.digests = MemoDigests(
+            self._store.memo, self._store.remote_memo, self.halt.after(progress), seen or {}
+        )
+        self.elsewhere = Elsewhere(self.digests)
         self._guest = seen is not None
 
     @contextmanager
     def hashing(self, plan: Plan) -> Iterator[Beside]:
         """Hash on a thread, while the context lasts, what a plan takes at the word of lock or pin."""
-        self._beside = Beside(plan, self._store.memo.hash, self.halt)
+        self._beside = Beside(plan, self._store.memo.hash, self.digests.read, self.halt)
         try:
             yield self._beside
         finally:
@@ -92,7 +103,10 @@ class Records:
         """
         if self._beside is not None:
             self._beside.wait(source)
-        if source.sha256 is not None and source.digest(self.digests.hash) != source.sha256:
+        if source.states and source.etag is not None:
+            if not as_found(source):
+                raise changed(source.path)
+        elif source.sha256 is not None and source.digest(self.digests.hash) != source.sha256:
             raise changed(source.path)
 
     @property
@@ -126,11 +140,11 @@ class Records:
         entry = self._store.entries.peek(key)
         return {} if entry is None else entry.notes
 
-    def built(self, path: Path) -> tuple[tuple[str, str], ...]:
+    def built(self, path: Location) -> tuple[tuple[str, str], ...]:
         """(sha256, key) of what lorapipe put at ``path``, the latest first."""
         return tuple((record.sha256, record.key) for record in self._store.journal.last(path))
 
-    def history(self, path: Path) -> tuple[Record, ...]:
+    def history(self, path: Location) -> tuple[Record, ...]:
         """All that the journal has of ``path``, the latest first."""
         return self._store.journal.last(path)
 
@@ -151,13 +165,17 @@ class Records:
 
         return self._store.entries.lock(key, checkpoint=checkpoint)
 
-    def make_room(self, path: Path, key: str) -> None:
+    def make_room(self, path: Location, key: str) -> None:
         """Remove what killed builds left beside an output, but for what one of the same key finished."""
+        if isinstance(path, Url):
+            return  # it is not seen, and goes by the store's own rules
         sweep(path.parent)
         sweep_parts(path, key)
 
-    def finished(self, path: Path, key: str) -> Mapping[str, int]:
+    def finished(self, path: Location, key: str) -> Mapping[str, int]:
         """Sizes of the files of an output folder that an interrupted build finished, by name."""
+        if isinstance(path, Url):
+            return {}
         try:
             return self._store.finished(path, key)
         except OSError:  # another build is at work on them
@@ -186,14 +204,50 @@ class Records:
             path, needed=spec.nbytes, key=key, progress=told, known=known, waiting=waiting
         )
 
+    def stage_upload(self, url: Url, spec: FileSpec, *, sent: OnBytes, force: bool) -> Upload:
+        """A file or folder on its way to a URL, of which ``sent`` is told what has come there.
+
+        With ``force`` it replaces whatever is there by then. Raises :class:`~lorapipe.errors.BuildError`
+        as :class:`~lorapipe.store.uploads.StagedObject` does.
+        """
+        sending = Sending(self.halt.go_on, sent, force)
+        return self._store.stage_upload(url, sending, needed=None if spec.files else spec.nbytes)
+
     def stage_part(self, path: Path, name: str, key: str, waiting: Waiting) -> StagedPart:
         """One file of a folder, for which :meth:`stage` finds it: see :mod:`lorapipe.store.part_files`."""
         sweep(path.parent)
         progress = self.digests.progress
         return self._store.stage_part(path, name, key, waiting=waiting, progress=progress)
 
-    def present(self, path: Path) -> str | None:
+    def there(self, path: Location) -> bool:
+        """Whether an output is there."""
+        return self.elsewhere.there(path) is not None if isinstance(path, Url) else path.exists()
+
+    def size(self, path: Location) -> int | None:
+        """Bytes of an output that is there."""
+        if isinstance(path, Url):
+            found = self.elsewhere.there(path)
+            return None if found is None else found.size
+        with suppress(OSError):
+            return folder_size(path) if path.is_dir() else path.stat().st_size
+        return None
+
+    def etag(self, path: Location) -> str | None:
+        """What the server of an output elsewhere calls its content; of one here ``None``."""
+        found = self.elsewhere.there(path) if isinstance(path, Url) else None
+        return None if found is None else found.etag
+
+    def digest(self, path: Location, *, read: bool) -> str | None:
+        """The digest of an output that is there; ``None`` if it is not known and not to be ``read``."""
+        if isinstance(path, Url):
+            return self.elsewhere.hash(path) if read else self.elsewhere.known(path)
+        return self.digests.hash(path) if read else self.digests.known(path)
+
+    def present(self, path: Location) -> str | None:
         """The digest of what is at an output's path now; ``None`` if nothing is there."""
+        if isinstance(path, Url):
+            self.elsewhere.look(path)
+            return self.elsewhere.hash(path)
         try:
             return self.digests.hash(path) if path.exists() else None
         except InputError:
@@ -201,7 +255,7 @@ class Records:
                 raise
             return None  # another build is about to give the name to its output
 
-    def in_place(self, path: Path, key: str, making: Making) -> tuple[str, int] | None:
+    def in_place(self, path: Location, key: str, making: Making) -> tuple[str, int] | None:
         """Digest and size in bytes of an output that need not be written.
 
         Another process has built it meanwhile, or it was made of results that came out as before.
@@ -215,21 +269,31 @@ class Records:
         if present is None or present not in {record.sha256 for record in records}:
             return None
         self.adopt(path, present, key, lambda: making)
-        return present, folder_size(path) if path.is_dir() else path.stat().st_size
+        return present, self.size(path) or 0
 
-    def adopt(self, path: Path, sha256: str, key: str, making: Callable[[], Making]) -> None:
+    def adopt(self, path: Location, sha256: str, key: str, making: Callable[[], Making]) -> None:
         """Enter a file that is in place already, unless the journal has it."""
         if (sha256, key) not in self.built(path):
             self._store.journal.record(path, sha256, key, making=making())
 
-    def publish(self, staged: Staged | StagedFolder, saved: SavedFile, key: str, making: Making) -> None:
+    def publish(
+        self, staged: Staged | StagedFolder | Upload, saved: SavedFile, key: str, making: Making
+    ) -> None:
         """Enter the file or folder in the journal, then give it its name.
 
         In this order a crash in between leaves an old output that the journal still
         knows, or a new one that it knows already.
         """
-        present = self.present(staged.path)
-        if isinstance(staged, StagedFolder):
+        # What is elsewhere, and not known, is not fetched to learn what goes.
+        url = staged.path if isinstance(staged.path, Url) else None
+        present = self.present(staged.path) if url is None else self.elsewhere.known(url)
+        if isinstance(staged, StagedObject | StagedObjects):
+            files = saved.files or {"": saved.sha256}
+            states = self._store.publish_upload(
+                staged, saved.sha256, files, key, replacing=present, making=making
+            )
+            self.elsewhere.put(staged.path, states)
+        elif isinstance(staged, StagedFolder):
             self._store.publish_folder(staged, saved.files, key, replacing=present, making=making)
         else:
             self._store.publish(staged, saved.sha256, key, replacing=present, making=making)

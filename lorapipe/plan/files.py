@@ -1,30 +1,36 @@
-"""The files and folders a recipe names: inputs found and identified, outputs kept where they belong."""
+"""The files and folders that a recipe reads: found and identified."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path, PureWindowsPath
 from typing import Protocol
 
 from lorapipe.errors import InputError, RecipeError
-from lorapipe.formats.files import names_folder
-from lorapipe.formats.folders.survey import is_folder, survey
+from lorapipe.formats.folders.survey import is_folder
+from lorapipe.formats.shelf import Shelf
+from lorapipe.remote.listing import at_revision, is_fixed, states
+from lorapipe.remote.state import RemoteState, Version, state
+from lorapipe.remote.url import Location, Url, is_url, parse_url
 from lorapipe.store.contents import listed
+from lorapipe.store.lockfile import LockedInput
 
 __all__ = [
     "Certainty",
     "Digests",
     "Folders",
     "InputFile",
+    "as_found",
+    "check_name",
     "find_input",
     "identify",
     "pin_mismatch",
-    "place_output",
 ]
 
 
@@ -35,13 +41,13 @@ _LONGEST_PATH = 3_800
 """Bytes of a whole path: Linux' limit of 4,096, less the temporary names under which outputs are made."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 
 
 class Certainty(Enum):
     """How the sha256 of an input is known."""
 
     CHECKED = "checked"
+    STATED = "as its server has it"
     PINNED = "pinned, not checked"
     LOCKED = "locked, not checked"
     UNKNOWN = "not hashed yet"
@@ -49,22 +55,56 @@ class Certainty(Enum):
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input as found: its absolute path, size in bytes, sha256 as far as known.
+    """An input as found: its absolute path or URL, size in bytes, sha256 as far as known.
 
     Of a folder ``parts`` are the files that count, relative to ``folder``, and the sha256 is that
-    of their list (:func:`~lorapipe.store.contents.listing_digest`).
+    of their list (:func:`~lorapipe.store.contents.listing_digest`). Of what is elsewhere ``states``
+    are those in which its files were found, by name in the folder, ``""`` where there is none.
     """
 
-    path: Path
+    path: Location
     size: int
     sha256: str | None
     certainty: Certainty
-    folder: Path | None = None
+    folder: Location | None = None
     parts: tuple[str, ...] = ()
+    states: Mapping[str, RemoteState] = field(default_factory=dict)
 
-    def digest(self, of: Callable[[Path], str | None]) -> str | None:
+    @property
+    def files(self) -> tuple[Path | Version, ...]:
+        """The file, or those of the folder, as their digests are asked for."""
+        return tuple(map(self._file, self.parts if self.folder is not None else ("",)))
+
+    @property
+    def etag(self) -> str | None:
+        """What changes when the bytes do: the ETag of a file elsewhere, of a folder that of all ETags."""
+        if self.folder is None:
+            return self.states[""].etag if self.states else None
+        if not self.states or any(state.etag is None for state in self.states.values()):
+            return None
+        text = "\n".join(f"{state.etag} {name}" for name, state in sorted(self.states.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def revision(self) -> str | None:
+        """The commit, version or generation that was found, if what is elsewhere has one for all of it."""
+        found = {state.revision for state in self.states.values()}
+        return found.pop() if len(found) == 1 else None
+
+    def digest(self, of: Callable[[Path | Version], str | None]) -> str | None:
         """The sha256, where ``of`` gives that of a file; ``None`` as soon as it does not know one."""
-        return of(self.path) if self.folder is None else listed(self.folder, self.parts, of)
+        if self.folder is None:
+            return of(self._file(""))
+        return listed(self.parts, lambda name: of(self._file(name)))
+
+    def _file(self, name: str) -> Path | Version:
+        if self.states:
+            url = self.path if self.folder is None else self.folder / name
+            assert isinstance(url, Url)
+            return Version(url, self.states[name])
+        path = self.path if self.folder is None else self.folder / name
+        assert isinstance(path, Path)
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +113,71 @@ class Folders:
 
     recipe: Path
     models: tuple[Path, ...] = ()
-    output_root: Path | None = None
+    output_root: Location | None = None
 
     @property
-    def outputs(self) -> Path:
+    def outputs(self) -> Location:
         return self.output_root if self.output_root is not None else self.recipe
 
 
 class Digests(Protocol):
-    """sha256 by file: ``known`` asks the stat memo only, ``hash`` reads the file if it must.
+    """sha256 by file: ``known`` asks the memo only, ``hash`` reads the file if it must.
 
-    That of a folder is the digest of all that lies in it.
+    That of a folder is the digest of all that lies in it. A file elsewhere is asked for in the
+    state in which it was found; a URL by itself in that which it is in now.
     """
 
-    def known(self, path: Path) -> str | None: ...
+    def known(self, file: Location | Version) -> str | None: ...
 
-    def hash(self, path: Path) -> str: ...
+    def hash(self, file: Location | Version) -> str: ...
 
 
-def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -> Path:
-    """The file or folder that ``load`` names: beside the recipe, then in the model folders.
+def find_input(name: str, pin: str | None, folders: Folders, digests: Digests) -> Location:
+    """The file or folder that ``load`` names: beside the recipe, then in the model folders; or a URL.
 
     A pinned file that was renamed is found in the model folders by the digest that
-    the memo has of it; nothing is hashed for that. Raises
-    :class:`~lorapipe.errors.InputError` (``input-missing``) and
-    :class:`~lorapipe.errors.RecipeError` (``name-too-long``).
+    the memo has of it; nothing is hashed for that. So is one that a URL names, which then is not
+    fetched. Raises :class:`~lorapipe.errors.InputError` (``input-missing``) and
+    :class:`~lorapipe.errors.RecipeError` (``name-too-long``, ``http-without-pin``, and as
+    :func:`~lorapipe.remote.url.parse_url` does).
     """
+    if is_url(name):
+        url = parse_url(name)
+        _check_safe(url, pin)
+        return _pinned(url.suffix, pin, folders, digests) or url
     tried = [folders.recipe / name, *(folder / name for folder in folders.models)]
     for path in tried:
-        _check_name(name, path, "load")
+        check_name(name, path, "load")
     for path in tried:
         if path.is_file() or path.is_dir():
             return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links and hide the name
-    if pin is not None and (suffix := Path(name).suffix):
-        for path in _siblings(folders.models, suffix):
-            if digests.known(path) == pin.lower():
-                return Path(os.path.abspath(path))  # noqa: PTH100  # see above
+    found = _pinned(Path(name).suffix, pin, folders, digests)
+    if found is not None:
+        return found
     raise InputError("input-missing", f"no file '{name}'", hint=_missing_hint(name, tried), option="load")
 
 
-def _check_name(name: str, path: Path, option: str) -> None:
+def _pinned(suffix: str, pin: str | None, folders: Folders, digests: Digests) -> Path | None:
+    """A file of the model folders that is known to be the pinned one."""
+    if pin is None or not suffix:
+        return None
+    known = (path for path in _siblings(folders.models, suffix) if digests.known(path) == pin.lower())
+    found = next(known, None)
+    return None if found is None else Path(os.path.abspath(found))  # noqa: PTH100  # as above
+
+
+def _check_safe(url: Url, pin: str | None) -> None:
+    """Refuse what anybody on the way could replace, unless a pin would show it."""
+    if url.scheme == "http" and pin is None and not url.loopback:
+        raise RecipeError(
+            "http-without-pin",
+            "what comes by http:// can be replaced on its way",
+            hint="use https://, or pin it: `sha256: ...`",
+            option="load",
+        )
+
+
+def check_name(name: str, path: Path, option: str) -> None:
     """Refuse a name that no file can have, before the system is asked for the ``path`` it makes."""
     longest = max(_size(part) for part in name.split("/"))
     if longest > _LONGEST:
@@ -126,21 +191,6 @@ def _check_name(name: str, path: Path, option: str) -> None:
 
 def _size(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _check_portable(name: str) -> None:
-    """Refuse what Windows would take for another place than a folder under the recipe's, or for no file.
-
-    A recipe means the same wherever it is run. *Source*: Microsoft, "Naming Files, Paths, and Namespaces".
-    """
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
-    odd = next((part for part in parts if part[-1:] in (" ", ".") or _DEVICE.fullmatch(part)), None)
-    if "\\" in name or _DRIVE.match(name):
-        hint = "folders are parted by /, and begin at the recipe's"
-        raise RecipeError("output-not-portable", f"'{name}' is a path of Windows", hint=hint, option="to")
-    if odd is not None:
-        message, hint = f"'{odd}' is no name of a file on Windows", "choose another name"
-        raise RecipeError("output-not-portable", message, hint=hint, option="to")
 
 
 def _siblings(folders: Iterable[Path], suffix: str) -> Iterable[Path]:
@@ -165,35 +215,59 @@ def _missing_hint(name: str, tried: list[Path]) -> str:
     return f"looked in {looked}; --models DIR adds a folder to look in"
 
 
-def identify(
-    path: Path,
+def identify(  # noqa: PLR0913  # what is known of an input comes from several places
+    path: Location,
     pin: str | None,
     locked: str | None,
     digests: Digests,
     *,
     read: bool,
     variant: str | None = None,
+    elsewhere: LockedInput | None = None,
+    shelf: Shelf | None = None,
 ) -> InputFile:
     """The identity of an input; ``read`` hashes it where the memo does not know it.
 
-    ``variant`` chooses among the weights of a folder. Raises :class:`~lorapipe.errors.InputError`
-    ``sha256-mismatch`` when the pin is known to be wrong, and for a folder as
-    :func:`~lorapipe.formats.folders.survey` does.
+    ``variant`` chooses among the weights of a folder, which a ``shelf`` keeps as surveyed. The sha256
+    that is ``locked`` counts for a file ``elsewhere`` if its server has it as the lock does. A
+    repository of the Hub is taken at the commit that its revision means now.
+
+    Raises :class:`~lorapipe.errors.InputError` ``sha256-mismatch`` when the pin is known to be wrong,
+    and for a folder as :func:`~lorapipe.formats.folders.survey` does, for a URL as
+    :func:`~lorapipe.remote.filesystem.faults`.
     """
-    found = _found(path, variant)
+    found = _found(path, variant, shelf or Shelf())
     sha256 = found.digest(digests.hash if read else digests.known)
     if sha256 is not None:
         if pin is not None and sha256 != pin.lower():
             raise pin_mismatch(path, sha256, pin)
-        return replace(found, sha256=sha256, certainty=Certainty.CHECKED)
+        stated = any(state.sha256 is not None for state in found.states.values())
+        return replace(found, sha256=sha256, certainty=Certainty.STATED if stated else Certainty.CHECKED)
     if pin is not None:
         return replace(found, sha256=pin.lower(), certainty=Certainty.PINNED)
-    if locked is not None:
+    if locked is not None and _as_locked(found, elsewhere):
         return replace(found, sha256=locked, certainty=Certainty.LOCKED)
     return found
 
 
-def pin_mismatch(path: Path, sha256: str, pin: str) -> InputError:
+def as_found(source: InputFile) -> bool:
+    """Whether a server still has an input as it was found; asks for the state of each of its files."""
+    versions = [file for file in source.files if isinstance(file, Version)]
+    now = states(version.url for version in versions if not is_fixed(version.url))
+    return all(
+        is_fixed(version.url) or ((seen := now[version.url]) is not None and seen.same_as(version.state))
+        for version in versions
+    )
+
+
+def _as_locked(found: InputFile, locked: LockedInput | None) -> bool:
+    """Whether a file may be what the lock has; one of this machine may always be."""
+    if not found.states or locked is None:
+        return True
+    return found.etag is not None and (found.etag, found.size) == (locked.etag, locked.size)
+
+
+def pin_mismatch(path: Location, sha256: str, pin: str) -> InputError:
     """The error for an input of this ``sha256`` where the recipe pins another."""
     return InputError(
         "sha256-mismatch",
@@ -203,58 +277,23 @@ def pin_mismatch(path: Path, sha256: str, pin: str) -> InputError:
     )
 
 
-def _found(path: Path, variant: str | None) -> InputFile:
+def _found(path: Location, variant: str | None, shelf: Shelf) -> InputFile:
     """An input of which nothing is known but what lies there."""
-    if not is_folder(path):
+    if is_folder(path):
+        contents = shelf.survey(path, variant)
+        size, states = contents.size, contents.states
+        return InputFile(
+            _at(path, contents.root), size, None, Certainty.UNKNOWN, contents.root, contents.names, states
+        )
+    if not isinstance(path, Url):
         return InputFile(path, path.stat().st_size, None, Certainty.UNKNOWN)
-    contents = survey(path, variant)
-    return InputFile(path, contents.size, None, Certainty.UNKNOWN, contents.root, contents.names)
+    found = state(path)
+    url = at_revision(path, found.revision)
+    return InputFile(url, found.size, None, Certainty.UNKNOWN, states={"": found})
 
 
-def place_output(name: str, folders: Folders) -> Path:
-    """The absolute path of an output: folders without links, its own name as it is.
-
-    A link of that name is replaced by the output, never followed.
-
-    Raises :class:`~lorapipe.errors.RecipeError`: ``output-escapes`` when it lies outside
-    the recipe's folder or ``--output-root``, ``output-is-folder`` or ``output-is-file`` when it
-    is to be the other, ``output-holds-recipe``, ``output-under-file`` when what should be one of
-    its folders is a file, ``output-not-portable``, and ``name-too-long``.
-    """
-    root = folders.outputs.resolve()
-    _check_name(name, root / name, "to")
-    _check_portable(name)
-    path = (root / name).parent.resolve() / Path(name).name
-    if not path.is_relative_to(root) or Path(name).name == "..":
-        raise RecipeError(
-            "output-escapes",
-            f"'{name}' is outside {root}",
-            hint="outputs stay under the recipe's folder; --output-root DIR names another",
-            option="to",
-        )
-    _check_sort(path, name, folders)
-    lowest = next(folder for folder in path.parents if folder.exists())
-    if not lowest.is_dir():
-        raise RecipeError(
-            "output-under-file",
-            f"'{name}' cannot be in '{lowest.name}', which is a file",
-            hint="name another folder",
-            option="to",
-        )
-    return path
-
-
-def _check_sort(path: Path, name: str, folders: Folders) -> None:
-    """See that a file is not to become a folder, nor the other way round, nor the recipe be replaced."""
-    if not names_folder(name):
-        if path.is_dir():
-            hint = f"name a file in it, or '{name}/' to write a folder"
-            raise RecipeError("output-is-folder", f"'{name}' is a folder", hint=hint, option="to")
-        return
-    if path.exists() and not path.is_dir():
-        hint = "remove it, or name another folder"
-        raise RecipeError("output-is-file", f"'{name}' is a file", hint=hint, option="to")
-    if folders.recipe.resolve().is_relative_to(path.resolve()):
-        raise RecipeError(
-            "output-holds-recipe", f"'{name}' holds the recipe", hint="name a folder of its own", option="to"
-        )
+def _at(path: Location, root: Location) -> Location:
+    """A folder, or the index of one, where it was found: of the Hub at a commit."""
+    if not isinstance(path, Url) or path.is_folder:
+        return root if isinstance(path, Url) else path
+    return root / path.name

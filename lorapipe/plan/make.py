@@ -20,7 +20,9 @@ from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.plan.room import shortages
 from lorapipe.plan.shared import SharedPast, with_shared
 from lorapipe.recipe.model import Recipe
+from lorapipe.remote.url import Location
 from lorapipe.steps.kind import Materialise
+from lorapipe.store.lockfile import LockedInput
 from lorapipe.weights.specs import FileSpec
 from lorapipe.weights.verdicts import CheckSpec
 
@@ -40,24 +42,33 @@ class Past(Protocol):
     def stored(self, key: str) -> bool:
         """Whether the store holds the result with this key."""
 
-    def built(self, path: Path) -> tuple[tuple[str, str], ...]:
+    def built(self, path: Location) -> tuple[tuple[str, str], ...]:
         """(sha256, key) of what lorapipe wrote to this path, latest first."""
 
-    def finished(self, path: Path, key: str) -> Mapping[str, int]:
+    def finished(self, path: Location, key: str) -> Mapping[str, int]:
         """Sizes of the files of an output folder that an interrupted build finished, by name."""
+
+    def there(self, path: Location) -> bool:
+        """Whether an output is there."""
+
+    def digest(self, path: Location, *, read: bool) -> str | None:
+        """The sha256 of an output that is there; ``None`` if it is not known and not to be ``read``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
     """What the lock file says, as far as a plan uses it.
 
-    ``inputs`` maps load steps to sha256, ``outputs`` paths to (sha256, key); ``device``
-    is the device type of the locked profile.
+    ``inputs`` maps load steps to sha256, ``outputs`` places to (sha256, key); ``device``
+    is the device type of the locked profile. ``elsewhere`` are inputs at URLs, with what their servers
+    said of them. A build that is ``held`` to it reads the commits of repositories that it names.
     """
 
     inputs: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[Path, tuple[str, str]] = field(default_factory=dict)
+    outputs: Mapping[Location, tuple[str, str]] = field(default_factory=dict)
     device: str | None = None
+    elsewhere: Mapping[str, LockedInput] = field(default_factory=dict)
+    held: bool = False
 
 
 def make_plan(  # noqa: PLR0913  # what a plan is made of, and how far it goes
@@ -94,6 +105,8 @@ def make_plan(  # noqa: PLR0913  # what a plan is made of, and how far it goes
         folders,
         past.digests,
         locked=locked.inputs,
+        elsewhere=locked.elsewhere,
+        held=locked.held,
         read=read and not assume,
         left_out=left_out,
     )
@@ -188,20 +201,20 @@ def _status(resolved: Resolved, key: str | None, view: _View) -> tuple[Status, s
     return Status.RUN, "no result with this key in the store"
 
 
-def _output_status(path: Path, spec: FileSpec, key: str, view: _View) -> tuple[Status, str, str | None]:
+def _output_status(path: Location, spec: FileSpec, key: str, view: _View) -> tuple[Status, str, str | None]:
     """An output's status, why, and its digest where it is up to date."""
     sort = "folder" if spec.files else "file"
     known = [*view.past.built(path), *filter(None, [view.locked.outputs.get(path)])]
     mine = {sha256 for sha256, made in known if made == key}
     status = Status.RUN
-    if not path.exists():
+    if not view.past.there(path):
         reason = f"the {sort} is not there yet"
     elif not known:
         reason = f"a {sort} is there that lorapipe did not write"
     elif not mine:
         reason = "the recipe or an input changed"
     else:
-        present = view.past.digests.hash(path) if view.read else view.past.digests.known(path)
+        present = view.past.digest(path, read=view.read)
         if present in mine:
             return Status.UP_TO_DATE, f"key {key[:12]}", present
         status = Status.UNDECIDED if present is None else Status.RUN

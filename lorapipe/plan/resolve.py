@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
 from lorapipe.formats.folders.survey import is_folder
-from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify, place_output
+from lorapipe.formats.shelf import Shelf
+from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify
 from lorapipe.plan.lineage import Lineage, Source
 from lorapipe.plan.overlaps import Overlap, overlap
+from lorapipe.plan.placing import place_output
 from lorapipe.recipe.alike import alike
 from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
+from lorapipe.remote.listing import at_revision
+from lorapipe.remote.url import Location, Url
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Cost, Inputs, Kind, Weighted
+from lorapipe.store.lockfile import LockedInput
 from lorapipe.weights.specs import Spec
 
 __all__ = ["Resolved", "by_place", "lineage_of", "placed", "resolve"]
@@ -30,13 +35,13 @@ class Resolved:
     kind: Kind
     spec: Spec
     cost: Cost
-    files: Mapping[str, Path]
+    files: Mapping[str, Location]
     source: InputFile | None
     lineage: Lineage | None
     warnings: tuple[str, ...]
 
 
-def resolve(
+def resolve(  # noqa: PLR0913  # what a recipe stands on, and what the lock says of it
     recipe: Recipe,
     order: Iterable[str],
     folders: Folders,
@@ -45,11 +50,14 @@ def resolve(
     locked: Mapping[str, str],
     read: bool,
     left_out: Collection[str] = (),
+    elsewhere: Mapping[str, LockedInput] = MappingProxyType({}),
+    held: bool = False,
 ) -> dict[str, Resolved]:
     """Resolve every step, inputs before those that use them.
 
-    ``locked`` maps load steps to the sha256 that the lock file holds; ``read`` hashes
-    inputs that the memo does not know. A step above which something failed is passed
+    ``locked`` maps load steps to the sha256 that the lock file holds, ``elsewhere`` those of URLs to all
+    that it has of them; ``held`` to the lock, the Hub is asked for the commit that it names. ``read``
+    hashes inputs that the memo does not know. A step above which something failed is passed
     over, so that one mistake is one message; a step that is ``left_out`` is passed over where something
     is wrong with it, and none of its inputs is hashed. Raises
     :class:`~lorapipe.errors.ManyErrors` with all errors of all steps, those of the variants of one once.
@@ -62,7 +70,9 @@ def resolve(
             continue
         try:
             wanted = name not in left_out
-            done[name] = _resolve_step(step, done, folders, digests, locked.get(name), read and wanted)
+            known = _Known(digests, locked.get(name), elsewhere.get(name), held, read and wanted)
+            with Shelf() as shelf:
+                done[name] = _resolve_step(step, done, folders, known, shelf)
         except LorapipeError as error:
             if wanted:
                 failed.setdefault(step.written, []).append(tuple(placed(error, step)))
@@ -77,17 +87,16 @@ def _resolve_step(
     step: Step,
     done: Mapping[str, Resolved],
     folders: Folders,
-    digests: Digests,
-    locked: str | None,
-    read: bool,
+    known: _Known,
+    shelf: Shelf,
 ) -> Resolved:
     kind = find_kind(step.kind)
-    files, source = _files(step, folders, digests, locked, read)
+    files, source = _files(step, folders, known, shelf)
     ports = {
         port: tuple(Weighted(t.step, t.weight, done[t.step].spec) for t in terms)
         for port, terms in step.inputs.items()
     }
-    inputs: Inputs[Spec] = Inputs(ports, files)
+    inputs: Inputs[Spec] = Inputs(ports, files, shelf)
     spec = kind.infer(inputs, step.params)
     return Resolved(
         step=step,
@@ -101,10 +110,40 @@ def _resolve_step(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What decides the identity of a step's input; ``locked`` and ``elsewhere`` are the lock's."""
+
+    digests: Digests
+    locked: str | None
+    elsewhere: LockedInput | None
+    held: bool
+    read: bool
+
+    def identify(self, path: Location, step: Step, shelf: Shelf) -> InputFile:
+        """The input as it is, or for a build that is held to the lock, the Hub's as it was."""
+        pin = cast("str | None", step.params.get("sha256"))
+        variant = cast("str | None", step.params.get("variant"))
+        was = self.elsewhere
+        if self.held and was is not None and isinstance(path, Url):
+            then = at_revision(path, was.revision)
+            path = then if str(then) == was.path else path
+        return identify(
+            path,
+            pin,
+            self.locked,
+            self.digests,
+            read=self.read,
+            variant=variant,
+            elsewhere=was,
+            shelf=shelf,
+        )
+
+
 def _files(
-    step: Step, folders: Folders, digests: Digests, locked: str | None, read: bool
-) -> tuple[dict[str, Path], InputFile | None]:
-    files: dict[str, Path] = {}
+    step: Step, folders: Folders, known: _Known, shelf: Shelf
+) -> tuple[dict[str, Location], InputFile | None]:
+    files: dict[str, Location] = {}
     source = None
     for option, use in _file_options(step.kind).items():
         name = str(step.params[option])
@@ -112,9 +151,8 @@ def _files(
             files[option] = place_output(name, folders)
         else:
             pin = cast("str | None", step.params.get("sha256"))
-            variant = cast("str | None", step.params.get("variant"))
-            files[option] = find_input(name, pin, folders, digests)
-            source = identify(files[option], pin, locked, digests, read=read, variant=variant)
+            source = known.identify(find_input(name, pin, folders, known.digests), step, shelf)
+            files[option] = source.path
     return files, source
 
 
@@ -171,7 +209,7 @@ def _clashes(done: Mapping[str, Resolved]) -> Iterable[LorapipeError]:
     """Two steps that write one file or one inside the other, and outputs that are also inputs."""
     inputs = {name: r.files["load"] for name, r in done.items() if "load" in r.files}
     targets = {r.files["to"]: name for name, r in done.items() if "to" in r.files}
-    writers: dict[Path, str] = {}
+    writers: dict[Location, str] = {}
     for name, resolved in done.items():
         target = resolved.files.get("to")
         if target is None:

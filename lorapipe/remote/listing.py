@@ -16,7 +16,7 @@ from lorapipe.remote.filesystem import filesystem
 from lorapipe.remote.state import RemoteState, state
 from lorapipe.remote.url import Url
 
-__all__ = ["MOST", "Listing", "fixed", "listing", "states"]
+__all__ = ["MOST", "Listing", "at_revision", "fixed", "is_fixed", "listing", "states"]
 
 MOST = 20_000
 """Files of a folder that are listed; a folder of one model has some dozens."""
@@ -55,15 +55,27 @@ def listing(url: Url) -> Listing:
 
 def fixed(url: Url) -> Url:
     """A URL of the Hub at a commit; any other as it is. One request, none where it has one."""
-    from lorapipe.remote.origins.hub import Repository, is_commit
+    from lorapipe.remote.origins.hub import Repository
 
     if url.scheme != "hf":
         return url
-    root, _, revision = url.root.partition("@")
-    if is_commit(revision):
+    if is_fixed(url):
         return url
-    commit = called(url, asyncio.to_thread, Repository(url).commit)
-    return replace(url, root=f"{root}@{commit}")
+    return at_revision(url, called(url, asyncio.to_thread, Repository(url).commit))
+
+
+def is_fixed(url: Url) -> bool:
+    """Whether what a URL names never changes: a repository of the Hub at a commit."""
+    from lorapipe.remote.origins.hub import is_commit
+
+    return url.scheme == "hf" and is_commit(url.root.partition("@")[2])
+
+
+def at_revision(url: Url, revision: str | None) -> Url:
+    """A URL of the Hub at a commit; any other, and without one, as it is."""
+    if url.scheme != "hf" or revision is None:
+        return url
+    return replace(url, root=f"{url.root.partition('@')[0]}@{revision}")
 
 
 def states(urls: Iterable[Url]) -> dict[Url, RemoteState | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,20 @@ class RemoteFile:
             return self._head[offset : offset + length]
         return self._wait(self._begin(offset, offset + length))
 
+    def stream(self, ranges: Iterable[tuple[int, int]], ahead: int) -> Iterator[bytearray]:
+        """Each of some (offset, length) in turn, with ``ahead`` of them under way."""
+        waiting: deque[Future[bytearray]] = deque()
+        try:
+            for offset, length in ranges:
+                waiting.append(self._begin(offset, offset + length))
+                if len(waiting) == ahead:
+                    yield self._wait(waiting.popleft())
+            while waiting:
+                yield self._wait(waiting.popleft())
+        finally:
+            for future in waiting:
+                self._drop(future)
+
     def head(self, length: int = 512) -> bytes:
         """The first bytes, fewer where the file is shorter."""
         return bytes(self.read(0, min(length, self.size)))
@@ -99,6 +114,9 @@ class RemoteFile:
         except CancelledError:
             raise ValueError(f"{self.path} is closed") from None
         finally:
-            future.cancel()
-            with self._lock:
-                self._under_way.discard(future)
+            self._drop(future)
+
+    def _drop(self, future: Future[bytearray]) -> None:
+        future.cancel()
+        with self._lock:
+            self._under_way.discard(future)

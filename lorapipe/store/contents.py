@@ -28,9 +28,9 @@ def listing_digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
-def listed(folder: Path, names: Iterable[str], of: Callable[[Path], str | None]) -> str | None:
+def listed(names: Iterable[str], of: Callable[[str], str | None]) -> str | None:
     """The digest of a folder of the files ``names``, each as ``of`` knows it; ``None`` if it does not."""
-    return _digest((name, of(folder / name)) for name in names)
+    return _digest((name, of(name)) for name in names)
 
 
 def whole_digest(folder: Path, of: Callable[[Path], str | None]) -> str | None:

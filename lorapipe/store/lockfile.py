@@ -52,11 +52,17 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class LockedInput:
-    """A file that a ``load`` step read: its path as :func:`relative` gives it, its size in bytes."""
+    """A file that a ``load`` step read: its path as :func:`relative` gives it, its size in bytes.
+
+    Of one elsewhere ``path`` is its URL, ``etag`` what its server calls its content, and ``revision`` the
+    commit, version or generation that was read.
+    """
 
     path: str
     sha256: str
     size: int
+    etag: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +84,15 @@ class LockedStep:
 class LockedOutput:
     """A file that a ``save`` step wrote, and the key it was built from.
 
-    A step whose file was never built has no such block; its key is in its :class:`LockedStep`.
+    A step whose file was never built has no such block; its key is in its :class:`LockedStep`. Of one
+    elsewhere ``etag`` is what its server calls its content.
     """
 
     path: str
     sha256: str
     size: int
     key: str
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,9 +306,9 @@ def _is_term(value: object) -> bool:
 
 
 _READERS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
-    LockedInput: {"path": _text, "sha256": _digest, "size": _whole},
+    LockedInput: {"path": _text, "sha256": _digest, "size": _whole, "etag": _text, "revision": _text},
     LockedStep: {"kind": _text, "version": _whole, "inputs": _ports, "params": _map, "key": _digest},
-    LockedOutput: {"path": _text, "sha256": _digest, "size": _whole, "key": _digest},
+    LockedOutput: {"path": _text, "sha256": _digest, "size": _whole, "key": _digest, "etag": _text},
 }
 _OPTIONAL = {
     kind: {

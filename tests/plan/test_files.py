@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lorapipe.errors import InputError, RecipeError
-from lorapipe.plan.files import Certainty, Folders, find_input, identify, place_output
+from lorapipe.plan.files import Certainty, Folders, find_input, identify
 
 
 class _Digests:
@@ -100,10 +100,7 @@ def test_a_path_of_windows_is_told_from_a_missing_file(tmp_path: Path, name: str
 def test_a_name_that_no_file_can_have_is_a_fault_of_the_recipe(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match="is longer than a file's can be") as loaded:
         find_input(name, None, Folders(tmp_path), _Digests())
-    with pytest.raises(RecipeError, match="is longer than a file's can be") as saved:
-        place_output(name, Folders(tmp_path))
-
-    assert (loaded.value.option, saved.value.option) == ("load", "to")
+    assert loaded.value.option == "load"
 
 
 @pytest.mark.parametrize(
@@ -201,118 +198,8 @@ def test_a_wrong_pin_is_an_error_as_soon_as_the_digest_is_known(tmp_path: Path) 
     assert "has sha256 cccccccccccc..., the recipe pins bbbbbbbbbbbb..." in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../a.safetensors", "out/../../a.safetensors", "/tmp/a.safetensors"])
-def test_an_output_outside_the_recipes_folder_is_refused(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "recipe"
-    folder.mkdir()
-
-    with pytest.raises(RecipeError) as caught:
-        place_output(name, Folders(folder))
-
-    assert caught.value.code == "output-escapes"
-
-
-def test_an_output_cannot_escape_through_a_linked_folder(tmp_path: Path) -> None:
-    folder, outside = tmp_path / "recipe", tmp_path / "outside"
-    folder.mkdir()
-    outside.mkdir()
-    (folder / "out").symlink_to(outside)
-
-    with pytest.raises(RecipeError, match="is outside"):
-        place_output("out/a.safetensors", Folders(folder))
-
-
-def test_an_output_root_takes_the_place_of_the_recipes_folder(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-
-    placed = place_output("out/a.safetensors", Folders(tmp_path / "recipe", output_root=root))
-
-    assert placed == root / "out" / "a.safetensors"
-
-
-def test_a_name_with_a_slash_at_its_end_is_a_folder_to_be(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    assert place_output("out/model/", Folders(tmp_path)) == tmp_path / "out" / "model"
-    assert place_output("there/", Folders(tmp_path)) == tmp_path / "there"
-    assert place_output("there//", Folders(tmp_path)) == tmp_path / "there"
-
-
-def test_a_link_of_the_folders_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "recipe").mkdir()
-    (tmp_path / "recipe" / "m").symlink_to(tmp_path / "elsewhere")
-    assert place_output("m/", Folders(tmp_path / "recipe")) == tmp_path / "recipe" / "m"
-
-
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("./", "output-escapes"),
-        ("../", "output-escapes"),
-        ("out/../", "output-escapes"),
-        ("out/..", "output-escapes"),
-        ("/", "output-escapes"),
-        ("file/", "output-is-file"),
-        ("folder", "output-is-folder"),
-        ("file/m/", "output-under-file"),
-    ],
-)
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, name: str, code: str) -> None:
-    recipe = tmp_path / "recipe"
-    (recipe / "folder").mkdir(parents=True)
-    (recipe / "file").touch()
-    with pytest.raises(RecipeError) as caught:
-        place_output(name, Folders(recipe))
-    assert (caught.value.code, caught.value.option) == (code, "to")
-
-
-def test_the_folder_that_holds_the_recipe_is_not_replaced(tmp_path: Path) -> None:
-    recipe = tmp_path / "root" / "a" / "b"
-    recipe.mkdir(parents=True)
-    for name in ("a/", "a/b/"):
-        with pytest.raises(RecipeError) as caught:
-            place_output(name, Folders(recipe, output_root=tmp_path / "root"))
-        assert caught.value.code == "output-holds-recipe"
-    assert place_output("a/b/c/", Folders(recipe, output_root=tmp_path / "root")) == recipe / "c"
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("C:/x.safetensors", "'C:/x.safetensors' is a path of Windows"),
-        ("c:x.safetensors", "'c:x.safetensors' is a path of Windows"),
-        ("..\\x.safetensors", "'..\\x.safetensors' is a path of Windows"),
-        ("\\\\host\\share\\x.safetensors", "'\\\\host\\share\\x.safetensors' is a path of Windows"),
-        ("\\\\?\\C:\\x.safetensors", "'\\\\?\\C:\\x.safetensors' is a path of Windows"),
-        ("NUL.safetensors", "'NUL.safetensors' is no name of a file on Windows"),
-        ("con/x.safetensors", "'con' is no name of a file on Windows"),
-        ("lpt1.tar.safetensors", "'lpt1.tar.safetensors' is no name of a file on Windows"),
-        ("dir./x.safetensors", "'dir.' is no name of a file on Windows"),
-        ("dir /x.safetensors", "'dir ' is no name of a file on Windows"),
-        (".../x.safetensors", "'...' is no name of a file on Windows"),
-    ],
-)
-def test_an_output_has_a_name_that_means_the_same_everywhere(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        place_output(name, Folders(tmp_path))
-    assert (caught.value.code, caught.value.message) == ("output-not-portable", message)
-
-
-@pytest.mark.parametrize(
-    "name", ["console.safetensors", "a..b/x.safetensors", "char:0.8.safetensors", "./a/x.pt"]
-)
-def test_a_name_that_is_only_like_those_is_taken(tmp_path: Path, name: str) -> None:
-    assert place_output(name, Folders(tmp_path)).is_relative_to(tmp_path)
-
-
-def test_a_path_that_no_file_can_have_is_refused_for_inputs_and_outputs(tmp_path: Path) -> None:
+def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
     name = "/".join(["d" * 200] * 30) + "/x.safetensors"
-    for ask in (
-        lambda: place_output(name, Folders(tmp_path)),
-        lambda: find_input(name, None, Folders(tmp_path), _Digests()),
-    ):
-        with pytest.raises(RecipeError) as caught:
-            ask()
-        assert caught.value.code == "name-too-long"
-        assert caught.value.hint == "3800 bytes at most"
+    with pytest.raises(RecipeError) as caught:
+        find_input(name, None, Folders(tmp_path), _Digests())
+    assert (caught.value.code, caught.value.hint) == ("name-too-long", "3800 bytes at most")

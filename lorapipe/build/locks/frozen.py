@@ -5,13 +5,13 @@ the hashing is a pass of its own, on a thread beside the work, and the pages tha
 brought into memory serve both. Nothing appears before it has ended and agreed. What is not read,
 because what was made of it is there already, is not hashed.
 
-A frozen build looks nothing up elsewhere. No build does yet: all inputs are files.
+Of files elsewhere it asks for no other revision than the lock has.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +21,15 @@ from lorapipe.errors import InputError, LorapipeError, gathered
 from lorapipe.plan.files import Certainty, InputFile, pin_mismatch
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import placed
+from lorapipe.remote.state import Version
+from lorapipe.remote.url import Location
 from lorapipe.store.digest import FileState, Hashed, Progress
 
 __all__ = ["Beside", "changed"]
 
 Hash = Callable[[Path, Progress], Hashed]
+Read = Callable[[Version, Progress], str]
+"""Reads a file elsewhere for its sha256, in the state in which it was found and no other."""
 
 
 class _Stopped(Exception):  # never seen outside: it ends the thread's reading
@@ -40,18 +44,19 @@ class Beside:
     when ``halt`` asks to stop.
     """
 
-    def __init__(self, plan: Plan, hash: Hash, halt: Halt) -> None:  # noqa: A002  # what it is
-        self._hash = hash
+    def __init__(self, plan: Plan, hash: Hash, read: Read, halt: Halt) -> None:  # noqa: A002  # what it is
+        self._hash, self._read = hash, read
         self._halt = halt
         self._over = threading.Event()
         self._states: dict[Path, FileState] = {}
         steps = [plan.steps[position.step] for position in plan.schedule]
         assumed = [(step, step.source) for step in steps if step.source is not None and _assumed(step.source)]
         for _, source in assumed:
-            for path in _files(source):
+            for path in source.files:
                 # Before anything is read: what the work sees later must be what is hashed.
                 with suppress(OSError):  # a file that is gone is for the reader to name
-                    self._states[path] = FileState.of(path)
+                    if isinstance(path, Path):
+                        self._states[path] = FileState.of(path)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hashing")
         self._found = {
             source.path: self._thread.submit(self._check, step, source) for step, source in assumed
@@ -86,7 +91,9 @@ class Beside:
         except LorapipeError as error:
             raise gathered(list(placed(error, step.step))) from error.__cause__
 
-    def _digest(self, path: Path) -> str:
+    def _digest(self, path: Path | Version) -> str:
+        if isinstance(path, Version):
+            return self._read(path, self._go_on)
         hashed = self._hash(path, self._go_on)
         if hashed.state != self._states.get(path):
             raise changed(path)
@@ -97,7 +104,7 @@ class Beside:
             raise _Stopped
 
 
-def changed(path: Path) -> InputError:
+def changed(path: Location) -> InputError:
     """The error for an input that is not what it was when it was hashed, or taken for known."""
     return InputError(
         "input-changed",
@@ -109,10 +116,6 @@ def changed(path: Path) -> InputError:
 
 def _assumed(source: InputFile) -> bool:
     return source.certainty in (Certainty.LOCKED, Certainty.PINNED)
-
-
-def _files(source: InputFile) -> Iterable[Path]:
-    return [source.path] if source.folder is None else [source.folder / part for part in source.parts]
 
 
 def _mismatch(source: InputFile, found: str) -> InputError:

@@ -42,6 +42,7 @@ def locked_view(lock: LockFile | None, folder: Path) -> Locked:
     device = lock.profile.get("device")
     return Locked(
         inputs={step: locked.sha256 for step, locked in lock.inputs.items()},
+        elsewhere={step: locked for step, locked in lock.inputs.items() if is_url(locked.path)},
         outputs=outputs,
         device=device if device in _DEVICES else None,
     )
@@ -97,7 +98,9 @@ def lock_of(
     for name, planned in steps.items():
         source = planned.source
         if source is not None and source.sha256 is not None:
-            inputs[name] = LockedInput(relative(source.path, folder), source.sha256, source.size)
+            inputs[name] = LockedInput(
+                relative(source.path, folder), source.sha256, source.size, source.etag, source.revision
+            )
     return LockFile(
         lorapipe=__version__,
         date=source_date(os.environ),

@@ -17,6 +17,7 @@ from lorapipe.plan.lineage import Source
 from lorapipe.plan.recovery import Recovered, recovered_recipe
 from lorapipe.plan.restoring import Found
 from lorapipe.plan.told import Told, read_provenance
+from lorapipe.remote.url import Location
 from lorapipe.store.atomic import atomic_write
 
 __all__ = ["Recovery", "recover", "told_by", "write_recipe"]
@@ -31,7 +32,7 @@ class Recovery:
     missing: tuple[Source, ...]
 
 
-def _quiet(path: Path, done: int, total: int) -> None:
+def _quiet(path: Location, done: int, total: int) -> None:
     pass
 
 

@@ -17,6 +17,10 @@ from lorapipe.remote.url import Location, Url
 __all__ = ["Folder", "LocalFolder", "Member", "RemoteFolder", "member", "open_folder"]
 
 
+_LARGE = 16 << 20
+"""Bytes from which reading a file takes longer than asking for its checksum."""
+
+
 class Member(NamedTuple):
     """Something that lies in a folder."""
 
@@ -127,6 +131,7 @@ class RemoteFolder:
     def states(self, names: Iterable[str]) -> Mapping[str, RemoteState]:
         wanted = tuple(names)
         self._ask(wanted)
+        self._ask_for_checksums(wanted)
         return {name: found for name in wanted if (found := self._asked[name]) is not None}
 
     def _ask(self, names: Iterable[str]) -> None:
@@ -137,6 +142,14 @@ class RemoteFolder:
             return
         found = states(self.path / name for name in missing)
         self._asked.update({name: found[self.path / name] for name in missing})
+
+    def _ask_for_checksums(self, names: Iterable[str]) -> None:
+        """S3 tells the sha256 that a file was uploaded with, but in no listing; large files only."""
+        if self.path.scheme == "s3" and self._found.known:
+            known = ((name, self._asked[name]) for name in names)
+            large = [name for name, seen in known if seen is not None and seen.size >= _LARGE]
+            found = states(self.path / name for name in large)
+            self._asked.update({name: found[self.path / name] for name in large})
 
     def _state(self, name: str) -> RemoteState | None:
         self._ask([name])

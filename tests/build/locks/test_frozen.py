@@ -16,6 +16,7 @@ from lorapipe.build.locks.frozen import Beside
 from lorapipe.errors import InputError
 from lorapipe.plan.files import Certainty
 from lorapipe.plan.plan import Plan
+from lorapipe.remote.state import Version
 from lorapipe.store.digest import Hashed, Progress, hash_file
 
 from ...bench import Bench
@@ -45,9 +46,13 @@ def assumed(bench: Bench, certainty: Certainty = Certainty.LOCKED, **wrong: str)
     return replace(made, steps=steps)
 
 
+def elsewhere(version: Version, go_on: Progress) -> str:
+    raise AssertionError("all inputs are here")
+
+
 @contextmanager
 def beside(plan: Plan, hash_it: Hash = hash_file) -> Iterator[Beside]:
-    made = Beside(plan, hash_it, Halt())
+    made = Beside(plan, hash_it, elsewhere, Halt())
     try:
         yield made
     finally:
@@ -135,7 +140,7 @@ def test_a_build_that_ends_does_not_wait_for_the_hashing(bench: Bench) -> None:
             reached.set()
             progress(1, 2)
 
-    made = Beside(assumed(bench), endlessly, Halt())
+    made = Beside(assumed(bench), endlessly, elsewhere, Halt())
     assert reached.wait(10)
     started = time.monotonic()
     made.close()

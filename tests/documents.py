@@ -57,6 +57,7 @@ DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DO
 
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WORKFLOW = re.compile(r"- run: (lorapipe .*)")
+STEP = re.compile(r"\[[0-9]+/[0-9]+\] ")
 STATUS = re.compile(r"# status (\d+)")
 ENVIRONMENTS = ("python3 -m venv", ".venv/bin/", "pip ", "git ", "cd ", ". .venv")
 """Lines that make or enter an environment, which the tests have: not run."""
@@ -171,16 +172,22 @@ def _run_python(code: str) -> str:
 
 def same(shown: str, printed: str) -> bool:
     """Whether an output is the one shown, but for times, digests and lines left out."""
-    parts = re.split(r"^\.\.\.\n", _lasting(shown), flags=re.MULTILINE)
-    return re.fullmatch("(?s:.*)".join(map(re.escape, parts)), _lasting(printed)) is not None
+    parts = re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE)
+    pattern = "(?s:.*)".join(re.escape(_lasting(part)) for part in parts)
+    return re.fullmatch(pattern, _lasting(printed)) is not None
 
 
 def _lasting(text: str) -> str:
-    """What is alike on every machine: no times, no digests (another torch, other last bits), no widths."""
+    """What is alike on every machine: no times, no digests (another torch, other last bits), no widths.
+
+    Of steps that may be at work at a time is not told which ends first.
+    """
     text = re.sub(r"\b[0-9a-f]{10,64}\b", "DIGEST", text)
     text = re.sub(r"\b[0-9]+(\.[0-9]+)? (s|ms)\b", "TIME", text)
     text = re.sub(r"[ \t]+", " ", text)
-    return "".join(line.rstrip() + "\n" for line in text.splitlines())
+    lines = [line.rstrip() + "\n" for line in text.splitlines()]
+    steps = 1 + max((number for number, line in enumerate(lines) if STEP.match(line)), default=-1)
+    return "".join([*sorted(lines[:steps]), *lines[steps:]])
 
 
 def _refresh(document: Path, *, write: bool) -> int:

@@ -88,6 +88,7 @@ class _Walk:
             self.hear(StepDone(step, "held back", 0.0))
 
     def result(self) -> Done:
-        """What came of it: outputs in the order of the plan, steps in that in which they ended."""
+        """What came of it, in the order of the plan, whatever ended first."""
         written = tuple(self.written[step] for step in self.plan.steps if step in self.written)
-        return Done(written, tuple(self.failed), tuple(self.done.values()))
+        done = tuple(self.done[step] for step in self.plan.steps if step in self.done)
+        return Done(written, tuple(self.failed), done)

@@ -37,7 +37,7 @@ class Job:
     """``title`` is what it does; ``fill`` adds its steps and returns the one to save.
 
     ``loras`` and ``checkpoints`` are how many it needs of each, ``ranked`` says that it takes a
-    rank, ``varies`` names the param that tells its files apart.
+    rank, ``varies`` names the axis that tells its files apart.
     """
 
     title: str
@@ -158,15 +158,20 @@ def _extract(sheet: Sheet, order: Order) -> str:
 
 def _sweep(sheet: Sheet, order: Order) -> str:
     *others, (last, weight) = order.loras
-    sheet.params["strength"] = weight
+    strengths: list[JSON] = [round(weight * part, 6) for part in _PARTS]
+    sheet.matrix["strength"] = strengths
     terms: list[oneliners.Weighted] = [(one.given, other) for one, other in others]
     step = oneliners.concat(sheet, [*terms, (last.given, "$(strength)")], shuffled=False, small={})
     sheet.remark(
         step,
-        f"One file for each strength of {Path(last.given).name}: lorapipe run RECIPE --set strength=0.6",
+        f"A file for each strength of {Path(last.given).name}; one of them: lorapipe run RECIPE --only"
+        f" strength={strengths[0]}",
     )
     return step
 
+
+_PARTS = (0.4, 0.6, 0.8, 1.0)
+"""Of a weight, the strengths that a sweep begins with."""
 
 _WEIGHTS = (
     "1.0 is a LoRA as it was trained, 0.5 half of it, a negative weight takes it away. The sum is",
@@ -181,7 +186,7 @@ JOBS: Mapping[str, Job] = MappingProxyType(
         "extract": Job(
             "A LoRA of what one checkpoint has more than another.", _extract, checkpoints=2, ranked=True
         ),
-        "sweep": Job("A LoRA at strengths to choose from.", _sweep, loras=1, varies="strength"),
+        "sweep": Job("A LoRA at several strengths, a file for each.", _sweep, loras=1, varies="strength"),
     }
 )
 """The jobs by name, in the order in which they are offered."""

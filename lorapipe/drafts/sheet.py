@@ -32,6 +32,7 @@ class Sheet:
         self._about = about
         self._notes: dict[str, str] = {}
         self.params: dict[str, JSON] = {}
+        self.matrix: dict[str, JSON] = {}
         self.defaults: dict[str, JSON] = {}
 
     def add(self, name: str, options: Mapping[str, JSON], *remarks: str) -> str:
@@ -64,7 +65,7 @@ class Sheet:
     ) -> str:
         """A ``save``; a folder that is not the recipe's, or in it, is said in a remark.
 
-        ``varies`` is the name of a param whose value becomes part of the file's name.
+        ``varies`` is the name of an axis whose value becomes part of the file's name.
         """
         remarks = []
         to = self.written(given)
@@ -97,6 +98,7 @@ class Sheet:
             self._steps,
             name=name,
             params=self.params,
+            matrix=self.matrix,
             defaults=self.defaults,
             head=self._head,
             remarks=self._remarks,

@@ -34,13 +34,15 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class Draft:
     """Steps by id, each the mapping of its options with its kind's own key first.
 
-    ``remarks`` are comments by step id, put above the step, ``notes`` short ones behind it; ``head``
-    those of the whole recipe.
+    ``matrix`` maps axes to lists of values, and may have ``exclude`` and ``include``. ``remarks`` are
+    comments by step id, put above the step, ``notes`` short ones behind it; ``head`` those of the whole
+    recipe.
     """
 
     steps: Mapping[str, Mapping[str, JSON]]
     name: str | None = None
     params: Mapping[str, JSON] = field(default_factory=dict)
+    matrix: Mapping[str, JSON] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
     head: Sequence[str] = ()
     remarks: Mapping[str, Sequence[str]] = field(default_factory=lambda: _NOTHING)
@@ -59,6 +61,8 @@ def render(draft: Draft) -> str:
         lines.append(f"name: {flow(draft.name)}")
     if draft.params:
         lines.append(f"params: {flow(dict(draft.params))}")
+    if draft.matrix:
+        lines += ["matrix:", *(f"  {axis}: {flow(values)}" for axis, values in draft.matrix.items())]
     if draft.defaults:
         lines.append(f"defaults: {flow(dict(draft.defaults))}")
     lines += ["", "steps:"]

@@ -68,13 +68,15 @@ def test_without_files_it_takes_those_of_the_folder_by_what_they_are(job: str) -
     assert sorted(loaded) == sorted([CHAR, STYLE, *([MODEL] if job == "merge" else [])])
 
 
-def test_svd_has_a_rank_and_sweep_a_strength_to_set() -> None:
+def test_svd_has_a_rank_to_set_and_sweep_strengths_to_choose_from() -> None:
     assert main(["init", "svd", CHAR, STYLE, "--rank", "4", "-o", "svd.yaml"]) == 0
     assert parse(written("svd.yaml")).steps["small"].params["rank"] == 4
     assert main(["init", "sweep", CHAR, "-o", "sweep.yaml"]) == 0
-    written("sweep.yaml")
-    assert main(["run", "sweep.yaml", "-q", "--set", "strength=0.6"]) == 0
-    assert Path("out/sweep-0.6.safetensors").is_file()
+    assert "matrix:\n  strength: [0.4, 0.6, 0.8, 1.0]\n" in written("sweep.yaml")
+    assert main(["run", "sweep.yaml", "-q", "--only", "strength=0.6"]) == 0
+    assert [path.name for path in Path("out").iterdir()] == ["sweep-0.6.safetensors"]
+    assert main(["run", "sweep.yaml", "-q"]) == 0
+    assert len(list(Path("out").iterdir())) == 4
 
 
 def test_extract_needs_to_know_which_is_the_base(capsys: pytest.CaptureFixture[str]) -> None:

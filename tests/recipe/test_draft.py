@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lorapipe.recipe.draft import Draft, flow, literal, render, step_id
 from lorapipe.recipe.language import RESERVED
+from lorapipe.recipe.model import JSON
 from lorapipe.recipe.parsing import parse
 
 # The language has no control characters, and files with surrogates in their names get the replacement.
@@ -132,3 +133,19 @@ def test_words_of_the_language_can_be_ids(name: str) -> None:
     step = step_id(name)
     text = render(Draft({step: {"load": "a.safetensors"}, "x": {"scale": step, "by": 2.0}}))
     assert parse(text).steps["x"].inputs["scale"][0].step == step
+
+
+def test_a_matrix_is_an_axis_a_line_and_is_read_back() -> None:
+    axes: dict[str, JSON] = {
+        "strength": [0.4, 1.0],
+        "name": ["a b", "8", "no"],
+        "exclude": [{"strength": 0.4, "name": "8"}],
+    }
+    steps = {"a": {"load": "a.pt", "description": "at $(strength)"}, "b": {"load": "$(name)"}}
+    text = render(Draft(steps, matrix=axes))
+    assert text.startswith(
+        'lorapipe: 1\nmatrix:\n  strength: [0.4, 1.0]\n  name: [a b, "8", no]\n'
+        '  exclude: [{strength: 0.4, name: "8"}]\n\nsteps:\n'
+    )
+    recipe = parse(text)
+    assert (len(recipe.variants), recipe.matrix["name"]) == (5, ("a b", "8", "no"))

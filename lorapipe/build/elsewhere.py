@@ -13,19 +13,11 @@ from lorapipe.remote.listing import listing
 from lorapipe.remote.state import RemoteState, Version, state
 from lorapipe.remote.url import Url
 from lorapipe.store.contents import listed
+from lorapipe.store.lockfile import LockedOutput
 
-__all__ = ["Elsewhere", "Mark", "Present"]
+__all__ = ["Elsewhere", "Present"]
 
 _Known = Callable[[Version], "str | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """By what a lock knows an output again: bytes, ETag, and the sha256 that it has then."""
-
-    size: int
-    etag: str
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +55,10 @@ class Elsewhere:
     def __init__(self, digests: MemoDigests) -> None:
         self._digests = digests
         self._seen: dict[Url, Present | None] = {}
-        self._marks: dict[Url, Mark] = {}
+        self._marks: dict[Url, LockedOutput] = {}
 
-    def trust(self, marks: Mapping[Url, Mark]) -> None:
-        """Take a lock at its word for outputs that have the ETag which it gives."""
+    def trust(self, marks: Mapping[Url, LockedOutput]) -> None:
+        """Take a lock at its word for outputs that have the size and the ETag which it gives."""
         self._marks.update(marks)
 
     def there(self, url: Url) -> Present | None:
@@ -111,6 +103,11 @@ class Elsewhere:
         found = self.look(url)
         return None if found is None else found.digest(self._digests.read)
 
+    def sizes(self, url: Url) -> dict[str, int]:
+        """Bytes of each file of an output that is there, by its relative name."""
+        found = self.there(url)
+        return {} if found is None else {name: each.size for name, each in found.states.items()}
+
     def files(self, url: Url) -> Iterable[Version]:
         """The files of an output that is there."""
         found = self.there(url)
@@ -120,6 +117,6 @@ class Elsewhere:
 
     def _known(self, found: Present) -> str | None:
         mark = self._marks.get(found.url)
-        if mark is not None and (mark.size, mark.etag) == (found.size, found.etag):
+        if mark is not None and mark.etag is not None and (mark.size, mark.etag) == (found.size, found.etag):
             return mark.sha256
         return found.digest(self._digests.known)

@@ -125,6 +125,7 @@ def _locked(recipe: Recipe, options: Options) -> Locked:
 
 def plan_with(recipe: Recipe, options: Options, records: Records, locked: Locked, *, read: bool) -> Plan:
     """A plan made with records that are open, and with what the lock says."""
+    records.elsewhere.trust(locked.marks)
     return make_plan(
         recipe,
         folders_of(recipe, options),

@@ -15,13 +15,17 @@ __all__ = ["Built", "BuiltOutput", "Done"]
 
 @dataclass(frozen=True, slots=True)
 class BuiltOutput:
-    """An output in place; ``written`` is false when it was up to date already."""
+    """An output in place; ``written`` is false when it was up to date already.
+
+    Of one elsewhere ``etag`` is what its server calls its content.
+    """
 
     step: str
     path: Location
     sha256: str
     size: int
     written: bool
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

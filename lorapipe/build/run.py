@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from lorapipe.build.engines.threads import default_workers, imported, importing
 from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Sharing, Swept, Warned
@@ -25,7 +26,7 @@ from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import Built, BuiltOutput, Done
 from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
-from lorapipe.build.running.room import check_room
+from lorapipe.build.running.room import check_reach, check_room
 from lorapipe.build.sweeping import built_sweep, noting
 from lorapipe.errors import BuildError, LorapipeError, ManyErrors, gathered
 from lorapipe.plan.checks import foretold_failures
@@ -33,7 +34,6 @@ from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import by_place
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, stage
-from lorapipe.store.contents import folder_size
 from lorapipe.store.lockfile import read, write
 from lorapipe.store.temporaries import sweep, sweep_parts
 from lorapipe.weights.specs import FileSpec
@@ -97,10 +97,11 @@ def build(
 def _lock(recipe: Recipe, options: Options, made: Plan, outputs: tuple[BuiltOutput, ...], done: Done) -> None:
     """Clear away what was left beside the outputs, and write the lock."""
     lock = locate(recipe, options.lock)
-    for folder in {lock.parent, *(output.path.parent for output in outputs)}:
+    here = [output.path for output in outputs if isinstance(output.path, Path)]
+    for folder in {lock.parent, *(path.parent for path in here)}:
         sweep(folder)
-    for output in outputs:
-        sweep_parts(output.path)
+    for path in here:
+        sweep_parts(path)
     if not options.held:
         # Of what is held back or left out stays what the lock has.
         before = read(lock) if done.failed or options.only else None
@@ -154,6 +155,7 @@ def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listene
             # Both are needed when the work is done: better to know before.
             records.probe()
             check_room(made, means, records)
+            check_reach(made, records)
             if not options.held:
                 stage(locate(recipe, options.lock), label="lock").discard()
         try:
@@ -210,13 +212,9 @@ def found_output(made: Plan, step: PlannedStep, records: Records) -> BuiltOutput
     assert step.key is not None
     assert step.present is not None
     records.adopt(step.output, step.present, step.key, lambda: Results(records, made).making(step))
-    return BuiltOutput(step.step.id, step.output, step.present, _size(step), written=False)
-
-
-def _size(step: PlannedStep) -> int:
-    assert step.output is not None
     assert isinstance(step.spec, FileSpec)
-    try:
-        return folder_size(step.output) if step.output.is_dir() else step.output.stat().st_size
-    except OSError:  # another build gives the name to its own just now
-        return step.spec.nbytes
+    size = records.size(step.output)
+    if size is None:  # another build gives the name to its own just now
+        size = step.spec.nbytes
+    etag = records.etag(step.output)
+    return BuiltOutput(step.step.id, step.output, step.present, size, written=False, etag=etag)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -20,9 +19,9 @@ from lorapipe.plan.resolve import Resolved, resolve
 from lorapipe.plan.room import shortages
 from lorapipe.plan.shared import SharedPast, with_shared
 from lorapipe.recipe.model import Recipe
-from lorapipe.remote.url import Location
+from lorapipe.remote.url import Location, Url
 from lorapipe.steps.kind import Materialise
-from lorapipe.store.lockfile import LockedInput
+from lorapipe.store.lockfile import LockedInput, LockedOutput
 from lorapipe.weights.specs import FileSpec
 from lorapipe.weights.verdicts import CheckSpec
 
@@ -61,13 +60,15 @@ class Locked:
 
     ``inputs`` maps load steps to sha256, ``outputs`` places to (sha256, key); ``device``
     is the device type of the locked profile. ``elsewhere`` are inputs at URLs, with what their servers
-    said of them. A build that is ``held`` to it reads the commits of repositories that it names.
+    said of them, ``marks`` such outputs. A build that is ``held`` to it reads the commits of
+    repositories that it names.
     """
 
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[Location, tuple[str, str]] = field(default_factory=dict)
     device: str | None = None
     elsewhere: Mapping[str, LockedInput] = field(default_factory=dict)
+    marks: Mapping[Url, LockedOutput] = field(default_factory=dict)
     held: bool = False
 
 

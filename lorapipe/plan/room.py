@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorapipe.plan.plan import PlannedStep
+from lorapipe.remote.url import Url
 from lorapipe.store.contents import folder_size
 from lorapipe.weights.specs import FileSpec
 
@@ -69,6 +70,8 @@ def shortages(
     for step in outputs:
         assert step.output is not None
         assert isinstance(step.spec, FileSpec)
+        if isinstance(step.output, Url):
+            continue  # nobody tells how much a store of objects has
         folder = _existing(step.output.parent)
         disk = _disk_of(folder, disks)
         disk.must = disk.must or folder

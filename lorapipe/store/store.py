@@ -12,6 +12,8 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from lorapipe.errors import BuildError, Interrupted
+from lorapipe.remote.state import RemoteState
+from lorapipe.remote.url import Location, Url
 from lorapipe.store.atomic import Hook, Staged, no_hook, stage
 from lorapipe.store.contents import listing_digest, walk
 from lorapipe.store.database import Database
@@ -28,6 +30,7 @@ from lorapipe.store.places import Places, another_folder, find_places
 from lorapipe.store.remote_memo import RemoteMemo
 from lorapipe.store.shared.behind import Behind, Fetched
 from lorapipe.store.temporaries import part_of
+from lorapipe.store.uploads import Sending, StagedObject, StagedObjects
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -193,6 +196,47 @@ class Store:
 
         return Resumption(key, whole, record, self.journal.forget, waiting)
 
+    def stage_upload(
+        self, url: Url, sending: Sending, *, needed: int | None = None
+    ) -> StagedObject | StagedObjects:
+        """An output on its way to a URL: a folder, if that ends in a slash, else a file of ``needed`` bytes.
+
+        Otherwise as :meth:`stage`.
+        """
+        self.database.prepare()
+        if url.is_folder:
+            return StagedObjects(url, sending=sending, hook=self.hook)
+        return StagedObject(url, needed=needed, sending=sending, hook=self.hook)
+
+    def publish_upload(
+        self,
+        staged: StagedObject | StagedObjects,
+        sha256: str,
+        files: Mapping[str, str],
+        key: str,
+        *,
+        replacing: str | None = None,
+        making: Making = UNKNOWN,
+    ) -> Mapping[str, RemoteState | None]:
+        """Let a staged output appear; returns the states of its ``files``, ``""`` where it is one.
+
+        Of a folder the journal has each file, too: the files appear one after the other, and a build
+        that dies meanwhile leaves some. Otherwise as :meth:`publish`.
+        """
+        staged.seal()
+        self._record(staged.path, sha256, key, replacing, making)
+        if isinstance(staged, StagedObject):
+            states: Mapping[str, RemoteState | None] = {"": staged.publish()}
+        else:
+            for name, digest in files.items():
+                self.journal.record(staged.path / name, digest, key)
+            states = staged.publish()
+        for name, found in states.items():
+            if found is not None:
+                url = staged.path / name if name else staged.path
+                self.remote_memo.remember(url, found, files[name])
+        return states
+
     def publish_folder(
         self,
         staged: StagedFolder,
@@ -212,7 +256,7 @@ class Store:
         for name, state in staged.publish().items():
             self.memo.later(staged.path / name, state, files[name])
 
-    def _record(self, path: Path, sha256: str, key: str, replacing: str | None, making: Making) -> None:
+    def _record(self, path: Location, sha256: str, key: str, replacing: str | None, making: Making) -> None:
         self.hook("journal:record")
         self.journal.record(path, sha256, key, replacing=replacing, making=making)
         self.hook("journal:recorded")

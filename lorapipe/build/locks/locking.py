@@ -15,7 +15,7 @@ from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.provenance import source_date
 from lorapipe.recipe.model import Recipe
-from lorapipe.remote.url import Location, is_url, parse_url
+from lorapipe.remote.url import Location, Url, is_url, parse_url
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, lock_path, read, relative
 from lorapipe.version import __version__
 
@@ -38,12 +38,13 @@ def locked_view(lock: LockFile | None, folder: Path) -> Locked:
     """
     if lock is None:
         return Locked()
-    outputs = {_place(o.path, folder): (o.sha256, o.key) for o in lock.outputs.values()}
+    outputs = {_place(output.path, folder): output for output in lock.outputs.values()}
     device = lock.profile.get("device")
     return Locked(
         inputs={step: locked.sha256 for step, locked in lock.inputs.items()},
         elsewhere={step: locked for step, locked in lock.inputs.items() if is_url(locked.path)},
-        outputs=outputs,
+        outputs={place: (locked.sha256, locked.key) for place, locked in outputs.items()},
+        marks={place: locked for place, locked in outputs.items() if isinstance(place, Url)},
         device=device if device in _DEVICES else None,
     )
 
@@ -128,4 +129,5 @@ def _made(plan: Plan, outputs: Iterable[BuiltOutput], folder: Path) -> Iterator[
     for output in outputs:
         key = plan.steps[output.step].key
         assert key is not None, "inputs are hashed before a lock is written, so every output has a key"
-        yield output.step, LockedOutput(relative(output.path, folder), output.sha256, output.size, key)
+        where = relative(output.path, folder)
+        yield output.step, LockedOutput(where, output.sha256, output.size, key, output.etag)

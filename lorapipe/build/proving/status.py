@@ -12,8 +12,9 @@ from lorapipe.build.locks.locking import locate, locked_view
 from lorapipe.build.planning import Options, folders_of, plan_with, recipe_folder
 from lorapipe.build.records import Records
 from lorapipe.errors import LorapipeError, ManyErrors
-from lorapipe.plan.files import Certainty, InputFile, find_input, identify, place_output
+from lorapipe.plan.files import Certainty, InputFile, find_input, identify
 from lorapipe.plan.make import Locked
+from lorapipe.plan.placing import place_output
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.recipe.model import Recipe, Step
 from lorapipe.recipe.selection import left_out

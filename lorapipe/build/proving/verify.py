@@ -11,7 +11,7 @@ from lorapipe.build.events import Listener
 from lorapipe.build.locks.locking import locate, required
 from lorapipe.build.planning import Options, folders_of, hashing, unheard
 from lorapipe.errors import CheckFailed, InputError, LorapipeError, ManyErrors
-from lorapipe.plan.files import place_output
+from lorapipe.plan.placing import place_output
 from lorapipe.plan.resolve import placed
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.selection import left_out

@@ -1,4 +1,4 @@
-"""Refuse, before any work, what a disk has no room for."""
+"""Refuse, before any work, what a disk has no room for, and what a server does not take."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from lorapipe.build.records import Records
 from lorapipe.build.running.means import Means
-from lorapipe.errors import BuildError, gathered
+from lorapipe.errors import BuildError, LorapipeError, gathered
 from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.plan.resolve import placed
 from lorapipe.plan.room import Beside, shortages
+from lorapipe.remote.uploading import try_writing
+from lorapipe.remote.url import Url
 from lorapipe.steps.kind import Materialise
 
-__all__ = ["check_room"]
+__all__ = ["check_reach", "check_room"]
 
 
 def check_room(plan: Plan, means: Means, records: Records) -> None:
@@ -39,6 +42,24 @@ def check_room(plan: Plan, means: Means, records: Records) -> None:
     ]
     if found:
         raise gathered(found)
+
+
+def check_reach(plan: Plan, records: Records) -> None:
+    """See that outputs elsewhere could be written: one in each folder is announced, and never comes.
+
+    Raises :class:`~lorapipe.errors.BuildError`, :class:`~lorapipe.errors.ManyErrors` of several.
+    """
+    wanted = {step.output.parent: step for step in plan.pending if isinstance(step.output, Url)}
+    errors: list[LorapipeError] = []
+    for step in wanted.values():
+        assert isinstance(step.output, Url)
+        target = step.output / "model.safetensors" if step.output.is_folder else step.output
+        try:
+            try_writing(target, records.halt.go_on)
+        except LorapipeError as error:
+            errors.extend(placed(error, step.step))
+    if errors:
+        raise gathered(errors)
 
 
 def _made(plan: Plan) -> Iterator[PlannedStep]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lorapipe.build.engines.threads import Crew
 from lorapipe.build.events import Listener, Note, OutputReady, Progress
 from lorapipe.build.ownership import Ownership
-from lorapipe.build.records import Records
+from lorapipe.build.records import Records, Upload
 from lorapipe.build.result import BuiltOutput
 from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
@@ -19,9 +19,11 @@ from lorapipe.errors import LorapipeError
 from lorapipe.formats.containers.output import Written
 from lorapipe.plan.files import Certainty
 from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.remote.url import Url
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
 from lorapipe.store.atomic import Staged
 from lorapipe.store.folders import StagedFolder
+from lorapipe.store.uploads import StagedObject, StagedObjects
 from lorapipe.weights.each import in_memory
 from lorapipe.weights.specs import AdapterSpec, FileSpec, Spec
 from lorapipe.weights.verdicts import CheckSpec
@@ -155,14 +157,28 @@ def _write_output(
         if found is not None:
             shop.listen(OutputReady(step, path, *found, written=False))
             return BuiltOutput(step, path, *found, written=False)
-        known = {name: (written.size, written.sha256) for name, written in (parts or {}).items()}
-        waiting = None if parts is None else waiting_for(planned, shop)
-        with shop.records.stage(path, planned.spec, planned.key, known=known, waiting=waiting) as staged:
+        with _staged(planned, shop, parts) as staged:
             saved: SavedFile = _work(planned, values, _context(planned, shop, output=staged), shop)
             shop.hold_inputs(planned)
             shop.ownership.publish(staged, saved, planned.key, making)
     shop.listen(OutputReady(step, path, saved.sha256, saved.size, written=True))
-    return BuiltOutput(step, path, saved.sha256, saved.size, written=True)
+    return BuiltOutput(step, path, saved.sha256, saved.size, written=True, etag=shop.records.etag(path))
+
+
+def _staged(
+    planned: PlannedStep, shop: Workshop, parts: Mapping[str, Written] | None
+) -> Staged | StagedFolder | Upload:
+    """The output on its way to where it goes."""
+    assert planned.output is not None
+    assert planned.key is not None
+    assert isinstance(planned.spec, FileSpec)
+    if isinstance(planned.output, Url):
+        _, sent = _progress(planned, shop.listen)
+        force = shop.ownership.force
+        return shop.records.stage_upload(planned.output, planned.spec, sent=sent, force=force)
+    known = {name: (written.size, written.sha256) for name, written in (parts or {}).items()}
+    waiting = None if parts is None else waiting_for(planned, shop)
+    return shop.records.stage(planned.output, planned.spec, planned.key, known=known, waiting=waiting)
 
 
 def waiting_for(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:
@@ -182,7 +198,7 @@ def waiting_for(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:
 def _context(
     planned: PlannedStep,
     shop: Workshop,
-    output: Staged | StagedFolder | None = None,
+    output: Staged | StagedFolder | Upload | None = None,
     notes: dict[str, object] | None = None,
 ) -> Context:
     """What the step's work may know; what it notes is told, and put into ``notes``."""
@@ -201,14 +217,19 @@ def _context(
         each=shop.crew.each(tick, share.under_way),
         note=note,
         put_away=Spool(shop.records.scratch).put_away if share.spooled else in_memory,
-        wrote=wrote,
-        output=output.file if isinstance(output, Staged) else None,
+        # What is written to a URL counts as it comes there.
+        wrote=_unheard if isinstance(output, StagedObject | StagedObjects) else wrote,
+        output=output.file if isinstance(output, Staged | StagedObject) else None,
         provenance=planned.provenance,
-        **(_into(output, planned, shop) if isinstance(output, StagedFolder) else {}),
+        **(_into(output, planned, shop) if isinstance(output, StagedFolder | StagedObjects) else {}),
     )
 
 
-def _into(folder: StagedFolder, planned: PlannedStep, shop: Workshop) -> dict[str, Any]:
+def _unheard(count: int) -> None:
+    pass
+
+
+def _into(folder: StagedFolder | StagedObjects, planned: PlannedStep, shop: Workshop) -> dict[str, Any]:
     """What the step's work may know of the folder that it writes."""
 
     def finish(name: str, written: Written) -> None:  # noqa: ARG001  # it is the file that is open

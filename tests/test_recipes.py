@@ -189,6 +189,17 @@ def test_checked_is_written_only_if_its_checks_hold(build: Build, tmp_path: Path
     assert len(list(tmp_path.rglob("lantern-ink-checked.safetensors"))) == 1
 
 
+def test_sweep_makes_a_file_for_each_strength_and_rank(build: Build) -> None:
+    made = {path.name: path for path in build("sweep.yaml").values()}
+    pairs = [(strength, rank) for strength in (0.4, 0.7, 1.0) for rank in (4, 8)]
+    assert list(made) == [f"lantern-ink-s{strength}-r{rank}.safetensors" for strength, rank in pairs]
+    for strength, rank in pairs:
+        found = deltas_of(tensors_of(made[f"lantern-ink-s{strength}-r{rank}.safetensors"]))
+        for stem, delta in weighted((1.0, char()), (strength, style())).items():
+            u, values, v = np.linalg.svd(delta, full_matrices=False)
+            assert error(found[stem], (u[:, :rank] * values[:rank]) @ v[:rank]) < 5e-4
+
+
 def test_quickstart_adds_the_loras_at_their_strengths(build: Build) -> None:
     found = deltas_of(tensors_of(build("quickstart.yaml")["exact"]))
     wanted = weighted((1.0, char()), (0.7, style()))

@@ -35,9 +35,11 @@ class Seen:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path, sha256: str) -> Seen:
+    def of(cls, file: Path | Version, sha256: str) -> Seen:
         """A file of this ``sha256`` as it is seen from here. Raises ``OSError``."""
-        state = FileState.of(path)
+        if isinstance(file, Version):
+            return cls(file.state.size, 0, sha256)
+        state = FileState.of(file)
         return cls(state.size, state.mtime_ns, sha256)
 
 
@@ -52,7 +54,7 @@ class MemoDigests:
     memo: Memo
     elsewhere: RemoteMemo
     progress: HashProgress
-    seen: Mapping[Path, Seen] = field(default_factory=dict)
+    seen: Mapping[Path | Version, Seen] = field(default_factory=dict)
 
     def known(self, file: Location | Version) -> str | None:
         if isinstance(file, (Url, Version)):
@@ -80,7 +82,8 @@ class MemoDigests:
         return found
 
     def _known_elsewhere(self, version: Version) -> str | None:
-        return self.elsewhere.lookup(version.url, version.state)
+        seen = self.seen.get(version)
+        return seen.sha256 if seen is not None else self.elsewhere.lookup(version.url, version.state)
 
     def _hash(self, path: Path) -> str:
         told = self._told(path)

@@ -14,6 +14,7 @@ from lorapipe.build.locks.drift import drift
 from lorapipe.build.locks.locking import locate, locked_view, required, right_outputs
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
+from lorapipe.plan.device import HERE, Machine
 from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan
@@ -53,6 +54,10 @@ class Options:
     hashed before the work but beside it. ``store`` is the store's folder, or the URL of a shared one, and
     ``shared_store`` the latter beside a folder: as :func:`~lorapipe.store.places.find_places` takes them.
     ``only`` are the values of axes that are wanted: other variants of the recipe are left alone.
+
+    ``engine`` is what runs the work: ``threads``, or ``dask``, on the cluster of a ``scheduler`` (its
+    address, or the file that it writes) or, without one, on as many processes as there are ``workers``.
+    ``memory`` is then each process's. ``frozen`` hashes inputs first: they are vouched for to the workers.
     """
 
     device: str | None = None
@@ -68,6 +73,8 @@ class Options:
     store: Path | str | None = None
     shared_store: str | None = None
     only: Only = field(default_factory=lambda: MappingProxyType({}))
+    engine: str = "threads"
+    scheduler: str | None = None
 
     @property
     def places(self) -> Places:
@@ -93,18 +100,23 @@ def plan(
         return plan_with(recipe, options, records, _locked(recipe, options), read=read)
 
 
-def plan_free(recipe: Recipe, options: Options, records: Records) -> tuple[Plan, Ownership]:
+def plan_free(
+    recipe: Recipe, options: Options, records: Records, machine: Machine = HERE
+) -> tuple[Plan, Ownership]:
     """The plan of a build that the lock does not hold, and what it may replace."""
     locked = _locked(recipe, options)
-    return plan_with(recipe, options, records, locked, read=True), Ownership(records, locked, options.force)
+    made = plan_with(recipe, options, records, locked, read=True, machine=machine)
+    return made, Ownership(records, locked, options.force)
 
 
-def plan_held(recipe: Recipe, options: Options, records: Records) -> tuple[Plan, Ownership]:
+def plan_held(
+    recipe: Recipe, options: Options, records: Records, machine: Machine = HERE
+) -> tuple[Plan, Ownership]:
     """The plan of a build that is what the lock describes, and what it may replace.
 
     Raises :class:`~lorapipe.errors.LockError`, before any work, when it is not.
     """
-    make = partial(plan_with, recipe, options, records, read=True)
+    make = partial(plan_with, recipe, options, records, read=True, machine=machine)
     path = locate(recipe, options.lock)
     lock, folder = required(path), recipe_folder(recipe)
     locked = replace(locked_view(lock, folder), held=True)
@@ -123,7 +135,15 @@ def _locked(recipe: Recipe, options: Options) -> Locked:
     return locked_view(read_lock(locate(recipe, options.lock)), recipe_folder(recipe))
 
 
-def plan_with(recipe: Recipe, options: Options, records: Records, locked: Locked, *, read: bool) -> Plan:
+def plan_with(
+    recipe: Recipe,
+    options: Options,
+    records: Records,
+    locked: Locked,
+    *,
+    read: bool,
+    machine: Machine = HERE,
+) -> Plan:
     """A plan made with records that are open, and with what the lock says."""
     records.elsewhere.trust(locked.marks)
     return make_plan(
@@ -133,7 +153,8 @@ def plan_with(recipe: Recipe, options: Options, records: Records, locked: Locked
         locked,
         device=options.device,
         read=read,
-        assume=options.frozen,
+        assume=options.frozen and options.engine == "threads",
+        machine=machine,
         left_out=left_out(recipe, options.only),
         shared=records.sharing,
     )

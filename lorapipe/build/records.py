@@ -20,6 +20,7 @@ from lorapipe.errors import InputError
 from lorapipe.formats.containers.output import OnBytes
 from lorapipe.plan.files import InputFile, as_found
 from lorapipe.plan.plan import Plan
+from lorapipe.remote.state import Version
 from lorapipe.remote.url import Location, Url
 from lorapipe.store.atomic import Hook, Staged
 from lorapipe.store.contents import folder_size
@@ -70,7 +71,7 @@ class Records:
         hook: Hook = _no_hook,
         root: Path | Places | None = None,
         halt: Halt | None = None,
-        seen: Mapping[Path, Seen] | None = None,
+        seen: Mapping[Path | Version, Seen] | None = None,
     ) -> None:
         self.halt = halt or Halt()
         self._store = open_store(root, looking=looking, hook=self.halt.after(hook))

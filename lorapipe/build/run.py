@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from lorapipe.build.engines.threads import default_workers, imported, importing
+from lorapipe.build.choice import engine_of, machine_of
+from lorapipe.build.engines.threads import default_workers, importing
 from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Sharing, Swept, Warned
 from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.ownership import Ownership
@@ -142,11 +142,11 @@ def _found(made: Plan, step: PlannedStep, records: Records, listen: Listener) ->
 
 
 def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listener) -> tuple[Plan, Done]:
-    plan_it = plan_held if options.held else plan_free
+    plan_it, machine = plan_held if options.held else plan_free, machine_of(options)
     lost = 0
     while lost < _ATTEMPTS:
         records.halt.forget()
-        made, ownership = plan_it(recipe, options, records)
+        made, ownership = plan_it(recipe, options, records, machine)
         listen(Planned(made))
         means = Means(options.workers or default_workers(), options.memory)
         means.check(made)
@@ -159,7 +159,7 @@ def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listene
             if not options.held:
                 stage(locate(recipe, options.lock), label="lock").discard()
         try:
-            return made, _execute(made, ownership, means, listen)
+            return made, _execute(made, ownership, means, options, listen)
         except EntryVanished as vanished:
             # Of what only the shared store has each is counted on once, so that this ends.
             lost += not records.sharing.give_up(made.steps.get(str(vanished)))
@@ -184,22 +184,20 @@ def _check_targets(made: Plan, ownership: Ownership) -> None:
         raise ManyErrors(errors)
 
 
-def _execute(made: Plan, ownership: Ownership, means: Means, listen: Listener) -> Done:
+def _execute(made: Plan, ownership: Ownership, means: Means, options: Options, listen: Listener) -> Done:
     foretold = foretold_failures(made)
     if not made.schedule:
         return Done(failed=tuple(foretold))
-    # Imported here: a build with nothing to do answers before torch would be loaded.
-    imported("torch")
-    from lorapipe.build.running.bench import local_engine
+    # Imported here: a build with nothing to do answers before torch, or a cluster, would be loaded.
     from lorapipe.build.running.executor import execute
 
-    with ownership.records.hashing(made) as beside:
+    with ownership.records.hashing(made) as beside, engine_of(options, ownership, means) as begin:
 
         def told(event: Event) -> None:
             beside.look()  # an input that is another is no use to work on with
             listen(event)
 
-        done = execute(made, partial(local_engine, ownership=ownership, means=means), told)
+        done = execute(made, begin, told)
     return replace(done, failed=tuple(sorted((*foretold, *done.failed), key=by_place)))
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lorapipe.build.result import BuiltOutput
 from lorapipe.errors import LorapipeError
+from lorapipe.formats.containers.output import Written
 from lorapipe.plan.tasks import Task
 
 __all__ = ["Ended", "Engine"]
@@ -21,6 +22,7 @@ __all__ = ["Ended", "Engine"]
 class Ended:
     """A task that came to its end: with the output that it wrote, if it is one of an output.
 
+    Of an output folder it may be one ``part``, which an engine makes of the whole before it tells.
     Or with an ``error``, raised by the step ``at`` (one of the task's) and without its place in the recipe.
     """
 
@@ -28,6 +30,7 @@ class Ended:
     output: BuiltOutput | None = None
     error: LorapipeError | None = None
     at: str | None = None
+    part: Written | None = None
 
 
 class Engine(Protocol):

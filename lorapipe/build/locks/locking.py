@@ -11,6 +11,7 @@ from typing import Any
 from lorapipe.build.locks.drift import locked_step
 from lorapipe.build.result import BuiltOutput
 from lorapipe.errors import LockError, LorapipeError
+from lorapipe.plan.files import InputFile
 from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.provenance import source_date
@@ -19,7 +20,7 @@ from lorapipe.remote.url import Location, Url, is_url, parse_url
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, lock_path, read, relative
 from lorapipe.version import __version__
 
-__all__ = ["locate", "lock_of", "locked_view", "required", "right_outputs"]
+__all__ = ["locate", "lock_of", "locked_input", "locked_view", "required", "right_outputs"]
 
 
 _DEVICES = ("cpu", "cuda", "mps")
@@ -97,11 +98,8 @@ def lock_of(
     untold = plan.recipe.steps.keys() - steps.keys()
     inputs = {}
     for name, planned in steps.items():
-        source = planned.source
-        if source is not None and source.sha256 is not None:
-            inputs[name] = LockedInput(
-                relative(source.path, folder), source.sha256, source.size, source.etag, source.revision
-            )
+        if planned.source is not None and planned.source.sha256 is not None:
+            inputs[name] = locked_input(planned.source, folder)
     return LockFile(
         lorapipe=__version__,
         date=source_date(os.environ),
@@ -111,6 +109,13 @@ def lock_of(
         steps=_of(untold, before, "steps") | {name: locked_step(step) for name, step in steps.items()},
         outputs=_of(untold, before, "outputs") | _kept(steps, before) | dict(_made(plan, outputs, folder)),
     )
+
+
+def locked_input(source: InputFile, folder: Path) -> LockedInput:
+    """An input whose sha256 is known as a lock has it; its path starts from ``folder``."""
+    assert source.sha256 is not None
+    path = relative(source.path, folder)
+    return LockedInput(path, source.sha256, source.size, source.etag, source.revision)
 
 
 def _of(steps: Collection[str], before: LockFile | None, section: str) -> dict[str, Any]:

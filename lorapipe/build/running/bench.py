@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,11 +16,14 @@ from lorapipe.build.events import Event, Listener, StepDone, StepStarted
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.result import BuiltOutput
 from lorapipe.build.running.means import Means
+from lorapipe.build.running.parts import write_part
 from lorapipe.build.running.results import Results
 from lorapipe.build.running.steps import Workshop, run_step
 from lorapipe.build.running.values import Values
 from lorapipe.errors import LorapipeError
+from lorapipe.formats.containers.output import Written
 from lorapipe.plan.checks import is_of_checks
+from lorapipe.plan.parts import Part
 from lorapipe.plan.plan import Plan
 from lorapipe.plan.tasks import Task
 
@@ -70,25 +73,39 @@ class Bench:
         self._shop = Workshop(plan, ownership, means, crew, self._listen, results)
         self._values = Values(self._do, tasks)
 
-    def perform(self, task: Task) -> Ended:
-        """Do a task. Raises what is no error of a step, and :class:`~lorapipe.errors.Halted`."""
+    def perform(self, task: Task, parts: Mapping[str, Written] | None = None) -> Ended:
+        """Do a task. Raises what is no error of a step, and :class:`~lorapipe.errors.Halted`.
+
+        ``parts`` are the files of an output folder that others made by :meth:`make_part`.
+        """
         at = task.step
         try:
             for at in task.steps:
-                value = self._values[at] if at != task.step else self._do(at)
+                value = self._values[at] if at != task.step else self._do(at, parts)
         except LorapipeError as error:
             return Ended(task, error=error, at=at)
         self._values.put(task.step, value)
         self._values.release(task)
         return Ended(task, value if isinstance(value, BuiltOutput) else None)
 
-    def _do(self, step: str) -> Any:
+    def make_part(self, task: Task, part: Part) -> Ended:
+        """Make one file of the output folder of a task. Raises as :meth:`perform`."""
+        at = task.step
+        try:
+            for at in task.steps:
+                if at != task.step:
+                    self._values[at]
+            return Ended(task, part=write_part(part, self._values, self._shop))
+        except LorapipeError as error:
+            return Ended(task, error=error, at=at)
+
+    def _do(self, step: str, parts: Mapping[str, Written] | None = None) -> Any:
         """The step's value, and on the way what there is to tell."""
         planned, count = self._plan.steps[step], len(self._plan.schedule)
         self._listen(StepStarted(step, planned.step.kind, self._numbers[step], count))
         started = time.monotonic()
         try:
-            value, how = run_step(planned, self._values, self._shop)
+            value, how = run_step(planned, self._values, self._shop, parts)
         except LorapipeError as error:
             if is_of_checks(error):
                 self._listen(StepDone(step, "does not hold", time.monotonic() - started))

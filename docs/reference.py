@@ -1,6 +1,6 @@
-"""Write the step reference: a page a kind, all of it from the kind's schema and the recipes.
+"""Write the reference: a page on recipes and one a kind, all of it from the schemas and the recipes.
 
-python docs/reference.py      # writes docs/steps/, which tests/test_docs.py holds against it
+python docs/reference.py    # writes docs/recipe.md and docs/steps/; tests/test_docs.py holds them against it
 """
 
 from __future__ import annotations
@@ -25,7 +25,18 @@ def pages() -> dict[Path, str]:
     index = ["# Steps", "", "One page a kind, written from the schemas that `lorapipe validate` uses.", ""]
     index += [f"- [{kind.name}]({kind.name}.md): {kind.summary}" for kind in kinds.values()]
     made = {folder / f"{kind.name}.md": _page(kind, users.get(kind.name, ())) for kind in kinds.values()}
-    return {folder / "index.md": "\n".join(index) + "\n", **made}
+    return {DOCS / "recipe.md": _recipe_page(), folder / "index.md": "\n".join(index) + "\n", **made}
+
+
+def _recipe_page() -> str:
+    top = core_language().top
+    required = top["required"]
+    keys = [Option(key, schema, key in required) for key, schema in top["properties"].items()]
+    lines = ["# A recipe", "", top["description"], "", "| key | takes | |", "|---|---|---|"]
+    lines += [row for key in keys for row in _rows(key)]
+    lines += [f"| `x-...` | anything | {top['patternProperties']['^x-']['description']} |", ""]
+    lines += ["What a step is, [each kind's page](steps/index.md) says.", ""]
+    return "\n".join([*lines, *_recipe((RECIPES / "sweep.yaml",), "../recipes")]).rstrip() + "\n"
 
 
 def _users() -> Mapping[str, tuple[Path, ...]]:
@@ -55,7 +66,7 @@ def _rows(option: Option) -> Iterator[str]:
 
 
 def _takes(option: Option) -> str:
-    takes = option_takes(option)
+    takes = write(option.schema["const"]) if "const" in option.schema else option_takes(option)
     if option.required:
         return f"{takes}; required"
     return f"{takes}; default `{write(option.default)}`" if "default" in option.schema else takes
@@ -65,14 +76,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _recipe(recipes: tuple[Path, ...]) -> Iterator[str]:
+def _recipe(recipes: tuple[Path, ...], folder: str = "../../recipes") -> Iterator[str]:
     if not recipes:
         return
     shown, *others = recipes
-    yield f"## In a recipe: [{shown.name}](../../recipes/{shown.name})"
+    yield f"## In a recipe: [{shown.name}]({folder}/{shown.name})"
     yield from ("", "```yaml", shown.read_text(encoding="utf-8").rstrip(), "```")
     if others:
-        links = ", ".join(f"[{path.name}](../../recipes/{path.name})" for path in others)
+        links = ", ".join(f"[{path.name}]({folder}/{path.name})" for path in others)
         yield from ("", f"Also in {links}.")
 
 

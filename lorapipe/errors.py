@@ -30,6 +30,7 @@ __all__ = [
     "REMEDIES",
     "BuildError",
     "CheckFailed",
+    "Halted",
     "InputError",
     "Interrupted",
     "LockError",
@@ -239,6 +240,10 @@ class Interrupted(LorapipeError):
     """A signal asked the build to stop (Ctrl-C is Python's own KeyboardInterrupt)."""
 
     exit_status = 130
+
+
+class Halted(Exception):  # a signal between threads, not an error that anybody sees
+    """All is to stop: what this thread is at need not be finished."""
 
 
 class ManyErrors(LorapipeError):

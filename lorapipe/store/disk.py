@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["Disk", "GuardedFile", "ensure_space", "make_folders", "remove_folders", "sync_folder"]
 
 
+_HINT = "free some space and run again"
+
+
 class Disk:
     """The disk as one output sees it: ``path`` is where it goes, ``written`` its bytes so far.
 
-    ``needed`` is the size that it will have, in bytes, where that is known.
+    ``needed`` is the size that it will have, in bytes, where that is known; ``hint`` what to do
+    when it is full.
     """
 
     def __init__(self, path: Path, needed: int | None) -> None:
         self.path = path
         self.written = 0
+        self.hint = _HINT
         self._needed = needed
 
     @contextmanager
@@ -47,8 +52,8 @@ class Disk:
                 "output-unwritable", f"{self.path} cannot be written: {error.strerror or error}"
             )
         if self._needed is not None:
-            return _disk_full(self.path, f"{self._needed:,} bytes needed")
-        return _disk_full(self.path, f"{self.written:,} bytes were written")
+            return _disk_full(self.path, f"{self._needed:,} bytes needed", self.hint)
+        return _disk_full(self.path, f"{self.written:,} bytes were written", self.hint)
 
 
 class GuardedFile(io.FileIO):
@@ -106,10 +111,8 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _disk_full(path: Path, detail: str) -> BuildError:
-    return BuildError(
-        "disk-full", f"no space left for {path}: {detail}", hint="free some space and run again"
-    )
+def _disk_full(path: Path, detail: str, hint: str = _HINT) -> BuildError:
+    return BuildError("disk-full", f"no space left for {path}: {detail}", hint=hint)
 
 
 def _free(path: Path) -> int | None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import BinaryIO
 
-from lorapipe.errors import Interrupted, LorapipeError
+from lorapipe.errors import BuildError, Halted, Interrupted, LorapipeError
 from lorapipe.store.atomic import BUFFER, Hook, Staging, no_hook
 from lorapipe.store.contents import walk
 from lorapipe.store.digest import FileState, Hashed
@@ -38,6 +38,8 @@ from lorapipe.store.temporaries import (
 )
 
 __all__ = ["Resumption", "StagedFolder", "stage_folder"]
+
+_STOPS = (KeyboardInterrupt, Interrupted, Halted)
 
 _TAKEN = 5
 """Times that the target is set aside anew: another build may take the name just now."""
@@ -65,7 +67,7 @@ class StagedFolder(Staging):
 
     ``temp`` is the name it has until it is published, ``finished`` the files that are in it
     already. As a context manager it is discarded unless published; where what ended it was an
-    interruption, finished files stay for the next build. Its points are those of a staged file
+    interruption, or the disk, finished files stay for the next build. Its points are those of a staged file
     (:data:`~.atomic.Hook`), ``kept``: a file is finished and in the books, and ``aside``: the old
     folder has lost its name, the new one has not got it. Each method, and each write, raises
     :class:`~lorapipe.errors.BuildError` ``disk-full`` or ``output-unwritable``.
@@ -89,6 +91,8 @@ class StagedFolder(Staging):
                 raise
         try:
             self._go_on()
+            if self._resumption is not None:
+                self._disk.hint = "free some space and run again: what is finished of it waits there"
             if needed is not None:
                 ensure_space(path, needed - sum(each.state.size for each in self._kept.values()))
             self._at("created")
@@ -183,7 +187,7 @@ class StagedFolder(Staging):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.discard(keep=kind is not None and issubclass(kind, KeyboardInterrupt | Interrupted))
+        self.discard(keep=isinstance(error, _STOPS) or _is_of_disk(error))
 
     def _take(self, resumption: Resumption | None) -> tuple[Path, int]:
         """The hidden folder: the part to go on with, or one of this process's own.
@@ -282,6 +286,11 @@ def stage_folder(
     same. Of parts of ``path`` only the one with the key of ``resumption`` stays.
     """
     return StagedFolder(path, needed=needed, hook=hook, label=label, resumption=resumption)
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    """Whether the disk failed, and nothing is wrong with what it has taken."""
+    return isinstance(error, BuildError) and error.code in ("disk-full", "output-unwritable")
 
 
 def _closed(fd: int) -> int:

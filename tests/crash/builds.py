@@ -41,6 +41,7 @@ def run_job(job: dict[str, Any]) -> None:
         passed += 1
         if passed == job["at"]:
             os.kill(os.getpid(), job["sends"])
+            time.sleep(0.3)  # the thread that hears of it is another, and what is left may take less
 
     if job["part"]:
         make_part(Path(job["recipe"]), {"seed": job["seed"]}, "m", job["part"], hook=hook)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lorapipe.errors import BuildError, Interrupted
+from lorapipe.errors import BuildError, Halted, Interrupted
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.store import Store, open_store
 from lorapipe.store.temporaries import KEPT_S, claim_part, part_of, sweep, sweep_parts
 
-STOPS = (KeyboardInterrupt, Interrupted)
+STOPS = (KeyboardInterrupt, Interrupted, Halted, BuildError)
 FAULTS = (ValueError, SystemExit, BuildError)
 KEY, OTHER = "a" * 64, "b" * 64
 FILES = {"config.json": b"{}", "unet/1.safetensors": b"one", "unet/2.safetensors": b"two"}
@@ -64,8 +64,17 @@ def test_finished_files_outlive_an_interruption_and_are_found_by_the_key(
     assert store.finished(tmp_path / "m", KEY) == {}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted("interrupted", "stop")])
-def test_either_interruption_keeps_them(
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt,
+        Interrupted("interrupted", "stop"),
+        Halted,
+        BuildError("disk-full", "no"),
+        BuildError("output-unwritable", "no"),
+    ],
+)
+def test_an_interruption_and_a_fault_of_the_disk_keep_them(
     store: Store, tmp_path: Path, error: BaseException | type[BaseException]
 ) -> None:
     with pytest.raises(STOPS), store.stage_folder(tmp_path / "m", key=KEY) as staged:  # noqa: PT012  # as above
@@ -74,7 +83,7 @@ def test_either_interruption_keeps_them(
     assert names(part_of(tmp_path / "m", KEY)) == ["a"]
 
 
-@pytest.mark.parametrize("error", [ValueError, SystemExit, BuildError("disk-full", "no")])
+@pytest.mark.parametrize("error", [ValueError, SystemExit, BuildError("overflow", "no")])
 def test_an_error_removes_them_and_their_records(
     store: Store, tmp_path: Path, error: BaseException | type[BaseException]
 ) -> None:

@@ -9,14 +9,12 @@ from typing import Any, TypeVar
 
 from typing_extensions import ParamSpec
 
+from lorapipe.errors import Halted
+
 __all__ = ["Halt", "Halted"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Halted(Exception):  # a signal between threads, not an error that anybody sees
-    """All is to stop: what this thread is at need not be finished."""
 
 
 class Halt:

@@ -63,7 +63,7 @@ class Crew:
         At most ``under_way`` items, two a thread by default, are at work or wait for the
         consumer, beside the one that it has. ``tick`` is called as each result is handed over.
         An error in an item is raised in its place; who waits for one when all is to stop has
-        :class:`~.halt.Halted`.
+        :class:`~lorapipe.errors.Halted`.
         """
         most = self._workers * AHEAD if under_way is None else under_way
 

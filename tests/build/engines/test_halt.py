@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from lorapipe.build.engines.halt import Halt, Halted
+from lorapipe.build.engines.halt import Halt
+from lorapipe.errors import Halted
 
 
 def test_nobody_stops_before_it_is_asked_for() -> None:

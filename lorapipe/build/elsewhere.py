@@ -15,7 +15,7 @@ from lorapipe.remote.url import Url
 from lorapipe.store.contents import listed
 from lorapipe.store.lockfile import LockedOutput
 
-__all__ = ["Elsewhere", "Present"]
+__all__ = ["Elsewhere", "Present", "present_at"]
 
 _Known = Callable[[Version], "str | None"]
 
@@ -49,6 +49,19 @@ class Present:
         return listed(self.states, lambda name: of(Version(self.url / name, self.states[name])))
 
 
+def present_at(url: Url) -> Present | None:
+    """What is at a URL now, by one request; None where nothing is.
+
+    Raises as :func:`~lorapipe.remote.filesystem.faults`.
+    """
+    try:
+        return Present(url, listing(url).files if url.is_folder else {"": state(url)})
+    except InputError as error:
+        if error.code != "remote-missing":
+            raise
+        return None
+
+
 class Elsewhere:
     """What is known of outputs elsewhere. They are asked for once, and again by :meth:`look`."""
 
@@ -70,15 +83,8 @@ class Elsewhere:
 
     def look(self, url: Url) -> Present | None:
         """What is there now. Raises as :meth:`there`."""
-        try:
-            states = listing(url).files if url.is_folder else {"": state(url)}
-        except InputError as error:
-            if error.code != "remote-missing":
-                raise
-            self._seen[url] = None
-        else:
-            self._seen[url] = Present(url, states)
-        return self._seen[url]
+        self._seen[url] = found = present_at(url)
+        return found
 
     def put(self, url: Url, states: Mapping[str, RemoteState | None]) -> None:
         """What has just been put there; a state that is not known is asked for when it is needed."""
@@ -97,11 +103,6 @@ class Elsewhere:
         """The sha256 of what is there, read only if it must be; None where nothing is."""
         found = self.there(url)
         return None if found is None else self._known(found) or found.digest(self._digests.hash)
-
-    def read(self, url: Url) -> str | None:
-        """The sha256 of what is there now, read whole; None where nothing is."""
-        found = self.look(url)
-        return None if found is None else found.digest(self._digests.read)
 
     def sizes(self, url: Url) -> dict[str, int]:
         """Bytes of each file of an output that is there, by its relative name."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class OutputReady:
     """An output that is in place, just written or up to date; size in bytes."""
 
     step: str
-    path: Path
+    path: Location
     sha256: str
     size: int
     written: bool

@@ -20,6 +20,7 @@ from lorapipe.plan.make import Locked, make_plan
 from lorapipe.plan.plan import Plan
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.selection import Only, left_out
+from lorapipe.remote.url import Location
 from lorapipe.store.lockfile import read as read_lock
 from lorapipe.store.places import Places, find_places
 
@@ -28,6 +29,7 @@ __all__ = [
     "Options",
     "folders_of",
     "hashing",
+    "outputs_folder",
     "plan",
     "plan_free",
     "plan_held",
@@ -63,7 +65,7 @@ class Options:
     device: str | None = None
     workers: int | None = None
     models: tuple[Path, ...] = ()
-    output_root: Path | None = None
+    output_root: Location | None = None
     lock: Path | None = None
     force: bool = False
     memory: int | None = None
@@ -165,6 +167,12 @@ def folders_of(recipe: Recipe, options: Options) -> Folders:
     named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
     models = (*options.models, *(Path(folder) for folder in named if folder))
     return Folders(recipe_folder(recipe), models, options.output_root)
+
+
+def outputs_folder(recipe: Recipe, options: Options) -> Path:
+    """The folder that outputs are seen from: the recipe's, where theirs is elsewhere."""
+    root = options.output_root
+    return root if isinstance(root, Path) else recipe_folder(recipe)
 
 
 def recipe_folder(recipe: Recipe) -> Path:

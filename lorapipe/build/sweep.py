@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 from lorapipe.recipe.model import JSON
+from lorapipe.remote.url import Location
 
 __all__ = ["Quantity", "Sweep", "SweepTable", "Unit", "Variant"]
 
@@ -36,7 +36,7 @@ class Variant:
     step: str
     values: Mapping[str, JSON]
     state: str
-    path: Path | None = None
+    path: Location | None = None
     size: int | None = None
     sha256: str | None = None
     failed: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lorapipe.build.planning import Options
     from lorapipe.recipe.model import Recipe
     from lorapipe.recipe.params import Setting
+    from lorapipe.remote.url import Location
 
 __all__ = [
     "Asked",
@@ -47,7 +48,7 @@ class Asked:
     only: tuple[str, ...] = ()
     device: str | None = None
     models: tuple[Path, ...] = ()
-    output_root: Path | None = None
+    output_root: Location | None = None
     lock: Path | None = None
 
     def load(self) -> Recipe:
@@ -118,10 +119,29 @@ models_option = click.option(
     help="A folder to look for inputs in, beside LORAPIPE_MODELS; may be repeated.",
 )
 
+
+class _FolderOrUrl(click.Path):
+    """A folder of this machine, or one elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from lorapipe.errors import RecipeError, UsageError
+        from lorapipe.remote.url import is_url, parse_url
+
+        if not isinstance(value, str) or not is_url(value):
+            return super().convert(value, param, ctx)
+        try:
+            return parse_url(value).as_folder()
+        except RecipeError as error:
+            raise UsageError(error.code, f"--output-root: {error.message}", hint=error.hint) from error
+
+
 output_root_option = click.option(
     "--output-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder that outputs are relative to, instead of the recipe's.",
+    type=_FolderOrUrl(),
+    help="The folder that outputs are relative to, instead of the recipe's; s3://... and gs://... too.",
 )
 
 lock_option = click.option(

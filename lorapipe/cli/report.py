@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lorapipe.build.planning import Options
     from lorapipe.build.result import Built
     from lorapipe.recipe.model import Recipe
+    from lorapipe.remote.url import Location
 
 __all__ = ["command", "reported", "writable"]
 
@@ -63,7 +64,7 @@ def command(
     settings: tuple[str, ...],
     only: tuple[str, ...],
     models: tuple[Path, ...],
-    output_root: Path | None,
+    output_root: Location | None,
     lock: Path | None,
     family: str | None,
     force: bool,

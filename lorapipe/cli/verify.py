@@ -29,14 +29,14 @@ def command(
     """
     from rich.console import Console
 
-    from lorapipe.build.planning import folders_of
+    from lorapipe.build.planning import outputs_folder
     from lorapipe.build.proving.rebuild import rebuild, require_rebuilt
     from lorapipe.build.proving.verify import require, verify
     from lorapipe.views.progress import progress_view
     from lorapipe.views.verification import print_verification, verification_json
 
     loaded, options = asked.load(), asked.options(workers=workers)
-    folder, screen = folders_of(loaded, options).outputs, Console(highlight=False)
+    folder, screen = outputs_folder(loaded, options), Console(highlight=False)
     with progress_view(Console(stderr=True, highlight=False), quiet=as_json) as listen:
         outputs = verify(loaded, options, listen=listen)
         again = rebuild(loaded, options, outputs, listen=listen) if anew else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Protocol
 
 from lorapipe.errors import RecipeError
@@ -89,7 +88,7 @@ def names_folder(name: str) -> bool:
     return name.endswith("/")
 
 
-def writer_for(path: Path) -> Writer:
+def writer_for(path: Location) -> Writer:
     """The writer for a file's suffix. Raises :class:`RecipeError` ``unknown-suffix``."""
     return _SAFETENSORS if _suffix(path, "to") == ".safetensors" else _TORCH
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import lorapipe.plan.explain as trees
 from lorapipe.plan.explain import Before, Change
 from lorapipe.plan.files import Certainty
 from lorapipe.plan.lineage import Lineage
 from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.remote.url import Location
 from lorapipe.steps.kind import Materialise
+from lorapipe.weights.specs import FileSpec
 
 __all__ = ["Explanation", "History", "explain"]
 
@@ -22,14 +23,16 @@ class History:
 
     ``outputs`` are the builds of each output by step id, the latest first; ``locked`` the words
     of the lock for what is another, by step and for the whole build (``None``), if there is a lock.
-    ``known`` gives a file's sha256 if that can be had without reading it; ``owned`` are the
+    ``known`` gives a file's sha256 if that can be had without reading it, ``there`` whether there is
+    one; ``owned`` are the
     outputs that the lock has.
     """
 
     outputs: Mapping[str, tuple[Before, ...]]
-    known: Callable[[Path], str | None]
+    known: Callable[[Location], str | None]
+    there: Callable[[Location], bool]
     locked: Mapping[str | None, tuple[str, ...]] | None = None
-    owned: frozenset[Path] = frozenset()
+    owned: frozenset[Location] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,9 @@ def _explained(planned: PlannedStep, view: _View) -> Explanation:
     return Explanation(planned, f"done within {within}" if below else "nothing uses it")
 
 
-def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
+def _output(planned: PlannedStep, path: Location, view: _View) -> tuple[str, bool]:
     """Why an output would be written or not, and whether what changed belongs to it."""
-    sort = "folder" if path.is_dir() else "file"
+    sort = "folder" if isinstance(planned.spec, FileSpec) and planned.spec.files else "file"
     if planned.status is Status.UP_TO_DATE:
         return f"the {sort} is as it was built, of the same inputs, options and versions", False
     if planned.status is Status.HELD:
@@ -134,11 +137,11 @@ def _output(planned: PlannedStep, path: Path, view: _View) -> tuple[str, bool]:
     return _to_write(planned, path, sort, view)
 
 
-def _to_write(planned: PlannedStep, path: Path, sort: str, view: _View) -> tuple[str, bool]:
+def _to_write(planned: PlannedStep, path: Location, sort: str, view: _View) -> tuple[str, bool]:
     """Why an output would be written, as :func:`_output`."""
     builds = view.history.outputs.get(planned.step.id, ())
     changed = bool(_changes(planned, view))
-    if not path.exists():
+    if not view.history.there(path):
         return _absent(planned, builds, changed), changed
     if not builds and path not in view.history.owned:
         return f"{planned.reason}; run leaves it alone without --force, unless it is the same", False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lorapipe.errors import UsageError
 from lorapipe.plan.lineage import Lineage, Profile, canonical, content_key
+from lorapipe.remote.url import Location
 
 __all__ = [
     "DATE",
@@ -93,7 +93,7 @@ def source_date(environment: Mapping[str, str]) -> str | None:
 def output_key(
     lineage: Lineage,
     profile: Profile,
-    path: Path,
+    path: Location,
     hidden: bool,
     *,
     folder: bool = False,

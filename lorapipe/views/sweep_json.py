@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorapipe.build.sweep import Sweep, SweepTable
+from lorapipe.remote.url import Location
 from lorapipe.views.text import path_text
 
 __all__ = ["sweep_json"]
@@ -43,5 +44,5 @@ def _variants(table: SweepTable, folder: Path | None) -> Iterator[dict[str, Any]
         }
 
 
-def _path(path: Path | None, folder: Path | None) -> str | None:
+def _path(path: Location | None, folder: Path | None) -> str | None:
     return None if path is None else str(path) if folder is None else path_text(path, folder)

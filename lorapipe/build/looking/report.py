@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorapipe.plan.plan import Plan
+from lorapipe.remote.url import Location
 from lorapipe.weights.figures import Figures
 from lorapipe.weights.overlaps import Overlap
 from lorapipe.weights.shifts import Shift
@@ -45,7 +46,7 @@ class ReportFile:
     """
 
     step: str
-    path: Path
+    path: Location
     output: bool
     size: int | None
     sha256: str | None
@@ -60,7 +61,7 @@ class Portrait:
     """
 
     step: str
-    path: Path
+    path: Location
     output: bool
     spec: AdapterSpec
     blocks: Mapping[Block, tuple[ModuleId, ...]]

@@ -21,7 +21,6 @@ from lorapipe.recipe.draft import Draft, literal, render, step_id
 from lorapipe.recipe.model import JSON, Recipe
 from lorapipe.recipe.parsing import parse
 from lorapipe.steps.kind import Materialise
-from lorapipe.store.contents import folder_size
 from lorapipe.store.lockfile import read
 from lorapipe.weights.inference.binding import bind
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec
@@ -118,8 +117,8 @@ def _files(plan: Plan, records: Records, recording: Recording) -> Iterator[Repor
         assert path is not None
         if planned.status is Status.UP_TO_DATE:
             state = "written" if planned.step.id in recording.written else "up to date"
-            size = folder_size(path) if path.is_dir() else path.stat().st_size
-            yield ReportFile(planned.step.id, path, True, size, records.digests.known(path), state)
+            size, sha256 = records.size(path), records.digest(path, read=False)
+            yield ReportFile(planned.step.id, path, True, size, sha256, state)
         else:
             yield ReportFile(planned.step.id, path, True, None, None, planned.status.value)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.events import Event, Hashing, Listener
 from lorapipe.build.locks.drift import drift
-from lorapipe.build.locks.locking import locate, required, right_outputs
+from lorapipe.build.locks.locking import locate, locked_view, required, right_outputs
 from lorapipe.build.proving.envelopes import is_envelope, payload_of, verify
 from lorapipe.build.proving.recovery import told_by
 from lorapipe.build.proving.statements import BUILDER, Named, RecipeText, statement, subjects_of
@@ -25,6 +25,7 @@ from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.provenance import source_date
 from lorapipe.plan.recovery import recovered_recipe
 from lorapipe.recipe.model import Recipe
+from lorapipe.remote.url import Location, Url
 from lorapipe.store.contents import walk
 from lorapipe.store.lockfile import relative
 
@@ -76,15 +77,16 @@ def attest_recipe(
     if not made.outputs:
         raise CheckFailed("not-as-built", "it saves nothing that could be attested", where=recipe.file)
     told = with_dependencies or not any(_hidden(each, made) for each in made.outputs)
-    root = (options.output_root or recipe_folder(recipe)).resolve()
+    root = _root(recipe, options)
     with _digests(listen) as records:
+        records.elsewhere.trust(locked_view(lock, recipe_folder(recipe)).marks)
         right = right_outputs(lock, made)
-        wrong = [each.output for each in made.outputs if not _is_right(each, right, records.digests)]
+        wrong = [each.output for each in made.outputs if not _is_right(each, right, records)]
         if wrong:
-            names = ", ".join(relative(each, root) for each in wrong if each is not None)
+            names = ", ".join(_name(each, root) for each in wrong if each is not None)
             hint = "'lorapipe run' builds it"
             raise CheckFailed("not-as-built", f"not what the lock says: {names}", hint=hint, where=str(path))
-        outputs = [name for each in made.outputs for name in _files(each.output, root, records.digests)]
+        outputs = [name for each in made.outputs for name in _files(each.output, root, records)]
         inputs = _inputs(made, records.digests) if told else []
     text = Path(recipe.file).read_bytes()
     digest = hashlib.sha256(text).hexdigest()
@@ -112,7 +114,7 @@ def attest_output(path: Path, *, builder: str = BUILDER, listen: Listener = _ign
                 hint="attest its recipe, where that was run",
                 where=str(path),
             )
-        outputs = list(_files(whole, whole.parent, records.digests))
+        outputs = list(_files(whole, whole.parent, records))
     text = recovered_recipe(told, f"{whole.name}/" if whole.is_dir() else whole.name).text
     recipe = RecipeText("recovered", text, hashlib.sha256(text.encode()).hexdigest())
     inputs = [Named(s.name, s.sha256, not s.name.lower().endswith(SUFFIXES)) for s in told.sources]
@@ -185,18 +187,39 @@ def _hidden(output: PlannedStep, made: Plan) -> bool:
     return any(getattr(made.steps[term.step].spec, "hidden", False) for term in output.step.terms())
 
 
-def _is_right(output: PlannedStep, right: Mapping[Path, tuple[str, str]], digests: Digests) -> bool:
+def _root(recipe: Recipe, options: Options) -> Location:
+    """Where the names of outputs begin."""
+    root = options.output_root or recipe_folder(recipe)
+    return root if isinstance(root, Url) else root.resolve()
+
+
+def _name(path: Location, root: Location) -> str:
+    """The name of a file from where its like begin; a URL's are in it, as a folder's are."""
+    if isinstance(path, Url) and isinstance(root, Url):
+        return path.relative_to(root).as_posix()
+    assert isinstance(root, Path)
+    return relative(path, root)
+
+
+def _is_right(output: PlannedStep, right: Mapping[Location, tuple[str, str]], records: Records) -> bool:
     path = output.output
     assert path is not None
-    return path in right and path.exists() and digests.hash(path) == right[path][0]
+    return path in right and records.there(path) and records.digest(path, read=True) == right[path][0]
 
 
-def _files(path: Path | None, root: Path, digests: Digests) -> Iterator[Named]:
+def _files(path: Location | None, root: Location, records: Records) -> Iterator[Named]:
     """An output's file, or each file of its folder: what others match a statement by is a file's digest."""
     assert path is not None
+    if isinstance(path, Url):
+        if not path.is_folder:
+            yield Named(_name(path, root), records.digest(path, read=True) or "")
+            return
+        for file in records.elsewhere.files(path):
+            yield Named(_name(file.url, root), records.digests.hash(file))
+        return
     names = [path / name for name, _ in walk(path)] if path.is_dir() else [path]
     for each in names:
-        yield Named(relative(each, root), digests.hash(each))
+        yield Named(_name(each, root), records.digests.hash(each))
 
 
 def _inputs(made: Plan, digests: Digests) -> list[Named]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.errors import LorapipeError
 from lorapipe.formats.files import SUFFIXES, open_tensors
+from lorapipe.remote.url import Location
 from lorapipe.store.contents import walk
 from lorapipe.store.digest import sha256_file
 from lorapipe.weights.blocks import BLOCK_ELEMENTS
@@ -50,7 +51,7 @@ class Comparison:
         return not self.differing and not self.structure
 
 
-def compare(old: Path, new: Path) -> Comparison:
+def compare(old: Location, new: Location) -> Comparison:
     """Compare two files of weights, or two folders, a few rows of a tensor at a time.
 
     Raises :class:`~lorapipe.errors.InputError` for what cannot be read.
@@ -60,7 +61,7 @@ def compare(old: Path, new: Path) -> Comparison:
         differing = tuple(_differing(before, after, both))
         structure = tuple(_structure(before.tensors, after.tensors))
         besides = tuple(_header(before.metadata, after.metadata))
-    if old.is_dir() and new.is_dir():
+    if isinstance(old, Path) and isinstance(new, Path) and old.is_dir() and new.is_dir():
         besides = (*besides, *_other_files(old, new))
     return Comparison(len(both), differing, structure, besides)
 

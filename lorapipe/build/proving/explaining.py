@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lorapipe.build.locks.drift import drift
 from lorapipe.build.locks.locking import locate, locked_view
 from lorapipe.build.planning import Options, plan_with, recipe_folder
@@ -37,7 +39,8 @@ def explain_recipe(
             if planned.output is not None
         }
         words = None if lock is None else _words(lock, made)
-        history = History(outputs, records.digests.known, words, frozenset(locked.outputs))
+        known = partial(records.digest, read=False)
+        history = History(outputs, known, records.there, words, frozenset(locked.outputs))
         return explain(made, history, steps)
 
 

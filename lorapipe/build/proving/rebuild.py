@@ -13,7 +13,7 @@ from pathlib import Path
 from lorapipe.build.events import Listener
 from lorapipe.build.locks.drift import drift
 from lorapipe.build.locks.locking import locate, required
-from lorapipe.build.planning import Options, folders_of, unheard
+from lorapipe.build.planning import Options, outputs_folder, unheard
 from lorapipe.build.proving.comparing import Comparison, compare
 from lorapipe.build.proving.verify import State, Verified
 from lorapipe.build.result import BuiltOutput
@@ -67,7 +67,7 @@ def rebuild(
     be others than the lock's, the rest may not. Raises as a build that is held to the lock.
     """
     before = {output.step: output for output in verified}
-    lock_path, root = locate(recipe, options.lock), folders_of(recipe, options).outputs
+    lock_path, root = locate(recipe, options.lock), outputs_folder(recipe, options)
     with _scratch(root) as scratch:
         again = replace(
             options,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,9 +17,9 @@ from lorapipe.plan.placing import place_output
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.recipe.model import Recipe, Step
 from lorapipe.recipe.selection import left_out
+from lorapipe.remote.url import Location
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
-from lorapipe.store.contents import folder_size
 from lorapipe.store.lockfile import LockedInput, LockedOutput, LockFile, read
 
 __all__ = ["Row", "Standing", "State", "status"]
@@ -57,7 +56,7 @@ class Row:
     step: str
     kind: str
     state: State | None
-    path: Path | None = None
+    path: Location | None = None
     size: int | None = None
     locked: str | None = None
     since: tuple[str, ...] = ()
@@ -150,18 +149,20 @@ class _Look:
         except LorapipeError:
             return Row(step.id, step.kind, State.UNTOLD, locked=sha256, since=since)
         state = self._output_state(path, planned, locked)
-        return Row(step.id, step.kind, state, path, _size(path), sha256, since)
+        return Row(step.id, step.kind, state, path, self.records.size(path), sha256, since)
 
-    def _output_state(self, path: Path, planned: PlannedStep | None, locked: LockedOutput | None) -> State:
-        if not path.exists():
+    def _output_state(
+        self, path: Location, planned: PlannedStep | None, locked: LockedOutput | None
+    ) -> State:
+        if not self.records.there(path):
             return State.NOT_BUILT
         wanted = set() if locked is None else {locked.sha256}
         ours = wanted | {sha256 for sha256, _ in self.records.built(path)}
-        present = self.records.digests.known(path)
+        present = self.records.digest(path, read=False)
         if not ours:
             return State.FOREIGN
         # Of another size than the one digest that it could have: that needs no hashing.
-        resized = locked is not None and ours == wanted and _size(path) != locked.size
+        resized = locked is not None and ours == wanted and self.records.size(path) != locked.size
         if resized or (present is not None and present not in ours):
             return State.EDITED
         if planned is None:
@@ -187,12 +188,6 @@ def _input_state(source: InputFile, locked: LockedInput | None) -> State:
     if source.certainty is not Certainty.CHECKED:
         return State.UNHASHED
     return State.OK if locked is None or locked.sha256 == source.sha256 else State.CHANGED
-
-
-def _size(path: Path) -> int | None:
-    with suppress(OSError):
-        return folder_size(path) if path.is_dir() else path.stat().st_size
-    return None
 
 
 def _text(value: object) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
+from lorapipe.build.digests import HashProgress
+from lorapipe.build.elsewhere import present_at
 from lorapipe.build.events import Listener
 from lorapipe.build.locks.locking import locate, required
 from lorapipe.build.planning import Options, folders_of, hashing, unheard
@@ -15,6 +18,8 @@ from lorapipe.plan.placing import place_output
 from lorapipe.plan.resolve import placed
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.selection import left_out
+from lorapipe.remote.hashing import sha256_of
+from lorapipe.remote.url import Location, Url
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Materialise
 from lorapipe.store.contents import whole_digest
@@ -38,7 +43,7 @@ class Verified:
     """An output: what the lock has of it, and the sha256 of what is there."""
 
     step: str
-    path: Path
+    path: Location
     state: State
     locked: LockedOutput | None
     sha256: str | None
@@ -51,12 +56,9 @@ def verify(recipe: Recipe, options: Options, *, listen: Listener = unheard) -> t
     :class:`~lorapipe.errors.LockError` ``lock-missing``.
     """
     lock, progress = required(locate(recipe, options.lock)), hashing(listen)
-
-    def read(path: Path) -> str:
-        return sha256_file(path, lambda done, total: progress(path, done, total))
-
     return tuple(
-        _verified(step, path, lock.outputs.get(step), read) for step, path in output_paths(recipe, options)
+        _verified(step, path, lock.outputs.get(step), _digest(path, progress))
+        for step, path in output_paths(recipe, options)
     )
 
 
@@ -72,7 +74,7 @@ def require(outputs: Iterable[Verified]) -> None:
         raise CheckFailed("not-as-locked", message, hint=hint, details=bad)
 
 
-def output_paths(recipe: Recipe, options: Options) -> Iterator[tuple[str, Path]]:
+def output_paths(recipe: Recipe, options: Options) -> Iterator[tuple[str, Location]]:
     """Each step that writes, with the path it writes to. Raises as a plan does, all errors at once."""
     folders, errors = folders_of(recipe, options), list[LorapipeError]()
     out = left_out(recipe, options.only)
@@ -87,8 +89,7 @@ def output_paths(recipe: Recipe, options: Options) -> Iterator[tuple[str, Path]]
         raise ManyErrors(errors)
 
 
-def _verified(step: str, path: Path, locked: LockedOutput | None, read: Callable[[Path], str]) -> Verified:
-    found = _digest(path, read) if path.exists() else None
+def _verified(step: str, path: Location, locked: LockedOutput | None, found: str | None) -> Verified:
     if found is None:
         state = State.MISSING
     elif locked is None:
@@ -98,9 +99,17 @@ def _verified(step: str, path: Path, locked: LockedOutput | None, read: Callable
     return Verified(step, path, state, locked, found)
 
 
-def _digest(path: Path, read: Callable[[Path], str]) -> str | None:
+def _digest(path: Location, progress: HashProgress) -> str | None:
+    """The digest of an output, read whole; ``None`` where nothing is."""
+    if isinstance(path, Url):
+        found = present_at(path)
+        return None if found is None else found.digest(lambda v: sha256_of(v, partial(progress, v.url)))
+
+    def read(file: Path) -> str:
+        return sha256_file(file, partial(progress, file))
+
     if not path.is_dir():
-        return read(path)
+        return read(path) if path.exists() else None
     try:
         return whole_digest(path, read)
     except OSError as error:

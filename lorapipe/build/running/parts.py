@@ -11,6 +11,8 @@ killed costs its own file alone, and a task that is done twice finds the file th
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lorapipe.build.events import Note, Progress
 from lorapipe.build.running.steps import Workshop, inputs_of, waiting_for
 from lorapipe.build.running.values import Values
@@ -33,7 +35,7 @@ def write_part(part: Part, values: Values, shop: Workshop) -> Written:
     :class:`~lorapipe.errors.BuildError` ``disk-full``, ``output-unwritable`` or ``part-gone``.
     """
     planned = shop.plan.steps[part.step]
-    assert planned.output is not None
+    assert isinstance(planned.output, Path)
     assert planned.key is not None
     assert planned.kind.work_part is not None
     waiting = waiting_for(planned, shop)

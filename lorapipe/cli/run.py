@@ -20,9 +20,23 @@ __all__ = ["command"]
 
 @click.command("run")
 @build_options
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; by default one per core.")
 @click.option(
-    "--memory", metavar="SIZE", help="The most that the build may take, such as 1GiB; by default any."
+    "--workers", type=click.IntRange(min=1), help="Threads, or dask's processes; by default one per core."
+)
+@click.option(
+    "--memory", metavar="SIZE", help="The most that each process may take, such as 1GiB; by default any."
+)
+@click.option(
+    "--engine",
+    # As ENGINES in build/choice.py, which would load more for the help.
+    type=click.Choice(["threads", "dask"]),
+    default="threads",
+    help="What does the work: threads, or processes and machines (docs/how-to/cluster.md).",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="With --engine dask: its scheduler, or the file that it writes; else processes are started here.",
 )
 @click.option("--locked", is_flag=True, help="Build what the lock describes, or nothing.")
 @click.option("--frozen", is_flag=True, help="As --locked; inputs are hashed while they are read.")
@@ -41,6 +55,8 @@ def command(
     asked: Asked,
     workers: int | None,
     memory: str | None,
+    engine: str,
+    scheduler: str | None,
     locked: bool,
     frozen: bool,
     any_profile: bool,
@@ -79,6 +95,8 @@ def command(
         locked=locked,
         frozen=frozen,
         any_profile=any_profile,
+        engine=engine,
+        scheduler=scheduler,
     )
     console, recording = Console(stderr=True, highlight=False), Recording()
     silent = quiet and progress != "json"

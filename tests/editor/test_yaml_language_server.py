@@ -76,8 +76,19 @@ def test_words_are_offered_where_an_option_takes_only_these(editor: Editor) -> N
 
 
 def test_the_head_of_a_recipe_is_offered(editor: Editor) -> None:
-    assert offered(editor, "|") >= {"lorapipe", "name", "params", "defaults", "steps"}
+    assert offered(editor, "|") >= {"lorapipe", "name", "params", "matrix", "defaults", "steps"}
     assert offered(editor, "lorapipe: 1\ndefaults:\n  |\nsteps: {}\n") == {"device", "compute"}
+
+
+def test_of_a_matrix_the_rules_are_offered_and_what_is_wrong_is_shown(editor: Editor) -> None:
+    """For axes, which are nobody's to suggest, the server has a word of its own."""
+    steps = "steps:\n  a: {load: x.pt}\n"
+    assert offered(editor, f"lorapipe: 1\nmatrix:\n  |\n{steps}") >= {"exclude", "include"}
+    right = "{r: [4, 8.5, a, true, $(p)], exclude: [{r: 4}], include: [{r: 16}]}"
+    assert editor.diagnostics(document(editor, f"lorapipe: 1\nmatrix: {right}\n{steps}")) == []
+    for wrong in ("[4]", "{r: 4}", "{r: []}", "{r: [null]}", "{R: [4]}", "{r: [4], exclude: [{}]}"):
+        (found,) = editor.diagnostics(document(editor, f"lorapipe: 1\nmatrix: {wrong}\n{steps}"))
+        assert found["range"]["start"]["line"] == 1
 
 
 def test_a_hover_shows_what_the_schema_says(editor: Editor) -> None:

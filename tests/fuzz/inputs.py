@@ -17,7 +17,7 @@ _WORDS = (
     "lorapipe name description params defaults steps matrix x-a load scale concat shuffle svd-resize"
     " merge-into-checkpoint extract-lora save check filter combine by rank seed to loras base sha256 dtype"
     " layout metadata provenance device compute unmatched dynamic sv-fro components unet acme.blur << a b c"
-    " $(w) w as family mode"
+    " $(w) w as family mode include exclude r $(r)"
 ).split()
 _SCALARS = [
     *"1 1.0 -0.5 1e-4 1e999 012 0x1F .inf .nan true no null ~ a b c x.safetensors out/o.safetensors".split(),
@@ -78,6 +78,20 @@ steps:
   a: {load: 'it''s.safetensors', as: lora}
   b: {scale: a, components: {unet: 1, te: 0.5}}
   o: {save: b, to: 'out dir/', layout: peft}
+""",
+    """\
+lorapipe: 1
+params: {w: 8}
+matrix:
+  r: [4, $(w), 16]
+  f: [a, "b c", true]
+  exclude: [{r: 4, f: a}]
+  include: [{r: 1, f: no}]
+steps:
+  a: {load: $(f).safetensors}
+  b: {svd-resize: a, rank: $(r)}
+  c: {check: b, rank: {max: $(r)}}
+  o: {save: b, to: out/$(f)-$(r).pt, description: at $(w)}
 """,
 ]
 _TOKEN = re.compile(r"[\w.$()/-]+")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
+from lorapipe.errors import LorapipeError
 from lorapipe.recipe.draft import flow
+from lorapipe.recipe.language import core_language
 from lorapipe.recipe.matrix import MAX_AXES, MAX_VARIANTS, near
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.parsing import parse
+from lorapipe.recipe.schemas import bundle
 
 from .complaints import complaints
 
@@ -236,6 +241,33 @@ def test_set_does_not_reach_an_axis() -> None:
         "r.yaml: error: 'rank' is an axis, no param - --only rank=VALUE takes the variants with it",
         "r.yaml: error: no param 'rnk' - the recipe has no params",
     ]
+
+
+VALUES = st.one_of(SCALARS, st.sampled_from([None, float("inf"), "$(p)", [], [1], {}, {"p": 1}]))
+RULES = st.one_of(VALUES, st.lists(st.one_of(VALUES, st.dictionaries(st.sampled_from("pqrR"), VALUES))))
+MATRICES = st.one_of(
+    VALUES,
+    st.dictionaries(
+        st.sampled_from(["p", "q", "r", "R", "a b", "exclude", "include", "Exclude"]),
+        st.one_of(VALUES, st.lists(VALUES, max_size=3), RULES),
+        max_size=4,
+    ),
+)
+BUNDLE = Draft7Validator(bundle(core_language().files))
+
+
+@given(MATRICES)
+@settings(max_examples=300, deadline=None)
+def test_what_an_editor_refuses_of_a_matrix_is_refused_and_the_other_way_round(matrix: Any) -> None:
+    """Of what a schema can say: ``bad-value``, ``bad-name``; the rest is ours alone, such as two equal values."""
+    assume("inf" not in repr(matrix))  # JSON has none, and so no editor
+    recipe = {"lorapipe": 1, "params": {"p": 3}, "matrix": matrix, "steps": {"a": {"load": "f"}}}
+    codes = set()
+    try:
+        parse(json.dumps(recipe))
+    except LorapipeError as error:
+        codes = {one.code for one in error.parts}
+    assert bool(codes & {"bad-value", "bad-name"}) == any(BUNDLE.iter_errors(recipe)), codes
 
 
 def test_more_combinations_than_anyone_builds_are_refused_at_once() -> None:

@@ -13,10 +13,22 @@ from lorapipe.build.records import Records
 from lorapipe.build.result import BuiltOutput
 from lorapipe.build.sweep import Quantity, Sweep, SweepTable, Variant
 from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.recipe.matrix import identity
 from lorapipe.recipe.model import JSON
 from lorapipe.steps.kind import Materialise
 
-__all__ = ["Came", "Figure", "Notes", "Told", "built_sweep", "figures_told", "noted", "noting", "swept"]
+__all__ = [
+    "Came",
+    "Figure",
+    "Notes",
+    "Told",
+    "built_sweep",
+    "failing",
+    "figures_told",
+    "noted",
+    "noting",
+    "swept",
+]
 
 Told = Callable[[PlannedStep], Mapping[str, object]]
 """What is known of a step's result by the facts that its kind notes: of this run, or of the store."""
@@ -64,9 +76,14 @@ def built_sweep(
     for output in outputs:
         state = "written" if output.written else "up to date"
         came[output.step] = Came(state, output.size, output.sha256)
-    failed = {step for step, how in hows.items() if how == "does not hold"}
-    failed |= {step for step, planned in plan.steps.items() if planned.status is Status.FAILS}
-    return swept(plan, came, partial(noted, notes=notes, records=records), failed=failed)
+    told = partial(noted, notes=notes, records=records)
+    return swept(plan, came, told, failed=failing(plan, hows))
+
+
+def failing(plan: Plan, hows: Mapping[str, str]) -> frozenset[str]:
+    """The checks that do not hold, as headers show or as the run told (``hows``, by step)."""
+    foretold = {step for step, planned in plan.steps.items() if planned.status is Status.FAILS}
+    return frozenset(foretold | {step for step, how in hows.items() if how == "does not hold"})
 
 
 def noting(listen: Listener, notes: dict[str, dict[str, object]]) -> Listener:
@@ -175,20 +192,15 @@ class _Sweeping:
 
 def _axes(plan: Plan, variants: Iterable[PlannedStep]) -> dict[str, tuple[JSON, ...]]:
     """The axes of these steps, with the values that they have, in the order of the matrix."""
-    found: dict[str, set[tuple[bool, JSON]]] = {}
+    found: dict[str, set[tuple[bool, object]]] = {}
     for planned in variants:
         for axis, value in planned.step.axes.items():
-            found.setdefault(axis, set()).add(_identity(value))
+            found.setdefault(axis, set()).add(identity(value))
     return {
-        axis: tuple(value for value in values if _identity(value) in found[axis])
+        axis: tuple(value for value in values if identity(value) in found[axis])
         for axis, values in plan.recipe.matrix.items()
         if axis in found
     }
-
-
-def _identity(value: JSON) -> tuple[bool, JSON]:
-    """Values apart that Python holds for one: 1 and true."""
-    return isinstance(value, bool), value
 
 
 def _names(figures: Iterable[tuple[str, Quantity, float]]) -> dict[tuple[str, Quantity], str]:

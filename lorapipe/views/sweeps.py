@@ -127,4 +127,4 @@ def figure_text(quantity: Quantity, number: float | None) -> str:
         return f"{number:.2%}"
     if quantity.unit == "bytes":
         return bytes_text(int(number))
-    return f"{number:,.0f}" if quantity.unit == "count" else f"{number:.4g}"
+    return f"{number:,.0f}" if quantity.unit == "count" else f"{number:#.4g}".rstrip(".")

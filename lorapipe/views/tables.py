@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATUS_STYLES",
+    "as_written",
     "binding_table",
     "built_table",
     "built_totals",
@@ -72,7 +73,7 @@ def plan_table(plan: Plan, folder: Path, *, each: bool = False) -> Table:
     table.add_column(overflow="fold")
     for written, variants in by_written(plan.steps.values()).items():
         if len(variants) > 1 and not each:
-            result = spanned(_as_written(plan, planned) for planned in variants)
+            result = spanned(as_written(plan, planned) for planned in variants)
             table.add_row(Text(written), Text("\n").join(variants_lines(plan, variants, result, folder)))
             continue
         for planned in variants:
@@ -142,7 +143,7 @@ def result_text(planned: PlannedStep) -> str:
     return spec_text(planned.spec)
 
 
-def _as_written(plan: Plan, planned: PlannedStep) -> str:
+def as_written(plan: Plan, planned: PlannedStep) -> str:
     """What comes of a step, with the ids that the recipe's text has for what it takes."""
     text = result_text(planned)
     for term in planned.step.terms():

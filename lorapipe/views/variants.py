@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.text import Text
 
 from lorapipe.plan.plan import Plan, PlannedStep, Status
-from lorapipe.recipe.model import Step
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.text import bytes_text, path_text, visible
 from lorapipe.weights.specs import AdapterSpec, FileSpec
 from lorapipe.weights.verdicts import CheckSpec
 
-__all__ = ["by_written", "spanned", "variants_lines", "variants_sentence", "variants_status"]
+__all__ = [
+    "by_written",
+    "spanned",
+    "variants_lines",
+    "variants_sentence",
+    "variants_status",
+    "variants_terms",
+]
 
 
 def by_written(steps: Iterable[PlannedStep]) -> dict[str, list[PlannedStep]]:
@@ -59,8 +65,8 @@ def variants_sentence(plan: Plan, variants: Sequence[PlannedStep], folder: Path)
     """The step as the recipe has it; weights and paths that are others in each variant from first to last."""
     step, spec = variants[0].step, variants[0].spec
     # What a check compares with is among what it asserts.
-    ports = [step.kind] if isinstance(spec, CheckSpec) else list(step.inputs)
-    said = ", ".join(_terms(plan, [planned.step for planned in variants], ports))
+    ports = [step.kind] if isinstance(spec, CheckSpec) else None
+    said = ", ".join(variants_terms(plan, variants, ports))
     paths = [planned.source.path if planned.source else planned.output for planned in variants]
     named = [path_text(path, folder) for path in dict.fromkeys(paths) if path is not None]
     if not named:
@@ -69,11 +75,17 @@ def variants_sentence(plan: Plan, variants: Sequence[PlannedStep], folder: Path)
     return f"{step.kind} {said} to {shown}" if said else f"{step.kind} {shown}"
 
 
-def _terms(plan: Plan, steps: Sequence[Step], ports: Iterable[str]) -> Iterator[str]:
-    """What the variants take, by its id in the text: ``0.4-1.2 char`` where its weights differ."""
+def variants_terms(
+    plan: Plan, variants: Sequence[PlannedStep], ports: Collection[str] | None = None
+) -> Iterator[str]:
+    """What the variants take, by its id in the text: ``0.4 to 1.2 char`` where its weights differ.
+
+    ``ports`` are those that count, by default all.
+    """
     weights: dict[str, list[float]] = {}
-    for step in steps:
-        for term in (term for port in ports for term in step.inputs.get(port, ())):
+    for planned in variants:
+        inputs = planned.step.inputs
+        for term in (term for port in inputs if ports is None or port in ports for term in inputs[port]):
             weights.setdefault(plan.recipe.steps[term.step].written, []).append(term.weight)
     for written, found in weights.items():
         low, high = min(found), max(found)

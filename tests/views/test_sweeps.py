@@ -137,6 +137,8 @@ def test_hostile_values_are_shown_and_not_obeyed(name: str, width: int | None) -
         ("bytes", 1_500_000.0, "1.5 MB"),
         ("count", 1234.0, "1,234"),
         ("number", 0.0123456, "0.01235"),
+        ("number", 4.29, "4.290"),
+        ("number", 4290.4, "4290"),
         ("number", None, ""),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,29 +11,40 @@ from typing import TYPE_CHECKING, Any
 from lorapipe.architectures import by_block, titles
 from lorapipe.build.engines.threads import default_workers, ordered_map
 from lorapipe.build.events import Listener, Progress, StepStarted
-from lorapipe.build.looking.report import Block, Meeting, Merged, Portrait
+from lorapipe.build.looking.report import ENERGIES, Block, Meeting, Merged, Portrait
 from lorapipe.build.records import Records
+from lorapipe.build.sweep import Quantity
+from lorapipe.build.sweeping import Figure
 from lorapipe.errors import LorapipeError
 from lorapipe.formats.adapters.read import read_adapter, read_adapter_spec
 from lorapipe.formats.files import open_tensors
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.steps.kind import Context, Inputs, Materialise, Weighted
 from lorapipe.weights.each import Each
+from lorapipe.weights.figures import Figures, pooled
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleId
 
 if TYPE_CHECKING:
     from lorapipe.weights.algebra.adapter import Adapter
 
-__all__ = ["MOST_MEETING", "Figured", "figured", "merges"]
+__all__ = ["MOST_MEETING", "MOST_PORTRAYED", "Figured", "figured", "many", "merges"]
 
 MOST_MEETING = 8
 """LoRAs of one family that are held against each other: 28 pairs, beyond which nobody reads."""
 
 
+MOST_PORTRAYED = 4
+"""Variants of a step that are each shown in full; of more, a figure or two stand in the sweep's table."""
+
+
 @dataclass(slots=True)
 class Figured:
-    """What was measured; ``untold`` grows by a sentence for what could not be."""
+    """What was measured; ``untold`` grows by a sentence for what could not be.
 
+    ``measured`` are the figures of each LoRA that is a variant of a sweep, as a whole.
+    """
+
+    measured: dict[str, tuple[Figure, ...]] = field(default_factory=dict)
     portraits: list[Portrait] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)
     merged: list[Merged] = field(default_factory=list)
@@ -44,9 +56,16 @@ def figured(plan: Plan, records: Records, listen: Listener) -> Figured:
 
     Inputs and outputs are read from their files, and what lies between from the store; what is
     neither there nor free to make is said to be missing. One module, or some slabs of a tensor,
-    are in memory at a time. An input that is damaged costs its own figures alone.
+    are in memory at a time. An input that is damaged costs its own figures alone. Of the variants of
+    a step that are too :func:`many` each is measured as a whole alone, and no merge of them is.
     """
-    return _Figuring(plan, records, listen).all()
+    return _Figuring(plan, records, listen, many(plan)).all()
+
+
+def many(plan: Plan) -> frozenset[str]:
+    """The steps of which there are more variants than a page shows one by one."""
+    counts = Counter(planned.step.written for planned in plan.steps.values())
+    return frozenset(s for s, planned in plan.steps.items() if counts[planned.step.written] > MOST_PORTRAYED)
 
 
 class _NotThere(Exception):  # a signal: nobody sees it
@@ -58,6 +77,7 @@ class _Figuring:
     plan: Plan
     records: Records
     listen: Listener
+    many: frozenset[str]
     found: Figured = field(default_factory=Figured)
     known: dict[str, Any] = field(default_factory=dict)
 
@@ -69,7 +89,7 @@ class _Figuring:
         ]
         if len(inputs) > 1:
             work.append((inputs[0], partial(self.meet, inputs)))
-        work += [(planned, partial(self.shift, planned)) for planned in _last_merges(self.plan)]
+        work += [(planned, partial(self.shift, planned)) for planned in self.merges()]
         for number, (planned, do) in enumerate(work, start=1):
             self.listen(StepStarted(planned.step.id, "measure", number, len(work)))
             try:
@@ -87,6 +107,10 @@ class _Figuring:
         figures = portrait(adapter, each=self.each(planned, len(adapter.spec.modules)))
         path = planned.source.path if planned.source is not None else planned.output
         assert path is not None
+        if planned.step.axes:
+            self.found.measured[planned.step.id] = tuple(_whole(figures))
+        if planned.step.id in self.many:
+            return
         blocks = by_block(adapter.spec.family, adapter.spec.modules)
         shown = Portrait(planned.step.id, path, planned.source is None, adapter.spec, blocks, figures)
         self.found.portraits.append(shown)
@@ -106,6 +130,15 @@ class _Figuring:
             for (i, j), found in overlaps(adapters, titles(), each=each).items():
                 names = (some[i].step.id, some[j].step.id)
                 self.found.meetings.append(Meeting(*names, by_block(family, found), found))
+
+    def merges(self) -> list[PlannedStep]:
+        """The last merges, but those in many variants: each is a pass over the checkpoint."""
+        found = _last_merges(self.plan)
+        counts = Counter(planned.step.written for planned in found if planned.step.id in self.many)
+        for written, count in counts.items():
+            said = f"{written}: how far each of {count} merges moves the checkpoint is told where --only"
+            self.found.untold.append(f"{said} leaves {MOST_PORTRAYED} or fewer of them")
+        return [planned for planned in found if planned.step.id not in self.many]
 
     def shift(self, planned: PlannedStep) -> None:
         from lorapipe.weights.checkpoints.shifts import shifts
@@ -145,6 +178,17 @@ class _Figuring:
             self.listen(Progress(planned.step.id, done, total))
 
         return ordered_map(default_workers(), tick)
+
+
+def _whole(figures: Mapping[ModuleId, Figures]) -> Iterator[Figure]:
+    """The figures of a LoRA as one; none of one that has a module that is not finite."""
+    if not figures or not all(one.finite for one in figures.values()):
+        return
+    whole = pooled(figures.values())
+    yield Quantity("norm", "number"), whole.norm
+    yield Quantity("stable rank", "number"), whole.stable_rank
+    for energy in ENERGIES:
+        yield Quantity(f"rank for {energy:.0%}", "count"), float(whole.rank_for(energy))
 
 
 def _loras(plan: Plan) -> Iterator[PlannedStep]:

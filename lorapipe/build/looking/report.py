@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorapipe.build.sweep import Sweep
 from lorapipe.plan.plan import Plan
 from lorapipe.remote.url import Location
 from lorapipe.weights.figures import Figures
@@ -14,6 +15,7 @@ from lorapipe.weights.shifts import Shift
 from lorapipe.weights.specs import AdapterSpec, ModuleId
 
 __all__ = [
+    "ENERGIES",
     "Block",
     "Checked",
     "Lost",
@@ -25,6 +27,9 @@ __all__ = [
     "ReportFile",
     "Resized",
 ]
+
+ENERGIES = (0.9, 0.99)
+"""Shares of a LoRA's squared norm for which the rank is told that keeps them."""
 
 Block = tuple[str, str]
 """A model of the family and a block of it, as :func:`~lorapipe.architectures.by_block` has them."""
@@ -128,7 +133,9 @@ class Report:
     """All that a report tells.
 
     ``ran`` is of the run that it is about, and empty if it is about none. ``recipe`` is ``None`` for a
-    report of files alone. ``untold`` says in words what could not be found out, and why.
+    report of files alone. ``untold`` says in words what could not be found out, and why. ``sweep`` is
+    of a recipe with a matrix; ``many`` are those of its steps of which there are too many variants to
+    show each.
     """
 
     title: str
@@ -145,3 +152,5 @@ class Report:
     checked: tuple[Checked, ...]
     errors: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
+    sweep: Sweep | None = None
+    many: frozenset[str] = frozenset()

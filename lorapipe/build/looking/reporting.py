@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lorapipe.architectures import titles
 from lorapipe.build.engines.threads import imported
 from lorapipe.build.events import Listener
 from lorapipe.build.locks.locking import locate, locked_view
-from lorapipe.build.looking.figuring import figured, merges
+from lorapipe.build.looking.figuring import Figured, figured, many, merges
 from lorapipe.build.looking.recording import Recording
 from lorapipe.build.looking.report import Checked, Lost, Report, ReportFile, Resized
 from lorapipe.build.planning import Options, hashing, plan_with, recipe_folder, unheard
 from lorapipe.build.records import Records
+from lorapipe.build.sweep import Sweep
+from lorapipe.build.sweeping import Came, failing, noted, swept
 from lorapipe.plan.make import Locked
-from lorapipe.plan.plan import Plan, PlannedStep, Status
+from lorapipe.plan.plan import Plan, Status
 from lorapipe.recipe.draft import Draft, literal, render, step_id
 from lorapipe.recipe.model import JSON, Recipe
 from lorapipe.recipe.parsing import parse
@@ -86,13 +89,14 @@ def _report(
 
     with single_threaded_torch():
         found = figured(plan, records, listen)
+    files = tuple(_files(plan, records, recording))
     return Report(
         title=title,
         recipe=file,
         folder=folder,
         plan=plan,
         ran=dict(recording.ran),
-        files=tuple(_files(plan, records, recording)),
+        files=files,
         portraits=tuple(found.portraits),
         meetings=tuple(found.meetings),
         resized=tuple(_resized(plan, records, recording)),
@@ -101,7 +105,20 @@ def _report(
         checked=tuple(_checked(plan, records, recording)),
         errors=tuple(error.message for error in recording.errors),
         untold=tuple(found.untold),
+        sweep=_sweep(plan, records, recording, files, found),
+        many=many(plan),
     )
+
+
+def _sweep(
+    plan: Plan, records: Records, recording: Recording, files: Iterable[ReportFile], found: Figured
+) -> Sweep | None:
+    """What came of the variants: in the run that was recorded, and of files that are there."""
+    came = {step: Came(ran.how) for step, ran in recording.ran.items()}
+    came |= {f.step: Came(f.state, f.size, f.sha256) for f in files if f.output and f.size is not None}
+    told = partial(noted, notes=recording.notes, records=records)
+    failed = failing(plan, {step: ran.how for step, ran in recording.ran.items()})
+    return swept(plan, came, told, failed=failed, measured=found.measured)
 
 
 def _files(plan: Plan, records: Records, recording: Recording) -> Iterator[ReportFile]:
@@ -128,20 +145,19 @@ def _resized(plan: Plan, records: Records, recording: Recording) -> Iterator[Res
     for planned in plan.steps.values():
         if planned.kind.materialise is not Materialise.STORED:
             continue
-        energy = recording.noted(planned.step.id, "energy") or _remembered(planned, records).get("energy")
+        energy = noted(planned, notes=recording.notes, records=records).get("energy")
         if isinstance(energy, dict) and energy:
             yield Resized(planned.step.id, energy)
 
 
-def _remembered(planned: PlannedStep, records: Records) -> dict[str, object]:
-    """What the store knows of a step's result besides its bytes."""
-    found = None if planned.key is None else records.shelf.read(planned.key, "cpu")
-    return {} if found is None else dict(found[1].notes)
-
-
 def _lost(plan: Plan) -> Iterator[Lost]:
-    """The modules without a place that merges went on without."""
-    for step, (below, loras) in merges(plan).items():
+    """The modules without a place that merges went on without; of many variants those of the first."""
+    found, seen, of_many = merges(plan), set[str](), many(plan)
+    for step, (below, loras) in found.items():
+        written = plan.steps[step].step.written
+        if step in of_many and written in seen:
+            continue
+        seen.add(written)
         base = plan.steps[below].spec
         assert isinstance(base, CheckpointSpec)
         for lora in dict.fromkeys(loras):
@@ -163,5 +179,6 @@ def _checked(plan: Plan, records: Records, recording: Recording) -> Iterator[Che
         holds = {Status.UP_TO_DATE: True, Status.FAILS: False}.get(planned.status)
         if ran is not None and ran.how == "does not hold":
             holds = False
-        told = recording.noted(step, "holds") or (kept[0] if kept is not None else {})
+        told = recording.noted(step, "holds") or recording.noted(step, "measured")
+        told = told or (kept[0] if kept is not None else {})
         yield Checked(step, planned.spec.asserted, holds, told)

@@ -9,6 +9,7 @@ from lorapipe.build.looking.report import Meeting, Merged, Portrait, Report
 from lorapipe.plan.plan import PlannedStep
 from lorapipe.version import __version__
 from lorapipe.views.report.building import step_words
+from lorapipe.views.sweep_json import sweep_json
 from lorapipe.views.tables import result_text
 from lorapipe.views.text import json_number, path_text
 from lorapipe.weights import overlaps, shifts
@@ -71,6 +72,7 @@ def report_json(report: Report) -> dict[str, Any]:
             }
             for check in report.checked
         ],
+        "sweep": None if report.sweep is None else sweep_json(report.sweep, report.folder),
         "errors": list(report.errors),
         "notes": [*plan.warnings, *report.untold],
     }
@@ -80,6 +82,8 @@ def _step(report: Report, planned: PlannedStep) -> dict[str, Any]:
     ran, cost = report.ran.get(planned.step.id), planned.cost
     return {
         "id": planned.step.id,
+        "variant-of": planned.step.written if planned.step.axes else None,
+        "axes": dict(planned.step.axes),
         "kind": planned.step.kind,
         "inputs": [
             {"port": port, "step": term.step, "weight": term.weight}

@@ -18,6 +18,7 @@ from lorapipe.views.report.numerals import count, seconds, size
 from lorapipe.views.report.portraits import portrait_part
 from lorapipe.views.report.script import SCRIPT
 from lorapipe.views.report.style import STYLE
+from lorapipe.views.report.sweeps import sweep_part
 
 __all__ = ["GENERATOR", "report_html"]
 
@@ -58,6 +59,7 @@ def report_html(report: Report) -> str:
 
 
 def _parts(report: Report) -> Iterator[tuple[str, str, Html | None]]:
+    yield "sweep", "Sweep", sweep_part(report.sweep)
     if report.recipe is not None:
         yield "build", "The build", build_part(report)
     yield "files", "Files", file_part(report)
@@ -65,7 +67,7 @@ def _parts(report: Report) -> Iterator[tuple[str, str, Html | None]]:
     yield "unmatched", "Unmatched modules", lost_part(report)
     yield "notes", "Notes", _notes(report)
     yield "merged", "Merged", merge_part(report.merged)
-    yield "resized", "Energy kept", resize_part(report.resized)
+    yield "resized", "Energy kept", resize_part([r for r in report.resized if r.step not in report.many])
     yield "pairs", "LoRAs together", meeting_part(report.meetings)
     most = _ROWS // max(1, len(report.portraits))
     for number, portrait in enumerate(report.portraits, start=1):

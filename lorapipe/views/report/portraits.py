@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorapipe.build.looking.report import Portrait
+from lorapipe.build.looking.report import ENERGIES, Portrait
 from lorapipe.views.report import charts, heatmap
 from lorapipe.views.report.elements import Cell, facts, folded, note, picture, section, table
 from lorapipe.views.report.markup import Html, joined, name, tag
@@ -14,8 +14,6 @@ from lorapipe.weights.figures import Figures, pooled
 from lorapipe.weights.specs import ModuleId
 
 __all__ = ["portrait_part"]
-
-_ENERGIES = (0.9, 0.99)
 
 
 def portrait_part(portrait: Portrait, number: int, most: int) -> Html:
@@ -42,7 +40,7 @@ def _facts(portrait: Portrait, whole: Figures) -> Iterator[tuple[str, Cell]]:
     yield "as stored", f"{rank_text(spec)}, {spec.dtype}"
     yield "norm", value(whole.norm)
     yield "stable rank", value(whole.stable_rank)
-    for energy in _ENERGIES:
+    for energy in ENERGIES:
         yield f"rank for {energy:.0%}", count(whole.rank_for(energy))
 
 
@@ -123,7 +121,7 @@ def _energies(figures: Figures) -> tuple[float, ...]:
 
 
 def _needed(figures: Figures) -> str:
-    return ", ".join(f"{energy:.0%} at rank {figures.rank_for(energy)}" for energy in _ENERGIES)
+    return ", ".join(f"{energy:.0%} at rank {figures.rank_for(energy)}" for energy in ENERGIES)
 
 
 def _blocks(portrait: Portrait) -> Iterator[tuple[str, str, Figures]]:
@@ -145,7 +143,7 @@ _NUMBERS = ("norm", "share of squares", "rank", "stable rank", "rank for 90%", "
 
 
 def _numbers(figures: Figures, share: float) -> list[Cell]:
-    needed = [count(figures.rank_for(energy)) for energy in _ENERGIES]
+    needed = [count(figures.rank_for(energy)) for energy in ENERGIES]
     return [value(figures.norm), percent(share), count(figures.rank), value(figures.stable_rank), *needed]
 
 

@@ -8,9 +8,11 @@ __all__ = ["STYLE"]
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2128;--dim:#59636e;--line:#d1d9e0;--card:#f6f8fa;
 --blue:#0969da;--red:#cf222e;--green:#1a7f37;--amber:#9a6700;--grey:#8c959f;--mark:#1c2128;
+--dark:#1c2128;--pale:#fff;
 --h0:#eef4fb;--h1:#d3e5f8;--h2:#add0f2;--h3:#7fb5ea;--h4:#4f96dd;--h5:#2a76c6;--h6:#1557a0;--h7:#0b3a72}
 @media(prefers-color-scheme:dark){:root{--bg:#0d1117;--fg:#e6edf3;--dim:#9198a1;--line:#3d444d;--card:#161b22;
 --blue:#4493f8;--red:#f85149;--green:#3fb950;--amber:#d29922;--grey:#6e7681;--mark:#e6edf3;
+--dark:#fff;--pale:#0d1117;
 --h0:#14202e;--h1:#16304d;--h2:#174270;--h3:#195896;--h4:#2472bd;--h5:#4591de;--h6:#7cb5f0;--h7:#c2dffb}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
@@ -64,6 +66,13 @@ dt{color:var(--dim);font-size:13px}dd{margin:0;font-weight:600;overflow-wrap:any
 .grid{stroke:var(--line)}.axis{stroke:var(--grey)}
 .curve{fill:none}.thin{stroke:var(--h5);stroke-width:1;opacity:.5}.thick{stroke:var(--red);stroke-width:2.5}
 .curve.thin:hover{opacity:1;stroke-width:2.5}
+.curve.main{stroke:var(--h5);stroke-width:2.5}.dot{fill:var(--h5);stroke:var(--bg);stroke-width:1.5}
+.dot:hover{fill:var(--red)}svg .number{font-size:11px;paint-order:stroke;stroke:var(--bg);stroke-width:4px}
+svg .on-light{fill:var(--dark)}svg .on-strong{fill:var(--pale)}
+svg .cell{pointer-events:none;font-variant-numeric:tabular-nums}
+.multiples{display:flex;flex-wrap:wrap;gap:4px 30px;align-items:flex-start}
+.multiples figure{display:table}.multiples figcaption{display:table-caption;caption-side:bottom}
+.whole{white-space:nowrap}
 .fill{fill:var(--h5)}.minus{fill:var(--red)}.none{fill:none;stroke:var(--grey);stroke-dasharray:2 2}
 .h0{fill:var(--h0)}.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}
 .h4{fill:var(--h4)}.h5{fill:var(--h5)}.h6{fill:var(--h6)}.h7{fill:var(--h7)}
@@ -72,6 +81,7 @@ rect[class^=h]{stroke:var(--line);stroke-width:.5}rect[class^=h]:hover{stroke:va
 padding:5px 9px;border-radius:6px;pointer-events:none;overflow-wrap:anywhere}
 @media(max-width:640px){body{font-size:15px}header,main,footer{padding-left:14px;padding-right:14px}
 h1{font-size:23px}figure:not(.fit) svg{max-width:none}.fit svg{width:100%}
+.multiples figure,.multiples figcaption{display:block;max-width:100%}
 .facts div{flex:1 1 40%}th,td{padding-right:10px}}
 @media print{:root{--bg:#fff;--fg:#000;--dim:#444;--line:#bbb;--card:#fff}body{font-size:11pt}
 header,main,footer{max-width:none;padding:0}nav,th button::after{display:none}.scroll{overflow:visible}

@@ -39,6 +39,11 @@ class Sharing:
             return self._store.find(key) is not None
 
     @property
+    def unasked(self) -> str | None:
+        """Why the shared store is not asked for anything, in a sentence."""
+        return None if self._store.shared is None else self._store.shared.unasked
+
+    @property
     def troubles(self) -> tuple[str, ...]:
         """What the shared store did not do as it should so far, in sentences."""
         return () if self._store.shared is None else self._store.shared.troubles
@@ -52,7 +57,7 @@ class Sharing:
         """Count no more on the shared store for a step's result; False if nothing counted on it."""
         if self._store.shared is None or planned is None or planned.key is None or planned.fetch is None:
             return False
-        self._store.shared.distrust(planned.key)
+        self._store.shared.give_up(planned.key)
         return True
 
     def finish(self, told: Fetched = _untold) -> bool:

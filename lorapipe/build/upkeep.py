@@ -32,6 +32,7 @@ __all__ = [
     "collect",
     "contents",
     "kind_of",
+    "named_keys",
     "pin",
     "require_sound",
     "unpin",
@@ -158,7 +159,7 @@ def pin(what: str, params: Mapping[str, Given] = _NONE) -> tuple[Pinned, ...]:
     with open_store() as store:
         return tuple(
             Pinned(key, step, store.entries.peek(key) is not None, store.pins.add(key))
-            for key, step in _keys(what, (entry.key for entry in store.entries.all()), params)
+            for key, step in named_keys(what, (entry.key for entry in store.entries.all()), params)
         )
 
 
@@ -167,12 +168,12 @@ def unpin(what: str, params: Mapping[str, Given] = _NONE) -> tuple[Pinned, ...]:
     with open_store() as store:
         return tuple(
             Pinned(key, step, store.entries.peek(key) is not None, store.pins.remove(key))
-            for key, step in _keys(what, store.pins.keys(), params)
+            for key, step in named_keys(what, store.pins.keys(), params)
         )
 
 
-def _keys(what: str, known: Iterable[str], params: Mapping[str, Given]) -> list[tuple[str, str | None]]:
-    """Keys, each with the recipe's step that it is of."""
+def named_keys(what: str, known: Iterable[str], params: Mapping[str, Given]) -> list[tuple[str, str | None]]:
+    """The keys of a recipe's results, each with its step; else of ``known`` keys the one that is meant."""
     if _PREFIX.fullmatch(what) is None or Path(what).exists():
         recipe = load_recipe(Path(what), params)
         return list(_recipe_keys(plan(recipe)))

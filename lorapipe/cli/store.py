@@ -20,6 +20,9 @@ def command() -> None:
     LORAPIPE_STORE names its folder, LORAPIPE_STORE_SIZE the bytes that it may take (such as
     20GiB; by default 50GiB, on a small disk a tenth of it). Builds keep to that: what was not
     used for longest goes first.
+
+    LORAPIPE_SHARED_STORE names a store that a team shares behind it: s3://bucket/prefix,
+    gs://bucket/prefix, or file:///folder of a file server. LORAPIPE_STORE may name that as well.
     """
 
 
@@ -34,15 +37,19 @@ def path() -> None:
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, sizes in bytes.")
 def ls(as_json: bool) -> None:
-    """List the results in the store, the last used first."""
+    """List the results in the store, the last used first.
+
+    Of a shared store it says how many results it has, and of how many bytes.
+    """
+    from lorapipe.build.shared_upkeep import shared_contents
     from lorapipe.build.upkeep import contents
     from lorapipe.views.store import contents_json, print_contents
 
-    found = contents()
+    found, shared = contents(), shared_contents()
     if as_json:
-        click.echo(json.dumps(contents_json(found), indent=2))
+        click.echo(json.dumps(contents_json(found, shared), indent=2))
     else:
-        print_contents(found)
+        print_contents(found, shared)
 
 
 @command.command("gc", short_help="Let go of what is beyond the store's size.")
@@ -51,18 +58,25 @@ def ls(as_json: bool) -> None:
 )
 @click.option("--older-than", metavar="AGE", help="Let go of what was not used for that long, such as 30d.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-def gc(max_size: str | None, older_than: str | None, dry_run: bool) -> None:
+@click.option("--shared", is_flag=True, help="Of the shared store; what is younger than a day stays.")
+def gc(max_size: str | None, older_than: str | None, dry_run: bool, shared: bool) -> None:
     """Let go of results beyond the store's size, and of what killed builds left.
 
-    Pinned results stay, and those that another process is at work on.
+    Pinned results stay, and those that another process is at work on. The shared store is
+    everybody's: with --shared nothing goes that is not asked for, and age counts from when a
+    result was given.
     """
+    from lorapipe.build.shared_upkeep import collect_shared
     from lorapipe.build.upkeep import collect
     from lorapipe.cli.options import duration, memory_size
-    from lorapipe.views.store import print_freed
+    from lorapipe.views.store import print_freed, print_shared_freed
 
     most = None if max_size is None else memory_size(max_size, "--max-size")
     unused = None if older_than is None else duration(older_than, "--older-than")
-    print_freed(collect(most, unused, dry=dry_run), dry=dry_run)
+    if shared:
+        print_shared_freed(collect_shared(most, unused, dry=dry_run), dry=dry_run)
+    else:
+        print_freed(collect(most, unused, dry=dry_run), dry=dry_run)
 
 
 @command.command("verify", short_help="Read every result again, drop damaged ones.")
@@ -105,3 +119,37 @@ def unpin(what: str, settings: tuple[str, ...]) -> None:
     from lorapipe.views.store import print_pinned
 
     print_pinned(release(what, settings_given(settings)), "not pinned any more")
+
+
+@command.command("push", short_help="Give results to the shared store.")
+@click.argument("what", metavar="RECIPE|KEY", shell_complete=recipes)
+@setting_option
+def push(what: str, settings: tuple[str, ...]) -> None:
+    """Give the results of a recipe, or that of a key, to the shared store.
+
+    A build does so by itself with what it makes; this is for what was made before, and for
+    jobs that are to fail if not all of it can be given.
+    """
+    from rich.console import Console
+
+    from lorapipe.build.shared_upkeep import push as give
+    from lorapipe.views.progress import progress_view
+    from lorapipe.views.store import print_moved
+
+    with progress_view(Console(stderr=True, highlight=False)) as listen:
+        moved = give(what, settings_given(settings), listen)
+    print_moved(moved, "given")
+
+
+@command.command("pull", short_help="Fetch results from the shared store.")
+@click.argument("what", metavar="RECIPE|KEY", shell_complete=recipes)
+@setting_option
+def pull(what: str, settings: tuple[str, ...]) -> None:
+    """Fetch the results of a recipe from the shared store, as before a journey.
+
+    A build does so by itself with what it needs.
+    """
+    from lorapipe.build.shared_upkeep import pull as fetch
+    from lorapipe.views.store import print_moved
+
+    print_moved(fetch(what, settings_given(settings)), "fetched")

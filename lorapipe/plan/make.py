@@ -133,8 +133,10 @@ def make_plan(  # noqa: PLR0913  # what a plan is made of, and how far it goes
     used = {*ends, *(position.step for position in positions)}
     steps = {name: step if name in used else _unused(step) for name, step in steps.items()}
     others = _left_out(left_out, resolved, replace(view, read=False))
-    warnings = (*_warnings(steps, resolved), *(shared.troubles if shared is not None else ()))
-    return Plan(recipe, device, profile, steps, positions, warnings, held, others)
+    warnings = _warnings(steps, resolved)
+    if shared is not None and shared.unasked is not None:
+        warnings.append(shared.unasked)
+    return Plan(recipe, device, profile, steps, positions, tuple(warnings), held, others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ class SharedPast(Protocol):
         """Which of the keys it has, with the bytes of their results; ``needed`` are of use only if here."""
 
     @property
-    def troubles(self) -> tuple[str, ...]:
-        """What it did not do as it should, in sentences."""
+    def unasked(self) -> str | None:
+        """Why it is not asked for anything, in a sentence; ``None`` while it is."""
 
 
 def with_shared(

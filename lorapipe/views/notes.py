@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from lorapipe.build import events
@@ -15,7 +16,9 @@ def note_lines(note: events.Note) -> list[str]:
     if note.fact == "measured":  # of a check that does not hold, whose error says what is wrong
         return []
     if note.fact in _WORDS and isinstance(note.value, dict) and note.value:
-        return [f"{note.step}: {_WORDS[note.fact](note.value)}"]
+        # What came with a result from a shared store may be anything.
+        with suppress(TypeError, ValueError, LookupError, AttributeError, OverflowError):
+            return [f"{note.step}: {_WORDS[note.fact](note.value)}"]
     counts = note.value if isinstance(note.value, dict) else {}
     if counts and all(isinstance(count, int) for count in counts.values()):
         return [f"{note.step}: {note.fact}: {', '.join(f'{n} {what}' for what, n in counts.items())}"]

@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lorapipe.build.shared_upkeep import Moved, SharedContents
 from lorapipe.build.upkeep import Contents, Freed, Pinned, kind_of
 from lorapipe.store.eviction import Kept
+from lorapipe.store.shared.upkeep import SharedFreed
 from lorapipe.store.tidying import Leftovers
 from lorapipe.store.verification import Verified
 from lorapipe.views.tables import headed_table, print_table
@@ -22,14 +24,18 @@ __all__ = [
     "contents_json",
     "print_contents",
     "print_freed",
+    "print_moved",
     "print_pinned",
+    "print_shared_freed",
     "print_verified",
     "verified_json",
 ]
 
 
-def print_contents(found: Contents, console: Console | None = None) -> None:
-    """Print a row a result, and a line with the store's size."""
+def print_contents(
+    found: Contents, shared: SharedContents | None = None, console: Console | None = None
+) -> None:
+    """Print a row a result, a line with the store's size, and one on the ``shared`` store."""
     console = console or Console(highlight=False)
     if found.results:
         rows = headed_table("key", "kind", "size", "used", "")
@@ -41,6 +47,15 @@ def print_contents(found: Contents, console: Console | None = None) -> None:
     count = _count(len(found.results), "result")
     total = f"{count}, {bytes_text(found.size)} of at most {bytes_text(found.budget)}, in {found.root}"
     console.print(Text(visible(total)), soft_wrap=True)
+    if shared is not None:
+        console.print(Text(visible(_shared(shared))), soft_wrap=True)
+
+
+def _shared(found: SharedContents) -> str:
+    if found.holdings is None:
+        return f"shared: {found.url} cannot be asked: {found.reason}"
+    count = _count(found.holdings.results, "result")
+    return f"shared: {count}, {bytes_text(found.holdings.size)}, in {found.url}"
 
 
 def _row(kept: Kept) -> tuple[str, str, str, str]:
@@ -61,7 +76,7 @@ def age_text(ns: int) -> str:
     return "just now"
 
 
-def contents_json(found: Contents) -> dict[str, Any]:
+def contents_json(found: Contents, shared: SharedContents | None = None) -> dict[str, Any]:
     """The store as a JSON-ready dict; sizes in bytes, times in UTC."""
     return {
         "version": 1,
@@ -69,7 +84,14 @@ def contents_json(found: Contents) -> dict[str, Any]:
         "size": found.size,
         "max_size": found.budget,
         "results": [_json(kept) for kept in found.results],
+        "shared": None if shared is None else _shared_json(shared),
     }
+
+
+def _shared_json(found: SharedContents) -> dict[str, Any]:
+    if found.holdings is None:
+        return {"url": found.url, "error": found.reason}
+    return {"url": found.url, "results": found.holdings.results, "size": found.holdings.size}
 
 
 def _json(kept: Kept) -> dict[str, Any]:
@@ -98,6 +120,29 @@ def print_freed(found: Freed, *, dry: bool, console: Console | None = None) -> N
         console.print(Text(f"{verb}: {what}"), soft_wrap=True)
     freed = f"{bytes_text(found.size)} {'would be ' if dry else ''}freed"
     console.print(Text(f"{freed}, {bytes_text(found.left)} of results left"), soft_wrap=True)
+
+
+def print_shared_freed(found: SharedFreed, *, dry: bool, console: Console | None = None) -> None:
+    """As :func:`print_freed`, of the shared store; ages are those of the results."""
+    console = console or Console(highlight=False)
+    verb = "would go" if dry else "removed"
+    for kept in found.results:
+        key, kind, size, given = _row(kept)
+        console.print(Text(f"{verb}: {key} {kind}, {size}, given {given}"), soft_wrap=True)
+    if found.leftovers:
+        console.print(Text(f"{verb}: {_count(found.leftovers, 'object')} of no result"), soft_wrap=True)
+    freed = f"{bytes_text(found.size)} {'would be ' if dry else ''}freed"
+    console.print(Text(f"{freed}, {bytes_text(found.left)} of results left"), soft_wrap=True)
+
+
+def print_moved(found: Iterable[Moved], done: str, console: Console | None = None) -> None:
+    """Print a line a key; ``done`` is what became of those that were moved."""
+    console = console or Console(highlight=False)
+    for each in found:
+        step = "" if each.step is None else f" {each.step}"
+        size = f", {bytes_text(each.size)}" if each.size else ""
+        how = done if each.how == "moved" else each.how
+        console.print(Text(f"{each.key[:12]}{step}: {how}{size}"), soft_wrap=True)
 
 
 def _leftovers(left: Leftovers) -> Iterator[str]:

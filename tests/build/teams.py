@@ -75,8 +75,9 @@ class Machine:
 
     @property
     def made(self) -> set[str]:
-        """The stored steps and checks that the last run worked on."""
-        return {step for step, how in self.hows.items() if how in ("built", "holds") and step != "a"}
+        """The stored steps and checks that the last run worked on, in whichever of its attempts."""
+        done = [event for event in self.events if isinstance(event, StepDone)]
+        return {event.step for event in done if event.how in ("built", "holds")} - {"a"}
 
     @property
     def fetched(self) -> Counter[str]:

@@ -55,12 +55,15 @@ class Behind:
         self._overtaken: dict[str, None] = {}
 
     @property
+    def unasked(self) -> str | None:
+        """Why it is not asked for anything, in a sentence; ``None`` while it is."""
+        return None if self._unread is None else f"the shared store {self.url} is not asked: {self._unread}"
+
+    @property
     def troubles(self) -> tuple[str, ...]:
         """What did not go as it should so far, each in a sentence."""
         with self._lock:
             found = []
-            if self._unread is not None:
-                found.append(f"is not asked: {self._unread}")
             if self._ungiven is not None and self._ungiven != self._unread:
                 found.append(f"was not given all results: {self._ungiven}")
             if self._damaged:
@@ -68,7 +71,8 @@ class Behind:
             if self._overtaken:
                 said = "was given other results meanwhile, which the next build takes"
                 found.append(f"{said}: {_keys(self._overtaken)}")
-            return tuple(f"the shared store {self.url} {what}" for what in found)
+            others = tuple(f"the shared store {self.url} {what}" for what in found)
+            return others if self.unasked is None else (self.unasked, *others)
 
     @property
     def whole(self) -> bool:
@@ -92,13 +96,12 @@ class Behind:
         for _, entry in self._entries_of([key]):
             taken = self._taken(entry, told)
             if taken is None:
-                with self._lock:
-                    self._distrusted.add(key)
+                self.give_up(key)
             return taken
         return None
 
     def _taken(self, entry: Entry, told: Fetched) -> Entry | None:
-        bucket, done = self._open()[0], 0
+        bucket, done = self.opened()[0], 0
         self._fetched.add(entry.key)
 
         def chunks() -> Iterator[bytes]:
@@ -123,8 +126,13 @@ class Behind:
             self.distrust(entry.key)
         return taken
 
+    def give_up(self, key: str) -> None:
+        """Take no result of this key any more."""
+        with self._lock:
+            self._distrusted.add(key)
+
     def distrust(self, key: str) -> None:
-        """Take no result of this key any more: what is here of it is none, or not its step's."""
+        """As :meth:`give_up`: what is here of it is no result, or not its step's."""
         with self._lock:
             self._distrusted.add(key)
             if key in self._fetched:
@@ -166,7 +174,7 @@ class Behind:
             return
         mending = entry.key in self._distrusted
         try:
-            bucket, catalog = self._open()
+            bucket, catalog = self.opened()
             catalog.mark()
             name = blob_name(entry.sha256)
             if mending or bucket.size(name) != entry.size:
@@ -190,7 +198,7 @@ class Behind:
         if self._unread is not None or not asked:
             return
         try:
-            for key, found in self._open()[1].entries(asked):
+            for key, found in self.opened()[1].entries(asked):
                 if isinstance(found, Trouble):
                     raise found
                 if isinstance(found, Lie):
@@ -204,7 +212,8 @@ class Behind:
             if isinstance(trouble, Unusable) or not trouble.refused:
                 self._ungiven = trouble.reason
 
-    def _open(self) -> tuple[Bucket, Catalog]:
+    def opened(self) -> tuple[Bucket, Catalog]:
+        """The place itself, and what is in it: for its upkeep, which hears of every trouble."""
         with self._lock:
             if self._opened is None:
                 bucket = open_bucket(self.url)

@@ -86,6 +86,8 @@ class FolderBucket:
 
     def listing(self, folder: str) -> Iterator[Item]:
         with self._faults():
+            if not self._root.is_dir():
+                raise Trouble("there is no such folder")
             if not (self._root / folder).is_dir():
                 return
             for name, regular in walk(self._root / folder, f"{folder}/"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from lorapipe.remote.calls import Patience, patience, started
 from lorapipe.remote.filesystem import faults
 from lorapipe.remote.origins import origin_of
 from lorapipe.remote.ranges import Known, fetch
+from lorapipe.remote.spans import Spans, divided
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
@@ -23,6 +25,10 @@ __all__ = ["HEAD", "RemoteFile"]
 
 HEAD = 32 << 10
 """Bytes that are read at first: the headers of most checkpoints' shards, at once with what the file is."""
+
+
+_AT_ONCE = 16
+"""Requests under way for one file."""
 
 
 class RemoteFile:
@@ -40,8 +46,10 @@ class RemoteFile:
         self._patience = patience()
         self._known = Known(url, state.size, state.etag) if state is not None else Known(url)
         self._open = True
+        self._room: asyncio.Semaphore | None = None  # made on the loop that it belongs to
         self._under_way: set[Future[bytearray]] = set()
         self._lock = threading.Lock()
+        self._spans: Spans | None = None
         first = HEAD if self._known.size is None else min(HEAD, self._known.size)
         self._head = self._wait(self._begin(0, first)) if first else bytearray()
         self.size: int = len(self._head) if self._known.size is None else self._known.size
@@ -60,6 +68,9 @@ class RemoteFile:
             raise ValueError(f"{self.path} is closed")
         if offset + length <= len(self._head):
             return self._head[offset : offset + length]
+        spans = self._spans
+        if spans is not None and length and spans.covers(offset, length):
+            return spans.read(offset, length)
         return self._wait(self._begin(offset, offset + length))
 
     def stream(self, ranges: Iterable[tuple[int, int]], ahead: int) -> Iterator[bytearray]:
@@ -81,7 +92,11 @@ class RemoteFile:
         return bytes(self.read(0, min(length, self.size)))
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Say which (offset, length) will be read, so that neighbours are asked for together."""
+        """Say what (offset, length) may be read, so that neighbours are asked for together, and ahead."""
+        if self._spans is not None:
+            self._spans.close()
+        beyond = ((offset, length) for offset, length in ranges if offset + length > len(self._head))
+        self._spans = Spans(divided(beyond), self._begin, self._take)
 
     def error(self, code: str, message: str, hint: str | None = None) -> InputError:
         """An error about this file."""
@@ -90,9 +105,12 @@ class RemoteFile:
     def close(self) -> None:
         """Let go of it, and end what is under way; closing twice is nothing."""
         self._open = False
+        if self._spans is not None:
+            self._spans.close()
         with self._lock:
-            for future in self._under_way:
-                future.cancel()
+            under_way = tuple(self._under_way)
+        for future in under_way:  # whose end is told while the lock is not held
+            future.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -101,22 +119,35 @@ class RemoteFile:
         self.close()
 
     def _begin(self, start: int, stop: int) -> Future[bytearray]:
-        work: Awaitable[bytearray] = fetch(self._origin, self._known, start, stop, Patience(self._patience))
-        future = started(work)
+        future = started(self._fetch(start, stop))
         with self._lock:
             self._under_way.add(future)
+        future.add_done_callback(self._ended)
         return future
 
-    def _wait(self, future: Future[bytearray]) -> bytearray:
+    async def _fetch(self, start: int, stop: int) -> bytearray:
+        if self._room is None:
+            self._room = asyncio.Semaphore(_AT_ONCE)
+        async with self._room:
+            return await fetch(self._origin, self._known, start, stop, Patience(self._patience))
+
+    def _take(self, future: Future[bytearray]) -> bytearray:
         try:
             with faults(self.path):
                 return future.result()
         except CancelledError:
             raise ValueError(f"{self.path} is closed") from None
+
+    def _wait(self, future: Future[bytearray]) -> bytearray:
+        try:
+            return self._take(future)
         finally:
             self._drop(future)
 
     def _drop(self, future: Future[bytearray]) -> None:
         future.cancel()
+        self._ended(future)
+
+    def _ended(self, future: Future[bytearray]) -> None:
         with self._lock:
             self._under_way.discard(future)

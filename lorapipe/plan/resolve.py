@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
-from lorapipe.errors import LorapipeError, ManyErrors, Place, RecipeError
+from lorapipe.errors import CheckFailed, LorapipeError, ManyErrors, Place, RecipeError
 from lorapipe.formats.folders.survey import is_folder
 from lorapipe.formats.shelf import Shelf
 from lorapipe.plan.files import Digests, Folders, InputFile, find_input, identify
@@ -17,6 +17,7 @@ from lorapipe.plan.placing import place_output
 from lorapipe.recipe.alike import alike
 from lorapipe.recipe.language import FileUse, core_language, kind_schema
 from lorapipe.recipe.model import Recipe, Step
+from lorapipe.recipe.options import write
 from lorapipe.remote.listing import at_revision
 from lorapipe.remote.url import Location, Url
 from lorapipe.steps import find_kind
@@ -191,12 +192,18 @@ def lineage_of(
 
 
 def placed(error: LorapipeError, step: Step) -> Iterator[LorapipeError]:
-    """The error, or each of several, with its place in the recipe: the option at fault, or the step."""
+    """The error, or each of several, with its place in the recipe: the option at fault, or the step.
+
+    The variants of a step have one place: of them it is told which values they have.
+    """
     for one in error.parts:
         place = step.places.get(one.option or step.kind, step.place)
         if isinstance(one.where, str) and "load" in step.params:
             # The name as the recipe has it: the reader knows no other.
             one.where = str(step.params["load"])
+        if step.axes and one.step is None and not isinstance(one, CheckFailed):  # which names its step
+            values = ", ".join(f"{axis}: {write(value)}" for axis, value in step.axes.items())
+            one.message = f"{one.message} (with {values})"
         yield one.located(where=place, step=step.id)
 
 

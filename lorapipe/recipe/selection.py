@@ -95,8 +95,10 @@ def named_steps(recipe: Recipe, name: str) -> tuple[str, ...]:
     if found:
         return found
     ids = dict.fromkeys(step.written for step in recipe.steps.values())
-    choices = [step.id for step in variants] if variants else list(ids)
-    hint = did_you_mean(name, choices) or f"the steps are {', '.join(ids)}"
+    hint = did_you_mean(name, ids) or f"the steps are {', '.join(ids)}"
+    if variants and variants[0].axes:
+        more = ", ..." if len(variants) > 1 else ""
+        hint = f"its variants are {variants[0].id}{more}"
     raise UsageError("unknown-step", f"the recipe has no step '{name}'", hint=hint)
 
 
@@ -113,7 +115,7 @@ def _value(recipe: Recipe, axis: str, given: Given) -> JSON:
     for value in values:
         if identity(value) == identity(read) or (isinstance(given, Setting) and value == given.text):
             return value
-    shown = given.text if isinstance(given, Setting) else _shown([read])
+    shown = (given.text or "nothing") if isinstance(given, Setting) else _shown([read])
     hint = near(read, axis, values)
     raise UsageError("unknown-value", f"'{axis}' is never {shown}", hint=hint, where=recipe.file)
 

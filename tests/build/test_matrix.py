@@ -241,8 +241,9 @@ def test_an_error_of_several_variants_is_one(kitchen: Bench) -> None:
     with pytest.raises(ManyErrors) as caught:
         plan(load_recipe(kitchen.recipe(wrong, head="matrix: {m: [nothing-1, nothing-2, nothing-3]}\n")))
     (error,) = caught.value.errors
-    assert error.where is not None
-    assert "2 more" in str(error)
+    assert "(with m: nothing-1)" in error.message
+    assert error.hint is not None
+    assert error.hint.endswith("and 2 more like it")
 
 
 def test_names_that_are_one_path_are_found_by_the_plan(kitchen: Bench) -> None:

@@ -12,12 +12,20 @@ from lorapipe.cli.completing import weights
 
 if TYPE_CHECKING:
     from lorapipe.build.looking.inspecting import Look
+    from lorapipe.errors import UsageError
 
 __all__ = ["command"]
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path), shell_complete=weights)
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    shell_complete=weights,
+)
 @click.option("--family", help="The model family, where the names leave it open.")
 @click.option("--hashes/--no-hashes", default=None, help="Hash the file; a LoRA is by default.")
 @click.option("--norms/--no-norms", default=None, help="Measure the weights; those of a LoRA are by default.")
@@ -28,7 +36,7 @@ __all__ = ["command"]
 @click.option("--svg", type=click.Path(path_type=Path), help="The same to an SVG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schemas/inspection.v1.schema.json).")
 def command(
-    file: Path,
+    files: tuple[Path, ...],
     family: str | None,
     hashes: bool | None,
     norms: bool | None,
@@ -42,7 +50,7 @@ def command(
     """Show what FILE, or a folder, holds: family, ranks, training, hashes, norms.
 
     A LoRA is read whole, which takes seconds; with --no-hashes --no-norms only its header
-    is, as of a checkpoint by default.
+    is, as of a checkpoint by default. Several files are a table, in JSON a list.
     """
     from rich.console import Console
 
@@ -53,6 +61,12 @@ def command(
     from lorapipe.views.waiting import awaited
 
     plots = plot_files(png, svg)
+    if len(files) > 1:
+        if plots or spectrum or metadata or (modules and not as_json):
+            raise _of_one(files)
+        _several(files, family, hashes=hashes, norms=norms, modules=modules, as_json=as_json)
+        return
+    (file,) = files
     console = Console(highlight=False)
     stages = look(file, family, hashes=hashes, norms=norms, spectra=spectrum or bool(plots))
     for found in awaited(stages, "reading", Console(stderr=True, highlight=False)):
@@ -69,6 +83,48 @@ def command(
         print_modules(found, console)
     if metadata:
         print_metadata(found.inspection.metadata, console)
+
+
+def _of_one(files: tuple[Path, ...]) -> UsageError:
+    from lorapipe.errors import UsageError
+
+    message = f"--modules, --metadata, --spectrum, --png and --svg are of one file, not of {len(files)}"
+    return UsageError("one-file", message, hint="name one of them, or add --json for the modules of all")
+
+
+def _several(
+    files: tuple[Path, ...],
+    family: str | None,
+    *,
+    hashes: bool | None,
+    norms: bool | None,
+    modules: bool,
+    as_json: bool,
+) -> None:
+    """Show files beside each other; what is wrong with some is raised when the others are shown."""
+    from rich.console import Console
+
+    from lorapipe.build.looking.inspecting import look
+    from lorapipe.errors import LorapipeError, gathered
+    from lorapipe.views.inspection_json import inspection_json
+    from lorapipe.views.inspections import inspections_table
+    from lorapipe.views.tables import print_table
+    from lorapipe.views.waiting import awaited
+
+    looks, errors = [], list[LorapipeError]()
+    waiting = Console(stderr=True, highlight=False)
+    for file in files:
+        try:
+            *_, last = awaited(look(file, family, hashes=bool(hashes), norms=norms), "reading", waiting)
+            looks.append(last)
+        except LorapipeError as error:  # noqa: PERF203  # the others are looked at all the same
+            errors.extend(error.parts)
+    if as_json:
+        click.echo(json.dumps([inspection_json(found, modules=modules) for found in looks], indent=2))
+    elif looks:
+        print_table(inspections_table(looks), Console(highlight=False))
+    if errors:
+        raise gathered(errors)
 
 
 def plot_files(png: Path | None, svg: Path | None) -> tuple[Path, ...]:

@@ -211,3 +211,60 @@ def test_an_unknown_family_is_refused_with_a_near_one(
     kitchen.lora("a")
     assert main(["inspect", "a.safetensors", "--family", "sdx"]) == 3
     assert capsys.readouterr().err == "error: no model family 'sdx' - did you mean 'sdxl'?\n"
+
+
+def test_several_files_are_a_table_with_the_figures_of_each(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    kitchen.lora("a", rank=4)
+    kitchen.lora("b", rank=8, alpha=None, seed=1)
+    kitchen.checkpoint()
+    assert main(["inspect", "a.safetensors", "b.safetensors", "base.safetensors"]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["file", "size", "holds", "family", "norm", "stable", "r99"]
+    assert [row.split()[0] for row in rows] == ["a.safetensors", "b.safetensors", "base.safetensors"]
+    for name, row in zip("ab", rows, strict=False):
+        squares = [
+            np.pad(np.linalg.svd(delta, compute_uv=False) ** 2, (0, 32))[:32]
+            for delta in kitchen.deltas[name].values()
+        ]
+        pooled = np.sum(squares, axis=0)
+        norm, stable, r99 = row.split()[-3:]
+        assert float(norm) == pytest.approx(pooled.sum() ** 0.5, rel=1e-3)
+        assert float(stable) == pytest.approx(pooled.sum() / pooled[0], rel=1e-2)
+        assert int(r99) == int(np.argmax(np.cumsum(pooled) >= 0.99 * pooled.sum())) + 1
+    assert rows[0].split()[3:7] == ["4", "modules,", "rank", "4"]
+    assert rows[2].split()[-3:] == ["7", "tensors", "SD1.x"]
+
+
+def test_several_files_as_json_are_a_list(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    kitchen.lora("a")
+    kitchen.lora("b", seed=1)
+    assert main(["inspect", "a.safetensors", "b.safetensors", "--json", "--modules", "--hashes"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["file"] for one in told] == ["a.safetensors", "b.safetensors"]
+    assert all(len(one["module_list"]) == 4 and one["hashes"]["sha256"] for one in told)
+
+
+def test_a_file_that_is_damaged_does_not_hide_the_others(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kitchen.lora("a")
+    kitchen.lora("b", seed=1)
+    Path("bad.safetensors").write_bytes(b"no")
+    assert main(["inspect", "a.safetensors", "bad.safetensors", "none.safetensors", "b.safetensors"]) == 4
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == ["a.safetensors", "b.safetensors"]
+    assert "bad.safetensors" in said.err
+    assert "none.safetensors" in said.err
+
+
+@pytest.mark.parametrize("option", ["--modules", "--metadata", "--spectrum"])
+def test_what_is_of_one_file_is_refused_for_several(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    kitchen.lora("a")
+    assert main(["inspect", "a.safetensors", "a.safetensors", option]) == 2
+    assert "are of one file, not of 2" in capsys.readouterr().err

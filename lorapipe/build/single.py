@@ -20,6 +20,7 @@ from lorapipe.plan.overlaps import overlap
 from lorapipe.plan.provenance import account, output_key, source_date
 from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step
+from lorapipe.remote.url import Location
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
 from lorapipe.store.atomic import Staged
@@ -46,7 +47,7 @@ class Weights:
 
     value: Adapter | Checkpoint
     lineage: Lineage
-    files: frozenset[Path] = frozenset()
+    files: frozenset[Location] = frozenset()
     """The files that it came from, and may still read."""
 
     def __repr__(self) -> str:
@@ -137,7 +138,9 @@ def _input_file(step: Step) -> InputFile | None:
         return identify(path, pin, None, records.digests, read=True, variant=variant)
 
 
-def _inputs(step: Step, given: Given, files: Mapping[str, Path], view: Callable[[Any], Any]) -> Inputs[Any]:
+def _inputs(
+    step: Step, given: Given, files: Mapping[str, Location], view: Callable[[Any], Any]
+) -> Inputs[Any]:
     ports = {
         port: tuple(
             Weighted(term.step, term.weight, view(w.value))

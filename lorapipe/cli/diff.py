@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lorapipe.cli.completing import recipes_and_weights
+from lorapipe.cli.options import WeightsPath
+
+if TYPE_CHECKING:
+    from lorapipe.remote.url import Location
 
 __all__ = ["command"]
 
@@ -15,8 +20,8 @@ _RECIPES = (".yaml", ".yml")
 
 
 @click.command("diff")
-@click.argument("old", type=click.Path(path_type=Path), shell_complete=recipes_and_weights)
-@click.argument("new", type=click.Path(path_type=Path), shell_complete=recipes_and_weights)
+@click.argument("old", type=WeightsPath(), shell_complete=recipes_and_weights)
+@click.argument("new", type=WeightsPath(), shell_complete=recipes_and_weights)
 @click.option("--family", help="The model family, where the names of LoRAs leave it open.")
 @click.option("--modules", is_flag=True, help="List every module or weight that moved, the farthest first.")
 @click.option(
@@ -29,8 +34,8 @@ _RECIPES = (".yaml", ".yml")
 @click.option("--check", is_flag=True, help="Exit with status 8 if anything is otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schemas/diff.v1.schema.json).")
 def command(
-    old: Path,
-    new: Path,
+    old: Location,
+    new: Location,
     family: str | None,
     modules: bool,
     models: tuple[Path, ...],
@@ -51,7 +56,7 @@ def command(
     from lorapipe.views.diff_json import recipes_diff_json, weights_diff_json
 
     console = Console(highlight=False)
-    if _both_recipes(old, new):
+    if _both_recipes(old, new) and isinstance(old, Path) and isinstance(new, Path):
         from lorapipe.build.looking.recipe_diffing import diff_built
         from lorapipe.build.planning import Options
         from lorapipe.recipe.parsing import load_recipe
@@ -76,11 +81,11 @@ def command(
         raise CheckFailed("differs", f"'{new.name}' differs from '{old.name}'")
 
 
-def _both_recipes(old: Path, new: Path) -> bool:
+def _both_recipes(old: Location, new: Location) -> bool:
     """Whether recipes are meant; raises :class:`~lorapipe.errors.UsageError` where only one is one."""
     from lorapipe.errors import UsageError
 
-    recipes = [path.suffix.lower() in _RECIPES for path in (old, new)]
+    recipes = [isinstance(path, Path) and path.suffix.lower() in _RECIPES for path in (old, new)]
     if recipes[0] != recipes[1]:
         recipe, other = (old, new) if recipes[0] else (new, old)
         raise UsageError(

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from lorapipe.cli.completing import weights
+from lorapipe.cli.options import WeightsPath
 
 if TYPE_CHECKING:
     from lorapipe.build.looking.inspecting import Look
     from lorapipe.errors import UsageError
+    from lorapipe.remote.url import Location
 
 __all__ = ["command"]
 
 
 @click.command("inspect")
 @click.argument(
-    "files",
-    metavar="FILE...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
-    shell_complete=weights,
+    "files", metavar="FILE...", nargs=-1, required=True, type=WeightsPath(), shell_complete=weights
 )
 @click.option("--family", help="The model family, where the names leave it open.")
 @click.option("--hashes/--no-hashes", default=None, help="Hash the file; a LoRA is by default.")
@@ -36,7 +33,7 @@ __all__ = ["command"]
 @click.option("--svg", type=click.Path(path_type=Path), help="The same to an SVG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schemas/inspection.v1.schema.json).")
 def command(
-    files: tuple[Path, ...],
+    files: tuple[Location, ...],
     family: str | None,
     hashes: bool | None,
     norms: bool | None,
@@ -47,7 +44,7 @@ def command(
     svg: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what FILE, or a folder, holds: family, ranks, training, hashes, norms.
+    """Show what FILE, a folder or a URL, holds: family, ranks, training, hashes, norms.
 
     A LoRA is read whole, which takes seconds; with --no-hashes --no-norms only its header
     is, as of a checkpoint by default. Several files are a table, in JSON a list.
@@ -85,7 +82,7 @@ def command(
         print_metadata(found.inspection.metadata, console)
 
 
-def _of_one(files: tuple[Path, ...]) -> UsageError:
+def _of_one(files: tuple[Location, ...]) -> UsageError:
     from lorapipe.errors import UsageError
 
     message = f"--modules, --metadata, --spectrum, --png and --svg are of one file, not of {len(files)}"
@@ -93,7 +90,7 @@ def _of_one(files: tuple[Path, ...]) -> UsageError:
 
 
 def _several(
-    files: tuple[Path, ...],
+    files: tuple[Location, ...],
     family: str | None,
     *,
     hashes: bool | None,

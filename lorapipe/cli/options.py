@@ -84,6 +84,24 @@ def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return lambda command: reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
+class WeightsPath(click.Path):
+    """A file or folder of weights, of this machine or a URL."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from lorapipe.errors import RecipeError, UsageError
+        from lorapipe.remote.url import is_url, parse_url
+
+        if not isinstance(value, str) or not is_url(value):
+            return super().convert(value, param, ctx)
+        try:
+            return parse_url(value)
+        except RecipeError as error:
+            raise UsageError(error.code, error.message, hint=error.hint) from error
+
+
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=recipes)
 
 recipes_argument = click.argument(
@@ -135,7 +153,13 @@ class _FolderOrUrl(click.Path):
         try:
             return parse_url(value).as_folder()
         except RecipeError as error:
-            raise UsageError(error.code, f"--output-root: {error.message}", hint=error.hint) from error
+            message, hint = f"--output-root: {error.message}", error.hint
+            if error.code == "unknown-scheme":
+                message, hint = f"--output-root: nothing is written to '{value[:80]}'", _WRITABLE
+            raise UsageError(error.code, message, hint=hint) from error
+
+
+_WRITABLE = "name a folder, s3://bucket/prefix or gs://bucket/prefix"
 
 
 output_root_option = click.option(

@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from lorapipe.formats.containers.opened import open_file
 from lorapipe.formats.containers.output import TensorData
 from lorapipe.formats.containers.safetensors import SafetensorsFile
 from lorapipe.formats.containers.safetensors_writer import library_order
+from lorapipe.formats.folders.survey import is_folder
 from lorapipe.formats.layouts.model_hashes import model_hashes
+from lorapipe.remote.url import Location
 from lorapipe.weights.sources import TensorSource
 from lorapipe.weights.specs import TensorSpec
 
@@ -50,7 +52,7 @@ class FileHashes:
         return self.data[:12]
 
 
-def file_hashes(source: TensorSource, path: Path, sha256: str) -> FileHashes:
+def file_hashes(source: TensorSource, path: Location, sha256: str) -> FileHashes:
     """The hashes of an open file whose ``sha256`` is known; ``data`` and kohya's of safetensors only.
 
     Reads the data once, or twice where another program than the safetensors library ordered it.
@@ -71,13 +73,14 @@ def file_hashes(source: TensorSource, path: Path, sha256: str) -> FileHashes:
     return FileHashes(sha256, short.autov1, data, kohya["sshs_model_hash"], kohya["sshs_legacy_hash"])
 
 
-def short_hashes(path: Path, sha256: str) -> FileHashes:
+def short_hashes(path: Location, sha256: str) -> FileHashes:
     """The hashes that need no reading of more than 64 KiB, from 1 MiB on, where the sha256 is known."""
-    if path.is_dir():
+    if is_folder(path):
         return FileHashes(sha256)
-    with path.open("rb") as stream:
-        stream.seek(_V1_FROM)
-        return FileHashes(sha256, hashlib.sha256(stream.read(_V1_LENGTH)).hexdigest()[:8])
+    with open_file(path) as file:
+        begin = min(_V1_FROM, file.size)
+        some = file.read(begin, min(_V1_LENGTH, file.size - begin))
+    return FileHashes(sha256, hashlib.sha256(some).hexdigest()[:8])
 
 
 def _data(source: TensorSource, specs: Mapping[str, TensorSpec]) -> TensorData:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lorapipe.errors import InputError
 from lorapipe.plan.differences import Description, arrow, differences
@@ -17,6 +16,7 @@ from lorapipe.plan.lineage import KEY_SCHEMA, Lineage, Profile, Source
 from lorapipe.plan.plan import Plan
 from lorapipe.plan.provenance import DATE
 from lorapipe.plan.told import Told, read_account
+from lorapipe.remote.url import Location
 from lorapipe.store.journal import Record
 
 __all__ = ["Before", "Change", "changes", "lineages", "walk"]
@@ -33,7 +33,7 @@ class Change:
 
     step: str | None
     words: tuple[str, ...]
-    file: Path | None = None
+    file: Location | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorapipe.architectures import by_block, family, titles
@@ -17,6 +16,7 @@ from lorapipe.formats.checkpoints.read import read_checkpoint
 from lorapipe.formats.files import open_tensors
 from lorapipe.formats.inspection import Inspection, inspect_opened
 from lorapipe.plan.differences import UNSET, arrow
+from lorapipe.remote.url import Location, Url
 from lorapipe.store.digest import sha256_file
 from lorapipe.weights.distances import Distance
 from lorapipe.weights.inference.checking import names
@@ -48,8 +48,8 @@ class WeightsDiff:
     """
 
     kind: str
-    old: Path
-    new: Path
+    old: Location
+    new: Location
     sha256: str | None = None
     distances: Mapping[str, Distance] = field(default_factory=dict)
     blocks: Mapping[Block, tuple[str, ...]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class WeightsDiff:
         return not self.same_numbers or bool(self.altered or self.metadata)
 
 
-def diff_weights(old: Path, new: Path, family: str | None = None) -> WeightsDiff:
+def diff_weights(old: Location, new: Location, family: str | None = None) -> WeightsDiff:
     """Compare two LoRAs, or two checkpoints, whatever their names and layouts; files or folders.
 
     Raises as the readers do, :class:`~lorapipe.errors.UsageError` ``other-kinds`` for a LoRA and a
@@ -94,7 +94,7 @@ def _kind(found: Inspection) -> str:
     return "lora" if isinstance(found.spec, AdapterSpec) else "checkpoint"
 
 
-def _other_kinds(old: Path, new: Path, kinds: list[str]) -> UsageError:
+def _other_kinds(old: Location, new: Location, kinds: list[str]) -> UsageError:
     called = {"lora": "a LoRA", "checkpoint": "a checkpoint"}
     return UsageError(
         "other-kinds",
@@ -103,8 +103,10 @@ def _other_kinds(old: Path, new: Path, kinds: list[str]) -> UsageError:
     )
 
 
-def _same_file(old: Path, new: Path) -> str | None:
-    """The sha256 of two files of the same bytes; reading ends where they part."""
+def _same_file(old: Location, new: Location) -> str | None:
+    """The sha256 of two files of this machine of the same bytes; reading ends where they part."""
+    if isinstance(old, Url) or isinstance(new, Url):
+        return None
     if old.is_dir() or new.is_dir() or old.stat().st_size != new.stat().st_size:
         return None
     if not old.samefile(new):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from lorapipe.build.digests import HashProgress
 from lorapipe.build.engines.threads import default_workers, imported, ordered_map, single_threaded_torch
 from lorapipe.build.records import Records
-from lorapipe.errors import InputError, LorapipeError, ManyErrors
+from lorapipe.errors import InputError, LorapipeError, ManyErrors, UsageError
 from lorapipe.formats.adapters.read import read_adapter
 from lorapipe.formats.checkpoints.read import read_checkpoint
 from lorapipe.formats.files import open_tensors
+from lorapipe.formats.folders.survey import is_folder
 from lorapipe.formats.hashes import FileHashes, file_hashes, short_hashes
 from lorapipe.formats.inspection import Inspection, inspect_file
+from lorapipe.remote.url import Location, Url
 from lorapipe.weights.each import Each
 from lorapipe.weights.figures import Figures
 from lorapipe.weights.inference.checking import Figure
@@ -39,7 +40,7 @@ class Look:
 
 
 def look(
-    path: Path,
+    path: Location,
     family: str | None = None,
     *,
     hashes: bool | None = None,
@@ -80,29 +81,35 @@ def _in_words(error: LorapipeError) -> str:
     return "; ".join(one.message for one in error.parts)
 
 
-def _known_hashes(path: Path) -> FileHashes | None:
+def _known_hashes(path: Location) -> FileHashes | None:
     """What the memo of earlier commands has of a file or folder."""
+    if isinstance(path, Url) and is_folder(path):
+        return None
     with Records(looking=True) as records:
         sha256 = records.digests.known(path)
     return None if sha256 is None else short_hashes(path, sha256)
 
 
-def hashes_of(path: Path, progress: HashProgress | None = None) -> FileHashes:
+def hashes_of(path: Location, progress: HashProgress | None = None) -> FileHashes:
     """All hashes of a file; its sha256 is remembered, so that a later build need not read it for that.
 
-    Raises :class:`~lorapipe.errors.InputError` as :func:`~lorapipe.store.digest.hash_file` does.
+    Raises :class:`~lorapipe.errors.InputError` as :func:`~lorapipe.store.digest.hash_file` does, and
+    :class:`~lorapipe.errors.UsageError` ``no-hashes`` for a folder elsewhere.
     """
+    if isinstance(path, Url) and is_folder(path):
+        message, hint = "a folder elsewhere has no hashes", "name a file in it, or leave --hashes out"
+        raise UsageError("no-hashes", message, hint=hint, where=str(path))
     with Records(looking=False, progress=progress or _unheard) as records:
         sha256 = records.digests.hash(path)
     with open_tensors(path) as source:
         return file_hashes(source, path, sha256)
 
 
-def _unheard(path: Path, done: int, total: int) -> None:
+def _unheard(path: Location, done: int, total: int) -> None:
     pass
 
 
-def adapter_figures(path: Path, spec: AdapterSpec) -> Mapping[ModuleId, Figures]:
+def adapter_figures(path: Location, spec: AdapterSpec) -> Mapping[ModuleId, Figures]:
     """The figures of each module of a LoRA, a few modules in memory at a time.
 
     Raises as :func:`~lorapipe.formats.adapters.read.read_adapter` does, for NaN among others.
@@ -113,7 +120,7 @@ def adapter_figures(path: Path, spec: AdapterSpec) -> Mapping[ModuleId, Figures]
     return figures
 
 
-def tensor_figures(path: Path, spec: CheckpointSpec) -> Mapping[str, Figure]:
+def tensor_figures(path: Location, spec: CheckpointSpec) -> Mapping[str, Figure]:
     """The norm of each tensor of a checkpoint, and whether it is finite; a few slabs in memory at a time."""
     measure = imported("lorapipe.weights.checkpoints.measure").measure  # it needs torch
     with open_tensors(path) as source, working() as each:

@@ -40,6 +40,11 @@ class _Row:
     progress: Progress | None = None
 
     @property
+    def variant(self) -> str:
+        """Its values on the axes, as its id has them."""
+        return self.step.removeprefix(self.written).strip("[]")
+
+    @property
     def at_work(self) -> bool:
         return self.begun and not self.how
 
@@ -95,8 +100,8 @@ class _Variants:
         return sum(row.part for row in self.rows) / self.count
 
     @property
-    def failed(self) -> bool:
-        return any(row.failed for row in self.rows)
+    def failed(self) -> int:
+        return sum(row.failed for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class _Variant:
 
     @property
     def name(self) -> str:
-        return self.row.step.removeprefix(self.row.written).strip("[]")
+        return self.row.variant
 
 
 _Line = _Row | _Variants | _Variant
@@ -256,8 +261,14 @@ class _Columns:
 def _columns(lines: Sequence[_Line], width: int, signs: Glyphs) -> _Columns:
     named = [line for line in lines if not isinstance(line, _Variant)]
     names = max((cell_len(written(line.step, signs)) for line in named), default=0)
-    kinds = max((cell_len(written(line.kind, signs)) for line in named), default=0) if width >= _NARROW else 0
-    return _Columns(min(names, max(12, width // 4)), min(kinds, _KIND), width)
+    names = min(names, max(12, width // 4))
+    if width < _NARROW:
+        return _Columns(names, 0, width)
+    kinds = min(_KIND, max((cell_len(written(line.kind, signs)) for line in named), default=0))
+    # What is below a step has its two columns, and begins two further in.
+    rows = (row for line in named if isinstance(line, _Variants) for row in line.rows)
+    below = max((cell_len(written(row.variant, signs)) for row in rows), default=0)
+    return _Columns(names, max(kinds, min(below - names, width // 3)), width)
 
 
 def _drawn(line: _Line, columns: _Columns, signs: Glyphs) -> Text:
@@ -289,7 +300,7 @@ def _of_variants(drawn: Text, line: _Variants, columns: _Columns, signs: Glyphs)
     if not line.done and not line.at_work:
         drawn.append(f"{line.count} variants").stylize("dim")
         return drawn
-    far = f"  {line.done} of {line.count}"
+    far = f"  {line.done} of {line.count}{f', {line.failed} failed' if line.failed else ''}"
     drawn.append_text(bar(line.part, min(_BAR, columns.width - drawn.cell_len - len(far)), signs))
     return drawn.append(far)
 

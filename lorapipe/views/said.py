@@ -12,7 +12,7 @@ from lorapipe.views.text import bytes_text
 
 __all__ = ["Teller"]
 
-_TABLED = frozenset({"energy", "error", "holds", "lowest score kept", "ranks"})
+_TABLED = frozenset({"energy", "error", "holds", "lowest score kept", "ranks", "underflow"})
 """Facts that :func:`~lorapipe.build.sweeping.figures_told` makes figures of."""
 
 

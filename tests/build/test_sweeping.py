@@ -242,7 +242,8 @@ def test_a_plan_alone_tells_what_a_run_would_do(kitchen: Bench) -> None:
         ({"energy": {}}, {}),
         ({"energy": "much", "holds": [1], "ranks": {"x": None}, "lowest score kept": "low"}, {}),
         ({"holds": {"finite": True, "differs-from": "x", "norm": {"min": 3, "max": {"value": True}}}}, {}),
-        ({"underflow": 3}, {}),
+        ({"underflow": 3}, {"became zero": 3.0}),
+        ({"underflow": 0, "waiting": "another process is at work on it"}, {}),
     ],
     ids=json.dumps,
 )

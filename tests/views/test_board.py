@@ -212,6 +212,24 @@ def test_a_sweep_that_is_done_says_how_its_variants_came(bench: Bench, clock: Cl
     ]
 
 
+def test_long_values_of_a_variant_are_read_and_what_failed_is_counted(bench: Bench, clock: Clock) -> None:
+    bench.lora("a", rank=8)
+    head = "matrix: {strength: [0.25, 0.5], components: [unet-only, both]}\n"
+    steps = """
+        a: {load: a.safetensors}
+        s: {scale: a, by: $(strength)}
+        o: {save: s, to: $(strength)-$(components).safetensors}
+    """
+    board = Board(Clock())
+    board.tell(Planned(plan(load_recipe(bench.recipe(steps, head=head)), read=True)))
+    through(board, ["o[strength=0.25,components=unet-only]"], "held back")
+    board.tell(StepStarted("o[strength=0.5,components=unet-only]", "save", 1, 1))
+    lines = drawn(board, width=100)
+    assert "  ▸ strength=0.5,components=unet-only" in lines
+    assert next(line for line in lines if line.startswith("✗ o")).endswith(" 25%  1 of 4, 1 failed")
+    assert max(map(len, drawn(board, width=62))) < 62
+
+
 def test_all_that_is_at_work_is_seen_before_what_is_not(clock: Clock) -> None:
     board = Board(clock)
     for number in range(1, 61):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from lorapipe.build.digests import MemoDigests
-from lorapipe.errors import InputError
+from lorapipe.errors import BuildError, InputError
 from lorapipe.remote.listing import listing
 from lorapipe.remote.state import RemoteState, Version, state
 from lorapipe.remote.url import Url
@@ -52,14 +52,14 @@ class Present:
 def present_at(url: Url) -> Present | None:
     """What is at a URL now, by one request; None where nothing is.
 
-    Raises as :func:`~lorapipe.remote.filesystem.faults`.
+    Raises as :func:`~lorapipe.remote.filesystem.faults` does of what is written.
     """
     try:
         return Present(url, listing(url).files if url.is_folder else {"": state(url)})
     except InputError as error:
-        if error.code != "remote-missing":
-            raise
-        return None
+        if error.code == "remote-missing":
+            return None
+        raise BuildError(error.code, error.message, hint=error.hint, where=error.where) from error.__cause__
 
 
 class Elsewhere:
@@ -77,7 +77,7 @@ class Elsewhere:
     def there(self, url: Url) -> Present | None:
         """What is there, as it was seen last; None where nothing is.
 
-        Raises as :func:`~lorapipe.remote.filesystem.faults`.
+        Raises as :func:`present_at`.
         """
         return self._seen[url] if url in self._seen else self.look(url)
 

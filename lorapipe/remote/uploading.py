@@ -44,7 +44,7 @@ _TURN_S = 0.1
 """Seconds after which who waits for the network asks whether to go on."""
 
 _ABORT_S = 0.8
-"""Seconds for an abort: somebody may wait for the end."""
+"""Seconds that an abort is waited for: somebody may wait for the end."""
 
 _QUIET = 3
 """Parts of the patience: so long nothing may move before a request is made again."""
@@ -273,6 +273,4 @@ def abort(uploads: Iterable[Upload]) -> None:
     rules by which it goes after some days.
     """
     aborting = [each for each in (upload.aborting() for upload in uploads) if each is not None]
-    wait(aborting, timeout=_ABORT_S)
-    for each in aborting:
-        each.cancel()
+    wait(aborting, timeout=_ABORT_S)  # what takes longer goes on, as long as the program lives

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import lorapipe.steps.svd_resize as svd_resize
 from lorapipe.plan.plan import Status
-from lorapipe.steps import find_kind
+from lorapipe.steps import find_kind, svd_resize
 from lorapipe.store.shared.behind import Behind
 from lorapipe.store.shared.folder import FolderBucket
 

@@ -5,27 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lorapipe.errors import UsageError
+from lorapipe.errors import BuildError, UsageError
 from lorapipe.plan.plan import Status
+from lorapipe.store import entries
+from lorapipe.views.said import Teller
 
 from ..remote.servers import Bucket, Faults
 from .teams import STORED, Machine, machine
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a shared one in it, into which a first machine has put its results."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "server").mkdir()
+    machine(folder / "first", f"file://{folder}/server").run()
+    return folder
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Path:
-    """A shared folder into which a first machine has put its results."""
-    found = tmp_path / "server"
-    found.mkdir()
-    machine(tmp_path / "first", f"file://{found}").run()
-    return found
+def server(template: Path, tmp_path: Path) -> Path:
+    """A shared folder as the first machine left it."""
+    for name in ("server", "first"):
+        shutil.copytree(template / name, tmp_path / name)
+    return tmp_path / "server"
 
 
 @pytest.fixture
@@ -196,7 +206,7 @@ def test_many_damaged_results_are_one_warning_and_one_build(
 ) -> None:
     for path in (server / "blobs").rglob("*"):
         if path.is_file():
-            path.write_bytes(random.Random(0).randbytes(path.stat().st_size))
+            path.write_bytes(bytes(path.stat().st_size))
     machine = second(server)
     machine.run()
 
@@ -210,10 +220,9 @@ def test_notes_of_a_stranger_break_no_view(server: Path) -> None:
     for notes in ({"energy": {"a": "b"}}, {"energy": [1], "ranks": {"x": None}, "holds": {"rank": 3}}):
         rewrite(manifest(server, "small"), notes=notes)
         machine = second(server, f"second{len(notes)}")
-        from lorapipe.views.said import Teller
-
-        teller, lines = Teller(steps=True), []
-        machine.run(lambda event: lines.extend(teller.lines(event)))
+        machine.run()
+        teller = Teller(steps=True)
+        lines = [line for event in machine.events for line in teller.lines(event)]
         assert any("energy" in line for line in lines)
 
 
@@ -362,15 +371,13 @@ def test_without_any_right_both_directions_are_told_in_one_line(s3: Bucket, tmp_
     one = machine(tmp_path / "one", s3.url("team"))
     one.run()
 
-    assert one.warnings == [f"the shared store {s3.url('team')} is not asked: the server refuses access (403)"]
+    said = f"the shared store {s3.url('team')} is not asked: the server refuses access (403)"
+    assert one.warnings == [said]
 
 
 def test_a_local_disk_without_room_for_what_is_there_builds_on_without_it(
     server: Path, expected: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lorapipe.store.entries as entries
-    from lorapipe.errors import BuildError
-
     stage = entries.stage
 
     def full(path: Path, **more: object) -> object:

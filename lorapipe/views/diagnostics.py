@@ -8,13 +8,16 @@ char.yaml:9:29: error: svd-resize has no option 'rnak' - did you mean 'rank'?
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorapipe.errors import LorapipeError, ManyErrors, Place
 from lorapipe.views.text import path_text, visible
 
 __all__ = ["diagnostic"]
+
+_FEW = 3
+"""Errors of one sort that are shown of a step's variants."""
 
 _GUTTER = 6
 _WIDEST = 100  # columns of a source line that are shown; the rest is cut around the caret
@@ -31,11 +34,30 @@ def diagnostic(error: LorapipeError, *, colour: bool = False, folder: Path | Non
     at fault is named as it is read from ``folder``.
     """
     if isinstance(error, ManyErrors):
-        return "\n".join(diagnostic(one, colour=colour, folder=folder) for one in error.errors)
+        shown = _folded(error.errors)
+        return "\n".join(
+            one if isinstance(one, str) else diagnostic(one, colour=colour, folder=folder) for one in shown
+        )
     lines = [_headline(error, colour, folder), *(f"  {visible(detail)}" for detail in error.details)]
     if isinstance(error.where, Place) and error.where.text:
         lines += _excerpt(error.where, colour)
     return "\n".join(lines)
+
+
+def _folded(errors: Sequence[LorapipeError]) -> Iterator[LorapipeError | str]:
+    """The errors; of one that many variants of a step have at one place the first few, and how many more."""
+    found: dict[object, list[LorapipeError]] = {}
+    for number, error in enumerate(errors):
+        step, bracket, _ = (error.step or "").partition("[")
+        key = (str(error.where), error.code, step) if bracket else number
+        found.setdefault(key, []).append(error)
+    for of in found.values():
+        if len(of) <= _FEW + 1:
+            yield from of
+            continue
+        yield from of[:_FEW]
+        step = (of[0].step or "").partition("[")[0]
+        yield f"and {len(of) - _FEW} more like this, of other variants of '{visible(step)}'"
 
 
 def _headline(error: LorapipeError, colour: bool, folder: Path | None) -> str:

@@ -139,3 +139,38 @@ def test_the_file_at_fault_is_named_as_it_is_read_from_the_users_folder(tmp_path
     assert diagnostic(ManyErrors([inside, inside]), folder=tmp_path).count("sub/r.lock") == 2
     assert diagnostic(inside, folder=tmp_path / "other") == f"{tmp_path}/sub/r.lock: error: wrong"
     assert diagnostic(InputError("code", "wrong", where="r.lock"), folder=tmp_path) == "r.lock: error: wrong"
+
+
+def variants(count: int, place: Place, step: str = "good") -> list[LorapipeError]:
+    return [
+        RecipeError("no-such-code", f"{step} {rank} is wrong", where=place, step=f"{step}[rank={rank}]")
+        for rank in range(count)
+    ]
+
+
+def test_what_many_variants_have_at_one_place_is_told_thrice_and_counted() -> None:
+    here, there = Place(file="r.yaml", line=3, column=1), Place(file="r.yaml", line=4, column=1)
+    other = RecipeError("code", "something else", where=there)
+    lines = diagnostic(ManyErrors([*variants(24, here), other, *variants(3, there)])).splitlines()
+    assert lines == [
+        "r.yaml:3:1: error: good 0 is wrong",
+        "r.yaml:3:1: error: good 1 is wrong",
+        "r.yaml:3:1: error: good 2 is wrong",
+        "and 21 more like this, of other variants of 'good'",
+        "r.yaml:4:1: error: something else",
+        "r.yaml:4:1: error: good 0 is wrong",
+        "r.yaml:4:1: error: good 1 is wrong",
+        "r.yaml:4:1: error: good 2 is wrong",
+    ]
+
+
+def test_errors_of_no_variant_and_four_of_variants_are_all_told() -> None:
+    place = Place(file="r.yaml", line=3, column=1)
+    alone = [RecipeError("code", f"wrong {n}", where=place, step="s") for n in range(9)]
+    assert len(diagnostic(ManyErrors(alone)).splitlines()) == 9
+    assert len(diagnostic(ManyErrors(variants(4, place))).splitlines()) == 4
+    both = diagnostic(ManyErrors([*variants(5, place), *variants(5, place, "other")])).splitlines()
+    assert [line for line in both if line.startswith("and")] == [
+        "and 2 more like this, of other variants of 'good'",
+        "and 2 more like this, of other variants of 'other'",
+    ]

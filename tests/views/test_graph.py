@@ -159,3 +159,46 @@ def test_graphviz_itself_reads_it(name: str) -> None:
     text = dot(recipe(f"{name}.safetensors")).encode()
     done = subprocess.run([program, "-Tcanon"], input=text, capture_output=True, check=False, timeout=20)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+SWEEP = """
+lorapipe: 1
+matrix: {strength: [0.5, 1.0], rank: [2, 4, 8]}
+steps:
+  a: {load: a.safetensors}
+  b: {load: b.safetensors}
+  both: {concat: {a: $(strength), b: -0.4}}
+  small: {svd-resize: both, rank: $(rank)}
+  good: {check: small, finite: true}
+  out: {save: small, to: out/s$(strength)-r$(rank).safetensors}
+"""
+
+
+def test_the_variants_of_a_step_are_one_node() -> None:
+    assert (
+        mermaid(parse(SWEEP))
+        == """\
+flowchart LR
+    s0[("a<br>load<br>a.safetensors")]
+    s1[("b<br>load<br>b.safetensors")]
+    s2["both<br>concat<br>2 variants"]
+    s3["small<br>svd-resize<br>6 variants"]
+    s4{{"good<br>check<br>6 variants"}}
+    s5[/"out<br>save<br>6 variants"/]
+    s0 --> s2
+    s1 -->|-0.4| s2
+    s2 --> s3
+    s3 --> s4
+    s3 --> s5
+    s4 -.-> s5
+"""
+    )
+    assert dot(parse(SWEEP)).count("->") == 6
+
+
+def test_each_variant_is_a_node_for_who_asks() -> None:
+    text = mermaid(parse(SWEEP), each=True)
+    assert text.count("svd-resize") == 6
+    assert "-->|0.5|" in text
+    assert "small[strength=0.5,rank=8]" in text
+    assert dot(parse(SWEEP), each=True).count("->") == 4 + 6 + 6 + 6 + 6

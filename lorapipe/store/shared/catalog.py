@@ -58,6 +58,11 @@ class Catalog:
         """What the store has of one key."""
         return next((found for _, found in self.entries([key])), None)
 
+    def present(self) -> bool:
+        """Whether there is a store. Raises as :meth:`entries`."""
+        self._read([])
+        return self._marked
+
     def mark(self) -> None:
         """See that the store says what it is: who is the first to write to it says so."""
         with self._lock:

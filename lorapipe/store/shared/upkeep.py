@@ -68,6 +68,8 @@ def clear(
     Manifests go before the blobs that they lead to. Raises
     :class:`~lorapipe.store.shared.bucket.Trouble`.
     """
+    if not catalog.present():
+        return SharedFreed((), 0, 0, 0)
     now = time.time_ns() if now_ns is None else now_ns
     settled = now - _SETTLED_NS
     manifests = {key: item for item in bucket.listing(MANIFESTS) if (key := key_of(item.name)) is not None}

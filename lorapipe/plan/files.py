@@ -237,7 +237,9 @@ def identify(  # noqa: PLR0913  # what is known of an input comes from several p
     :func:`~lorapipe.remote.filesystem.faults`.
     """
     found = _found(path, variant, shelf or Shelf())
-    sha256 = found.digest(digests.hash if read else digests.known)
+    # What a pin names is fetched and hashed beside the work: elsewhere that takes its time.
+    ahead = read and not (found.states and pin is not None)
+    sha256 = found.digest(digests.hash if ahead else digests.known)
     if sha256 is not None:
         if pin is not None and sha256 != pin.lower():
             raise pin_mismatch(path, sha256, pin)

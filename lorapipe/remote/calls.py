@@ -26,6 +26,9 @@ _TRIES = 3
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 
+_FIRST_CALL = 5.0
+"""Seconds after which a server that was never reached is given up: its name is wrong, or the net is down."""
+
 
 def patience() -> float:
     """Seconds of ``LORAPIPE_REMOTE_TIMEOUT``, or :data:`PATIENCE`.
@@ -47,10 +50,12 @@ class Patience:
     """How long one thing that is asked for may still take, in pauses that double.
 
     What arrives renews it (:meth:`renew`), so that a slow connection is borne and a dead one is not.
+    ``beginning`` says that nothing came from there yet: who cannot be reached then is soon given up.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, beginning: bool = False) -> None:
         self.seconds = seconds
+        self._reachable_by = time.monotonic() + min(_FIRST_CALL, seconds) if beginning else None
         self.renew()
 
     def renew(self) -> None:
@@ -70,7 +75,11 @@ class Patience:
 
     async def pause(self, error: Exception, url: Url) -> None:
         """Wait before asking again; raises ``error`` where that would not help, or took too long already."""
-        if not is_foreign(error) or not reason_of(error, url).passing:
+        reason = reason_of(error, url) if is_foreign(error) else None
+        if reason is None or not reason.passing:
+            raise error
+        soon = self._reachable_by if reason.code == "remote-unreachable" else None
+        if soon is not None and time.monotonic() + self._pause >= soon:
             raise error
         if time.monotonic() + self._pause >= self._until:
             raise error
@@ -93,7 +102,7 @@ def called(url: Url, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
 
     Raises as :func:`~lorapipe.remote.filesystem.faults`.
     """
-    limits = Patience(patience())
+    limits = Patience(patience(), beginning=True)
 
     async def insist() -> T:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from fsspec.spec import AbstractFileSystem
 
 __all__ = ["EXTRAS", "faults", "filesystem", "without"]
+
+_RETRIES = frozenset({"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"})
+"""The user's own say in how often S3 is asked again."""
 
 EXTRAS = {"s3": "s3", "gs": "gs", "hf": "hf", "https": "http", "http": "http"}
 """Scheme -> the extra of lorapipe that brings what speaks it."""
@@ -34,6 +38,10 @@ def filesystem(url: Url) -> AbstractFileSystem:
     options: dict[str, Any] = {"use_listings_cache": False} if url.scheme != "hf" else {}
     if url.scheme in ("http", "https"):
         options["client_kwargs"] = {"trust_env": True}  # proxies and ~/.netrc, as other programs do
+    if url.scheme == "s3" and not _RETRIES.intersection(os.environ):
+        # s3fs asks again, and so do we: with botocore's five times five, nobody would hear why for minutes.
+        given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, **given}
     with faults(url):
         try:
             return fsspec.filesystem(url.scheme, **options)

@@ -21,12 +21,16 @@ _GAIN = 1 << 16
 
 @dataclass(slots=True)
 class Known:
-    """What is known of the file at ``url``; ``whole`` where its server gives no ranges."""
+    """What is known of the file at ``url``; ``whole`` where its server gives no ranges.
+
+    ``begun`` once it has answered.
+    """
 
     url: Url
     size: int | None = None
     etag: str | None = None
     whole: bool = False
+    begun: bool = False
 
     def settle(self, answer: Answer) -> None:
         """Take an answer's size and ETag for the file's, or hold them against what is known.
@@ -37,6 +41,7 @@ class Known:
         if other_size or (None not in (self.etag, answer.etag) and self.etag != answer.etag):
             hint = "run again when nothing writes to it"
             raise InputError("input-changed", "changed while it was read", hint=hint, where=str(self.url))
+        self.begun = True
         self.size = answer.size if self.size is None else self.size
         self.etag = answer.etag if self.etag is None else self.etag
 

@@ -129,7 +129,8 @@ class RemoteFile:
         if self._room is None:
             self._room = asyncio.Semaphore(_AT_ONCE)
         async with self._room:
-            return await fetch(self._origin, self._known, start, stop, Patience(self._patience))
+            limits = Patience(self._patience, beginning=not self._known.begun)
+            return await fetch(self._origin, self._known, start, stop, limits)
 
     def _take(self, future: Future[bytearray]) -> bytearray:
         try:

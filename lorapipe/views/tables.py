@@ -15,6 +15,7 @@ from rich.text import Text
 from lorapipe.architectures import family
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.recipe.model import Term
+from lorapipe.remote.url import Location, Url
 from lorapipe.steps.kind import Materialise
 from lorapipe.views.bindings import BoundRow
 from lorapipe.views.text import bytes_text, clock_text, path_text, visible
@@ -86,7 +87,7 @@ def _step_lines(planned: PlannedStep, folder: Path, held: Sequence[str]) -> Iter
     path = planned.source.path if planned.source else planned.output
     yield Text(visible(sentence(planned, None if path is None else path_text(path, folder))))
     if planned.source is not None:
-        yield Text(_source_text(planned.source, outside=not planned.source.path.is_relative_to(folder)))
+        yield Text(_source_text(planned.source, outside=_outside(planned.source.path, folder)))
     yield Text(", ".join([result_text(planned), *_sizes(planned)]))
     if held:
         yield Text(f"holds back {', '.join(held)}")
@@ -110,6 +111,11 @@ def sentence(planned: PlannedStep, path: str | None) -> str:
 
 def _term(term: Term) -> str:
     return term.step if term.weight == 1.0 else f"{term.weight:g} {term.step}"
+
+
+def _outside(path: Location, folder: Path) -> bool:
+    """Whether a file of this machine is not the recipe's."""
+    return not isinstance(path, Url) and not path.is_relative_to(folder)
 
 
 def _source_text(source: InputFile, *, outside: bool) -> str:

@@ -74,7 +74,7 @@ def test_several_threads_read_at_once(place: Place) -> None:
     assert server.most_at_once > 4, "they waited for each other"
 
 
-@pytest.mark.parametrize(
+FAULTS = pytest.mark.parametrize(
     "faults",
     [
         Faults(drop_after=0, times=2),
@@ -86,6 +86,10 @@ def test_several_threads_read_at_once(place: Place) -> None:
     ],
     ids=["dropped at once", "dropped", "short", "503", "500", "stalled"],
 )
+
+
+@FAULTS
+@pytest.mark.parametrize("place", ["web", "s3"], indirect=True)  # the Hub's files come as the web's do
 def test_what_fails_in_passing_is_asked_for_again(place: Place, faults: Faults) -> None:
     url, server = place
     with RemoteFile(url) as file:
@@ -103,10 +107,10 @@ def test_only_what_is_missing_is_asked_for_again(place: Place) -> None:
     assert server.sent == pytest.approx(150_000, abs=2_000)
 
 
-def test_a_server_that_is_silent_is_given_up_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_silent_is_given_up_in_time(place: Place) -> None:
     url, server = place
-    monkeypatch.setenv("LORAPIPE_REMOTE_TIMEOUT", "0.6")
     with RemoteFile(url) as file:
+        file._patience = 0.6
         server.faults = Faults(stall_after=100, only=body)
         begun = time.monotonic()
         with pytest.raises(InputError) as caught:
@@ -116,10 +120,10 @@ def test_a_server_that_is_silent_is_given_up_in_time(place: Place, monkeypatch: 
     assert caught.value.hint
 
 
-def test_a_server_that_only_fails_is_given_up_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_only_fails_is_given_up_in_time(place: Place) -> None:
     url, server = place
-    monkeypatch.setenv("LORAPIPE_REMOTE_TIMEOUT", "0.6")
     with RemoteFile(url) as file:
+        file._patience = 0.6
         server.faults = Faults(status=503, only=body)
         begun = time.monotonic()
         with pytest.raises(InputError) as caught:

@@ -228,10 +228,11 @@ def _inputs(made: Plan, digests: Digests) -> list[Named]:
     for name in _above(made):
         source = made.steps[name].source
         if source is not None and source.folder is not None:
-            parts = [(f"{source.path.name}/{part}", source.folder / part) for part in source.parts]
-            inputs += [Named(name, digests.hash(path)) for name, path in parts]
+            parts = [f"{source.path.name}/{part}" for part in source.parts]
+            inputs += [Named(n, digests.hash(file)) for n, file in zip(parts, source.files, strict=True)]
         elif source is not None:
-            inputs.append(Named(source.path.name, digests.hash(source.path)))
+            (file,) = source.files
+            inputs.append(Named(source.path.name, digests.hash(file)))
     return inputs
 
 

@@ -185,7 +185,7 @@ def _input_state(source: InputFile, locked: LockedInput | None) -> State:
     """Whether an input is what the lock has; another size tells it without any hashing."""
     if locked is not None and locked.size != source.size:
         return State.CHANGED
-    if source.certainty is not Certainty.CHECKED:
+    if source.certainty not in (Certainty.CHECKED, Certainty.STATED):
         return State.UNHASHED
     return State.OK if locked is None or locked.sha256 == source.sha256 else State.CHANGED
 

@@ -17,6 +17,7 @@ from lorapipe.recipe.parsing import load_recipe
 from lorapipe.views.report.page import report_html
 
 from ..bench import SHAPES, TE, Bench
+from .colours import LIGHT
 
 STEPS = """
     base: {load: base.safetensors}
@@ -171,12 +172,9 @@ def test_text_has_contrast_in_light_and_dark(show: Show, report: Report, scheme:
     assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-CONTRAST = """
-const light = colour => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
+CONTRAST = (
+    LIGHT
+    + """
 const ground = element => {
   for (let e = element; e; e = e.parentElement) {
     const colour = getComputedStyle(e).backgroundColor;
@@ -191,6 +189,7 @@ return [...document.querySelectorAll(texts)].filter(e => e.textContent.trim()).m
   return [e.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
 });
 """
+)
 
 
 def test_every_control_is_reached_by_the_tabulator(show: Show, report: Report) -> None:

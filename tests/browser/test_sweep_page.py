@@ -1,4 +1,4 @@
-"""A sweep as Chromium shows it: its pictures fit and are read in light and dark, its table sorts by values."""
+"""A sweep as Chromium shows it: pictures fit, are read in light and dark, its table sorts by values."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from .bench import Bench
+from .remote.google import Google
 from .remote.sending import SMALL, Way
 from .remote.servers import Bucket, Files, Forward, Hub
 
@@ -132,3 +133,23 @@ def way(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", found.address)
     yield found
     found.close()
+
+
+@pytest.fixture
+def gs(patience: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
+    """A server on loopback that speaks as Google Cloud Storage does, and the environment that leads to it."""
+    gcsfs = pytest.importorskip("gcsfs")
+    server = Google()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.address)
+    monkeypatch.setitem(fsspec_settings(), "gs", {"token": "anon"})
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    yield server
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    server.close()
+
+
+def fsspec_settings() -> dict[str, dict[str, object]]:
+    """What fsspec has read of its settings; it reads them once, when it is imported."""
+    from fsspec.config import conf
+
+    return conf

@@ -105,7 +105,8 @@ def reason_of(error: BaseException, url: Url) -> Reason:
         return _forbidden(url, status, names)
     if status in _GONE or any(isinstance(each, FileNotFoundError) for each in chain):
         return Reason("remote-missing", "there is no such file", _where_else(url))
-    if any(isinstance(each, PermissionError) for each in chain):
+    # gcsfs has no type and no status for it.
+    if any(isinstance(each, PermissionError) or str(each).startswith("Forbidden: ") for each in chain):
         return _forbidden(url, status, names)
     if "OfflineModeIsEnabled" in names:
         return Reason(

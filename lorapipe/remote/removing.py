@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lorapipe.remote.calls import called
-from lorapipe.remote.filesystem import filesystem
+from lorapipe.remote.targets import target_of
 from lorapipe.remote.url import Url
 
 __all__ = ["remove"]
@@ -17,4 +17,4 @@ def remove(urls: Iterable[Url]) -> None:
     One that is gone already is none. Raises as :func:`~lorapipe.remote.filesystem.faults`.
     """
     for url in urls:
-        called(url, filesystem(url)._rm_file, f"{url.root}/{url.path}")
+        called(url, target_of(url).remove)

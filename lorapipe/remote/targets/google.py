@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -43,14 +44,15 @@ class Google:
         bucket, name = quote(self._url.root, safe=""), quote(self._url.path, safe="")
         at = self._files.base.replace("/storage/v1/", "/upload/storage/v1/")
         condition = {} if expected.any else {"ifGenerationMatch": expected.mark or "0"}
-        headers, _ = await self._files._call(
-            "POST",
-            f"{at}b/{bucket}/o?name={name}",
-            uploadType="resumable",
-            headers={"X-Upload-Content-Type": _TYPE},
-            json={"name": self._url.path, "contentType": _TYPE},
-            **condition,
-        )
+        with _racing():
+            headers, _ = await self._files._call(
+                "POST",
+                f"{at}b/{bucket}/o?name={name}",
+                uploadType="resumable",
+                headers={"X-Upload-Content-Type": _TYPE},
+                json={"name": self._url.path, "contentType": _TYPE},
+                **condition,
+            )
         self._session = str(headers["Location"])
 
     async def send(self, number: int, start: int, part: io.BytesIO) -> None:  # noqa: ARG002  # S3's counts parts
@@ -75,11 +77,22 @@ class Google:
             await self._files._call("DELETE", self._session)
             self._session = None
 
+    async def remove(self) -> None:
+        with suppress(FileNotFoundError):
+            await self._files._call("DELETE", "b/{}/o/{}", self._url.root, self._url.path)
+
     async def _put(self, part: io.BytesIO, span: str) -> Mapping[str, str]:
         assert self._session is not None
-        try:
+        with _racing():
             found = await self._files._call("PUT", self._session, headers={"Content-Range": span}, data=part)
-        except FileExistsError as error:
-            raise Raced from error
         headers: Mapping[str, str] = found[0]
         return headers
+
+
+@contextmanager
+def _racing() -> Iterator[None]:
+    """Name the answer that a condition does not hold, of which gcsfs makes this exception."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise Raced from error

@@ -88,6 +88,9 @@ class S3:
             await self._ask("abort_multipart_upload", UploadId=self._upload)
             self._upload = None
 
+    async def remove(self) -> None:
+        await self._ask("delete_object")
+
     async def _ask(self, act: str, **more: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = await self._files._call_s3(act, **self._what, **more)
         return found

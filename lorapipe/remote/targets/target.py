@@ -63,3 +63,7 @@ class Target(Protocol):
     async def abort(self) -> None:
         """Have the store forget the parts; what was not begun has none."""
         ...
+
+    async def remove(self) -> None:
+        """Have the object that is there go; one that is gone already is none."""
+        ...

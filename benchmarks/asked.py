@@ -29,6 +29,8 @@ __all__ = [
     "plain",
     "resize",
     "said",
+    "steps_alone",
+    "sweep",
 ]
 
 SCRIPTS = Path(__file__).parent / "contestants"
@@ -64,6 +66,19 @@ def resize(terms: Terms, rank: int) -> str:
     return _recipe(_loads(terms), *steps, f"out: {{save: done, to: {OUT}, dtype: fp16}}")
 
 
+def sweep(terms: Terms, strengths: Sequence[float], ranks: Sequence[int]) -> str:
+    """The recipe of a resize at each strength of the first LoRA and each rank, in fp16, into a folder."""
+    (_, _), *others = terms
+    weights = [f"lora-{number}: {weight}" for number, (_, weight) in enumerate(others, 1)]
+    matrix = f"matrix: {{strength: {list(strengths)}, rank: {list(ranks)}}}"
+    steps = (
+        f"all: {{concat: {{{', '.join(['lora-0: $(strength)', *weights])}}}}}",
+        "done: {svd-resize: all, rank: $(rank)}",
+        f"out: {{save: done, to: {FOLDER}/s$(strength)-r$(rank).safetensors, dtype: fp16}}",
+    )
+    return _recipe(_loads(terms), *steps).replace("steps:", f"{matrix}\nsteps:", 1)
+
+
 def _recipe(loads: Mapping[str, Path], *steps: str) -> str:
     lines = [f"  {name}: {{load: {json.dumps(str(path))}}}" for name, path in loads.items()]
     return "\n".join(["lorapipe: 1", "steps:", *lines, *(f"  {step}" for step in steps), ""])
@@ -94,21 +109,36 @@ def lorapipe(
     inputs: tuple[Path, ...] = (),
 ) -> Contestant:
     """The lorapipe that this Python imports; ``prepare``: measured when it has run once already."""
-    found = importlib.util.find_spec("lorapipe")
-    package = Path(found.origin if found and found.origin else "").parent
     command = (sys.executable, "-m", "lorapipe", *arguments)
     return Contestant(
         name,
         "lorapipe",
         command,
         files={"recipe.yaml": recipe},
-        env={"LORAPIPE_STORE": "store", "PYTHONPATH": str(package.parent)},
+        env=_ours(),
         output=output,
         check=check,
         prepare=command if prepare else (),
         size=size,
         inputs=inputs,
     )
+
+
+def _ours() -> dict[str, str]:
+    """An environment for the lorapipe that this Python imports, with a store of its own."""
+    found = importlib.util.find_spec("lorapipe")
+    package = Path(found.origin if found and found.origin else "").parent
+    return {"LORAPIPE_STORE": "store", "PYTHONPATH": str(package.parent)}
+
+
+def steps_alone(
+    name: str, terms: Terms, strengths: Sequence[float], ranks: Sequence[int], check: Check
+) -> Contestant:
+    """The steps of :func:`sweep` as calls, one after the other: no plan, no store, no lock."""
+    words = [",".join(map(str, values)) for values in (strengths, ranks)]
+    command = (sys.executable, str(SCRIPTS / "sweep_steps.py"), FOLDER, *words, *said(terms))
+    note = "lorapipe's own steps as Python calls, one after the other, without plan, store and lock"
+    return Contestant(name, "floor", command, env=_ours(), output=FOLDER, check=check, note=note)
 
 
 def plain(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.layouts import Module
 
-__all__ = ["check_concat", "check_merge", "check_resize"]
+__all__ = ["check_concat", "check_merge", "check_resize", "check_sweep"]
 
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "base_model.model."
@@ -143,6 +143,18 @@ def check_resize(out: Path, terms: Terms, modules: Sequence[Module], rank: int) 
         norm += float(np.sum(exact**2))
         tail += float(np.sum(_spectrum(loras, module.stem)[rank:] ** 2))
     return {"error": (gap / norm) ** 0.5, "optimum": (gap / tail) ** 0.5}
+
+
+def check_sweep(
+    out: Path, terms: Terms, modules: Sequence[Module], variants: Sequence[tuple[float, int]]
+) -> dict[str, float]:
+    """The worst of what ``check_resize`` finds of the variants: strengths of the first LoRA and ranks."""
+    (first, _), *others = terms
+    found = [
+        check_resize(out / f"s{strength}-r{rank}.safetensors", [(first, strength), *others], modules, rank)
+        for strength, rank in variants
+    ]
+    return {name: max(figures[name] for figures in found) for name in found[0]}
 
 
 def _sum(loras: Sequence[tuple[_File | _Adapter, float]], stem: str) -> Matrix:

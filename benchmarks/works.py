@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from benchmarks import asked
@@ -136,6 +137,26 @@ def sdxl_resize(setting: Setting) -> Work:
     )
 
 
+def sdxl_sweep(setting: Setting) -> Work:
+    """Three LoRAs at four strengths by six ranks, from one recipe."""
+    strengths = (0.4, 1.0) if setting.small else (0.4, 0.6, 0.8, 1.0)
+    ranks = [setting.rank(rank) for rank in ((8, 32) if setting.small else (4, 8, 12, 16, 24, 32))]
+    loras = [(setting.lora("sdxl", 32, seed), weight) for seed, weight in ((1, 1.0), (2, 0.7), (3, -0.4))]
+    terms, sampled = _made(setting, loras), _some(loras[0][0], 3)
+    check = Check("check_sweep", (terms, sampled, list(product(strengths, ranks))))
+    alone = "its steps alone"
+    contestants = (
+        asked.lorapipe(asked.sweep(terms, strengths, ranks), check=check, output=asked.FOLDER),
+        asked.steps_alone(alone, terms, strengths, ranks, check),
+        asked.floor("sha256sum", ("sha256sum", *(str(path) for path, _ in terms)), "of the inputs"),
+    )
+    goals = (Goal("cpu", 1.15, over=(alone,)), Goal("optimum", 1.0001))
+    count = len(strengths) * len(ranks)
+    matrix = f"{len(strengths)} strengths by {len(ranks)} ranks"
+    title = f"A sweep: three SDXL LoRAs of rank 32 (986 modules) at {matrix}, {count} files"
+    return Work("sdxl-sweep", title, contestants, tuple(path for path, _ in terms), goals)
+
+
 def sdxl_concat(setting: Setting) -> Work:
     """Two LoRAs into one that is both."""
     loras = [(setting.lora("sdxl", 32, 1), 0.7), (setting.lora("sdxl", 32, 2), -0.3)]
@@ -214,6 +235,7 @@ WORKS: Mapping[str, Callable[[Setting], Work]] = {
     "sd15-merge": sd15_merge,
     "llama-merge": llama_merge,
     "sdxl-resize": sdxl_resize,
+    "sdxl-sweep": sdxl_sweep,
     "sdxl-concat": sdxl_concat,
     "startup": startup,
     "scale-merge": scale_merge,

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from benchmarks.check import check_concat, check_merge, check_resize
+from benchmarks import asked
+from benchmarks.check import check_concat, check_merge, check_resize, check_sweep
 from benchmarks.layouts import Module
+from lorapipe.recipe.parsing import parse
 
 MODULES = [Module("lora_a", (12, 10), "a.weight", None), Module("lora_b", (6, 4, 3, 3), "b.weight", (6, 12))]
 SHAPES = {"a.weight": (12, 10), "b.weight": (18, 4, 3, 3)}
@@ -162,3 +164,43 @@ def test_the_error_of_a_concat_is_relative_to_the_sum(files: Any, factor: float,
     save_file(_factored(deltas, 7, factor), folder / "out.safetensors")
     found = check_concat(folder / "out.safetensors", terms, MODULES)
     assert found["error"] == pytest.approx(error, abs=1e-12)
+
+
+def test_of_a_sweep_the_worst_variant_counts(files: Any) -> None:
+    folder, _, terms, deltas = files
+    (first, weight), second = terms
+    alone = _first_deltas(files)
+    (folder / "out").mkdir()
+    for strength in (weight, 1.0):
+        summed = {stem: deltas[stem] + (strength - weight) * alone[stem] for stem in deltas}
+        for rank in (2, 3):
+            made = _factored(summed, rank, factor=1.01 if (strength, rank) == (1.0, 3) else 1.0)
+            save_file(made, folder / "out" / f"s{strength}-r{rank}.safetensors")
+    variants = [(strength, rank) for strength in (weight, 1.0) for rank in (2, 3)]
+    found = check_sweep(folder / "out", terms, MODULES, variants[:3])
+    assert found["optimum"] == pytest.approx(1, abs=1e-9)
+    assert found["error"] == max(
+        check_resize(folder / "out" / f"s{s}-r{r}.safetensors", [(first, s), second], MODULES, r)["error"]
+        for s, r in variants[:3]
+    )
+    assert check_sweep(folder / "out", terms, MODULES, variants)["optimum"] > 1.00001
+
+
+def _first_deltas(files: Any) -> dict[str, Any]:
+    """The deltas of the first LoRA, at strength 1."""
+    tensors = load_file(files[2][0][0])
+    found = {}
+    for module in MODULES:
+        up, down = (tensors[f"{module.stem}.lora_{part}.weight"].astype(float) for part in ("up", "down"))
+        product = up.reshape(len(up), -1) @ down.reshape(len(down), -1)
+        found[module.stem] = (2 / len(down) * product).reshape(module.shape)
+    return found
+
+
+def test_the_recipe_of_a_sweep_has_every_strength_with_every_rank(files: Any) -> None:
+    recipe = parse(asked.sweep(files[2], (0.4, 1.0), (4, 8, 16)))
+    assert [step.params["to"] for step in recipe.steps.values() if step.kind == "save"] == [
+        f"out/s{strength}-r{rank}.safetensors" for strength in (0.4, 1.0) for rank in (4, 8, 16)
+    ]
+    weights = [[t.weight for t in step.terms()] for step in recipe.steps.values() if step.kind == "concat"]
+    assert weights == [[0.4, -2.0], [1.0, -2.0]]

@@ -62,7 +62,7 @@ def test_the_llamas_layers_are_named_as_those_of_a_published_one(shared: Callabl
 
 @pytest.mark.parametrize("name", LARGE)
 def test_a_whole_model_takes_no_room_and_is_planned_in_a_moment(name: str, tmp_path: Path) -> None:
-    """The whole command: Python's start, 141 GB of shards, 560 modules; it takes half a second, on a busy machine more."""
+    """The whole command, Python's start and all; it takes half a second, on a busy machine more."""
     model, lora = make_model(tmp_path, name), make_adapter(tmp_path, name, 16)
     files = list(model.rglob("*.safetensors"))
     count, nbytes, shards = RELEASED[name]

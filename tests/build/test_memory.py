@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from benchmarks.large import Size, make_adapter, make_model
+
 MIB = 1 << 20
 GIVEN = 512
 
@@ -96,3 +98,25 @@ def test_the_limit_is_kept_and_the_bytes_are_the_same(job: Callable[[Path], None
     assert kept <= GIVEN
     assert freely > GIVEN, "the job is too small to show anything"
     assert (tmp_path / "o.safetensors").read_bytes() == first
+
+
+def test_a_model_of_five_times_the_size_takes_the_same_memory(tmp_path: Path) -> None:
+    """Shards of Wan, an eighth as wide, whose data are holes: 60 MB and 240 MB."""
+    peaks, sizes = [], []
+    for layers in (2, 10):
+        folder = tmp_path / str(layers)
+        folder.mkdir()
+        size = Size(layers, divide=8)
+        model, lora = (
+            make_model(folder, "wan-14b", size),
+            make_adapter(folder, "wan-14b", 16, size, empty=False),
+        )
+        (folder / "r.yaml").write_text(
+            f"lorapipe: 1\nsteps:\n  base: {{load: {model.name}/}}\n  a: {{load: {lora.name}}}\n"
+            "  m: {merge-into-checkpoint: base, loras: a}\n  o: {save: m, to: o/, shard-size: 20MB}\n"
+        )
+        peaks.append(run(folder, "--memory", f"{GIVEN}MiB"))
+        sizes.append(sum(path.stat().st_size for path in (folder / "o").glob("*.safetensors")) // MIB)
+    assert sizes[1] > sizes[0] + 150
+    assert max(peaks) <= GIVEN
+    assert peaks[1] - peaks[0] < 50

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lorapipe.errors import InputError
 from lorapipe.remote.calls import Patience, patience, started
 from lorapipe.remote.filesystem import faults
+from lorapipe.remote.kept import KEPT_FILE, Kept
 from lorapipe.remote.origins import origin_of
 from lorapipe.remote.ranges import Known, fetch
 from lorapipe.remote.spans import Spans, divided
@@ -96,7 +97,8 @@ class RemoteFile:
         if self._spans is not None:
             self._spans.close()
         beyond = ((offset, length) for offset, length in ranges if offset + length > len(self._head))
-        self._spans = Spans(divided(beyond), self._begin, self._take)
+        kept = Kept() if self.size <= KEPT_FILE else None
+        self._spans = Spans(divided(beyond), self._begin, self._take, kept)
 
     def error(self, code: str, message: str, hint: str | None = None) -> InputError:
         """An error about this file."""

@@ -13,6 +13,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
+from lorapipe.remote.kept import Kept
+
 __all__ = ["AHEAD", "KEPT", "SPAN", "Spans", "divided"]
 
 SPAN = 4 << 20
@@ -58,17 +60,21 @@ def divided(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class Spans:
-    """The spans of an open file. ``begin(start, stop)`` begins to fetch, ``take(future)`` waits for it."""
+    """The spans of an open file. ``begin(start, stop)`` begins to fetch, ``take(future)`` waits for it.
+
+    What was taken of a file with ``kept`` is there for later reads, too.
+    """
 
     def __init__(
         self,
         spans: Sequence[tuple[int, int]],
         begin: Callable[[int, int], Future[bytearray]],
         take: Callable[[Future[bytearray]], bytearray],
+        kept: Kept | None = None,
     ) -> None:
         self._spans = spans
         self._starts = [start for start, _ in spans]
-        self._begin, self._take = begin, take
+        self._begin, self._take, self._kept = begin, take, kept
         self._lock = threading.Lock()
         self._held: dict[int, Future[bytearray]] = {}
         self._left: dict[int, int] = {}
@@ -98,6 +104,8 @@ class Spans:
         for index, future in fetched:
             start, stop = self._spans[index]
             data = self._data(index, future)
+            if self._kept is not None:
+                self._kept.put(start, data)
             begin, end = max(start, offset), min(stop, offset + length)
             found[begin - offset : end - offset] = memoryview(data)[begin - start : end - start]
             self._taken(index, end - begin)
@@ -126,9 +134,17 @@ class Spans:
         future = self._held.pop(index, None)
         if future is None:
             start, stop = self._spans[index]
-            future = self._begin(start, stop)
+            future = self._again(start) or self._begin(start, stop)
             self._left[index] = stop - start
         self._held[index] = future  # the last that was asked for is the last to go
+        return future
+
+    def _again(self, start: int) -> Future[bytearray] | None:
+        known = None if self._kept is None else self._kept.get(start)
+        if known is None:
+            return None
+        future: Future[bytearray] = Future()
+        future.set_result(known)
         return future
 
     def _go_ahead(self, first: int, last: int) -> None:

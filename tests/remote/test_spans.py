@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from lorapipe.formats.containers.safetensors import SafetensorsFile
+from lorapipe.remote.kept import Kept
 from lorapipe.remote.reading import HEAD
 from lorapipe.remote.spans import AHEAD, GAP, KEPT, SPAN, Spans, divided
 from lorapipe.remote.url import parse_url
@@ -119,6 +124,42 @@ def test_a_span_that_failed_is_asked_for_again_by_who_asks_again() -> None:
     with pytest.raises(ConnectionError):
         spans.read(0, 10)
     assert spans.read(0, 10) == file.data[:10]
+
+
+def test_what_was_fetched_of_a_small_file_is_there_when_it_is_read_again() -> None:
+    file = Fetched(20 * MIB)
+    ranges = [(i * MIB, MIB) for i in range(20)]
+    spans = Spans(divided(ranges), file.begin, lambda future: future.result(), Kept())
+    for _ in range(3):
+        for offset, length in reversed(ranges):
+            assert spans.read(offset, length) == file.data[offset : offset + length]
+    assert file.bytes == 20 * MIB
+
+
+def test_a_disk_that_is_full_costs_another_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    file = Fetched(2 * MIB)
+    spans = Spans(divided([(0, 2 * MIB)]), file.begin, lambda future: future.result(), Kept())
+    assert spans.read(0, 2 * MIB) == file.data
+    assert spans.read(0, 2 * MIB) == file.data
+    assert file.bytes == 4 * MIB
+
+
+def test_what_is_kept_has_no_name_and_goes_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(os.listdir("/proc/self/fd"))
+    kept = Kept()
+    kept.put(7, b"some")
+    assert kept.get(7) == b"some"
+    assert kept.get(8) is None
+    assert list(tmp_path.iterdir()) == []
+    del kept
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_threads_share_what_is_fetched() -> None:

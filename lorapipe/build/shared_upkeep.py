@@ -85,7 +85,7 @@ def push(what: str, params: Mapping[str, Given] = _NONE, listen: Listener = unhe
     """
     with open_store(_places()) as store, _behind(store) as behind:
         entries = list(store.entries.all())
-        keys = named_keys(what, (entry.key for entry in entries), params)
+        keys = named_keys(what, (entry.key for entry in entries), params, read=True)
         there = behind.look([key for key, _ in keys])
         moved = [_given(store, key, step, there) for key, step in keys]
         results = {peeked.sha256 for each in moved if (peeked := store.entries.peek(each.key)) is not None}
@@ -104,7 +104,7 @@ def pull(
     ``fetched`` is told bytes and size of each. Raises as :func:`push`.
     """
     with open_store(_places()) as store, _behind(store) as behind:
-        keys = named_keys(what, (), params)
+        keys = named_keys(what, (), params, read=True)
         there = behind.look([key for key, _ in keys])
         return tuple(_taken(store, key, step, there, fetched) for key, step in keys)
 

@@ -172,11 +172,16 @@ def unpin(what: str, params: Mapping[str, Given] = _NONE) -> tuple[Pinned, ...]:
         )
 
 
-def named_keys(what: str, known: Iterable[str], params: Mapping[str, Given]) -> list[tuple[str, str | None]]:
-    """The keys of a recipe's results, each with its step; else of ``known`` keys the one that is meant."""
+def named_keys(
+    what: str, known: Iterable[str], params: Mapping[str, Given], *, read: bool = False
+) -> list[tuple[str, str | None]]:
+    """The keys of a recipe's results, each with its step; else of ``known`` keys the one that is meant.
+
+    With ``read`` the recipe's inputs are hashed for it.
+    """
     if _PREFIX.fullmatch(what) is None or Path(what).exists():
         recipe = load_recipe(Path(what), params)
-        return list(_recipe_keys(plan(recipe)))
+        return list(_recipe_keys(plan(recipe, read=read)))
     found = sorted({key for key in known if key.startswith(what)})
     if len(found) == 1:
         return [(found[0], None)]

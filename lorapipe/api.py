@@ -60,6 +60,10 @@ def run(
     standard error), ``"plain"``, ``"json"``, or a function that is told each
     :data:`~lorapipe.build.events.Event`. By default nothing is shown.
 
+    Of a recipe with a ``matrix`` :attr:`~lorapipe.build.result.Built.sweep` has what came of each
+    variant; ``options.only`` makes some of them. Where checks do not hold, ``progress`` is told it as a
+    :class:`~lorapipe.build.events.Swept` before the error is raised.
+
     Raises :class:`~lorapipe.errors.LorapipeError`; several errors of one pass come as
     :class:`~lorapipe.errors.ManyErrors`.
     """

@@ -19,8 +19,9 @@ from lorapipe.views.cells import glyphs
 from lorapipe.views.report.markup import Html, Node, cut, joined, tag
 from lorapipe.views.said import Teller
 from lorapipe.views.sweeps import axis_text, figure_text, state_text, told_quantities
-from lorapipe.views.tables import built_totals, plan_totals, result_text, sentence, spec_text
+from lorapipe.views.tables import as_written, built_totals, plan_totals, result_text, sentence, spec_text
 from lorapipe.views.text import bytes_text, path_text, visible
+from lorapipe.views.variants import alike, by_written, spanned, variants_sentence, variants_status
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleSpec
 
 __all__ = [
@@ -55,15 +56,21 @@ _SAID = 20
 
 
 def plan_html(plan: Plan) -> str:
-    """A row a step: what it does, what comes of it, what a run would do and why."""
+    """A row a step, variants together: what it does, what comes of it, what a run would do and why."""
     folder = Path(plan.recipe.file).parent.resolve()
     rows = []
-    for step, planned in plan.steps.items():
+    for written, variants in by_written(plan.steps.values()).items():
+        planned = variants[0]
+        if len(variants) > 1:
+            said = variants_sentence(plan, variants, folder)
+            result = spanned(as_written(plan, one) for one in variants)
+            rows.append((tag("b", cut(written)), cut(said), result, variants_status(variants)))
+            continue
         path = planned.source.path if planned.source else planned.output
         said = sentence(planned, None if path is None else path_text(path, folder))
         status = joined([planned.standing, tag("br"), tag("small", planned.reason)])
-        rows.append((tag("b", cut(step)), cut(said), result_text(planned), status))
-    warnings = [tag("p", f"warning: {warning}") for warning in plan.warnings]
+        rows.append((tag("b", cut(planned.step.id)), cut(said), result_text(planned), status))
+    warnings = [tag("p", f"warning: {warning}") for warning in alike(plan, plan.warnings)]
     title = cut(plan.recipe.name or plan.recipe.file)
     return _page(
         title,

@@ -11,6 +11,7 @@ from lorapipe.plan.plan import Plan
 from lorapipe.views.bindings import bound_rows, is_merge
 from lorapipe.views.tables import binding_table, module_table, plan_table, plan_totals, print_table
 from lorapipe.views.text import visible
+from lorapipe.views.variants import alike
 from lorapipe.weights.specs import AdapterSpec
 
 __all__ = ["print_plan", "print_warnings"]
@@ -46,6 +47,6 @@ def _print_modules(plan: Plan, console: Console) -> None:
 
 def print_warnings(plan: Plan, console: Console) -> None:
     """Print what is not wrong, and yet should be known, line by line."""
-    for warning in plan.warnings:
+    for warning in alike(plan, plan.warnings):
         lines = "\n".join(visible(line) for line in warning.splitlines())
         console.print(Text(f"warning: {lines}", style="yellow"), soft_wrap=not console.is_terminal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,19 @@ def by_written(steps: Iterable[PlannedStep]) -> dict[str, list[PlannedStep]]:
     for planned in steps:
         found.setdefault(planned.step.written, []).append(planned)
     return found
+
+
+def alike(plan: Plan, texts: Iterable[str]) -> Iterator[str]:
+    """The texts; of those that differ in the ids of variants alone the first, and how many more."""
+    named = "|".join({re.escape(step.written) for step in plan.recipe.steps.values() if step.axes})
+    variant = re.compile(rf"\b({named})\[[^\]]*\]") if named else None
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        found.setdefault(text if variant is None else variant.sub(r"\1", text), []).append(text)
+    for of in found.values():
+        head, end, details = of[0].partition("\n")
+        more = f" (and {len(of) - 1} more like this, of other variants)" if len(of) > 1 else ""
+        yield f"{head}{more}{end}{details}"
 
 
 def variants_lines(plan: Plan, variants: Sequence[PlannedStep], result: str, folder: Path) -> Iterator[Text]:

@@ -91,6 +91,11 @@ def test_a_sweep_is_a_row_a_variant_and_what_is_of_none_an_output(bench: Bench) 
     recipe = bench.recipe(
         f"{steps}\n    whole: {{save: a, to: out/a.safetensors}}", head="matrix: {rank: [2, 4]}\n"
     )
+    planned = plan(load_recipe(recipe), read=True)
+    assert [row[0] for row in Page(plan_html(planned)).rows] == ["step", "a", "small", "out", "whole"]
+    assert Page(plan_html(planned)).rows[2][1:] == [
+        "svd-resize a", "LoRA, SD1.x, 4 modules, rank 2 ... rank 4", "will run",
+    ]  # fmt: skip
     made = build(load_recipe(recipe))
 
     assert made.sweep is not None

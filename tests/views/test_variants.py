@@ -15,9 +15,9 @@ from lorapipe.recipe.schemas import schema_file
 from lorapipe.recipe.selection import parse_only
 from lorapipe.views.plan_json import plan_json
 from lorapipe.views.plan_text import print_plan
-from lorapipe.views.variants import spanned
+from lorapipe.views.variants import alike, spanned
 
-from ..bench import Bench
+from ..bench import SHAPES, TE, Bench
 from .screens import log, terminal, text_of
 
 HEAD = "matrix: {strength: [0.5, 1.0], rank: [2, 4, 6]}\n"
@@ -146,3 +146,25 @@ def test_as_json_each_variant_says_of_which_step_it_is(kitchen: Bench) -> None:
     assert by_id["small[strength=1.0,rank=4]"]["written"] == "small"
     assert by_id["small[strength=1.0,rank=4]"]["axes"] == {"strength": 1.0, "rank": 4}
     assert (by_id["a"]["written"], by_id["a"]["axes"]) == ("a", {})
+
+
+def test_warnings_that_all_variants_have_are_one(kitchen: Bench) -> None:
+    lost = TE.replace("layers_0", "layers_1")
+    kitchen.checkpoint()
+    kitchen.lora("a", rank=8, modules={**SHAPES, lost: SHAPES[TE]})
+    steps = """
+        base: {load: base.safetensors}
+        a: {load: a.safetensors}
+        small: {svd-resize: a, rank: $(rank)}
+        model: {merge-into-checkpoint: base, loras: {small: 1.0}, unmatched: warn}
+        out: {save: model, to: $(rank).safetensors}
+    """
+    kitchen.recipe(steps, head="matrix: {rank: [2, 4, 6]}\n")
+    warnings = [line for line in shown(kitchen).splitlines() if line.startswith("warning")]
+    (warning,) = warnings
+    assert "small[rank=2]" in warning
+    made = plan(load_recipe(kitchen.folder / "r.yaml"), read=True)
+    assert len(made.warnings) == 3
+    told = list(alike(made, [*made.warnings, "something else [a=b]", "something else [a=c]"]))
+    assert told[0].splitlines()[0].endswith("(and 2 more like this, of other variants)")
+    assert told[1:] == ["something else [a=b]", "something else [a=c]"]

@@ -19,6 +19,7 @@ from lorapipe.views.report.portraits import portrait_part
 from lorapipe.views.report.script import SCRIPT
 from lorapipe.views.report.style import STYLE
 from lorapipe.views.report.sweeps import sweep_part
+from lorapipe.views.variants import alike
 
 __all__ = ["GENERATOR", "report_html"]
 
@@ -112,7 +113,7 @@ def _counted(files: Sequence[ReportFile]) -> str:
 
 def _notes(report: Report) -> Html | None:
     """What the plan warns of, and what could not be told."""
-    said = [*report.plan.warnings, *report.untold]
+    said = [*alike(report.plan, report.plan.warnings), *report.untold]
     return section("notes", "Notes", tag("ul", *(tag("li", name(text)) for text in said))) if said else None
 
 

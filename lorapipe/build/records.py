@@ -76,7 +76,7 @@ class Records:
         self.halt = halt or Halt()
         self._store = open_store(root, looking=looking, hook=self.halt.after(hook))
         self.shelf = Shelf(self._store)
-        self.sharing = Sharing(self._store)
+        self.sharing = Sharing(self._store, at_once=seen is not None)
         self._beside: Beside | None = None
         self._budget = None if looking else store_budget(os.environ, self._store.paths.root)
         self.digests = MemoDigests(
@@ -133,8 +133,12 @@ class Records:
         self._store.database.prepare()
 
     def stored(self, key: str) -> bool:
-        """Whether the store has a result with this key; its blob is verified when it is read."""
-        return self._store.entries.peek(key) is not None
+        """Whether the store has a result with this key; its blob is verified when it is read.
+
+        What another machine made for this one's build is in the store that they share.
+        """
+        here = self._store.entries.peek(key) is not None
+        return here or (self._guest and bool(self.sharing.look([key])))
 
     def notes(self, key: str) -> Notes:
         """What was noted of the result with this key, if the store has it; reads no result."""

@@ -17,10 +17,15 @@ def _untold(done: int, total: int) -> None:
 
 
 class Sharing:
-    """What ``store`` has of a shared store behind it."""
+    """What ``store`` has of a shared store behind it.
 
-    def __init__(self, store: Store) -> None:
+    With ``at_once`` whatever is made here is given before it counts: other machines wait for it.
+    """
+
+    def __init__(self, store: Store, *, at_once: bool = False) -> None:
         self._store = store
+        if store.shared is not None:
+            store.shared.at_once = at_once
 
     def look(self, keys: Collection[str], needed: Collection[str] = ()) -> Mapping[str, int]:
         """Which of the keys the shared store has, with the bytes of their results; asked for at once.

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lorapipe.build.records import Records
+from lorapipe.errors import BuildError
 from lorapipe.plan.plan import Status
 from lorapipe.steps import find_kind, svd_resize
 from lorapipe.store.shared.behind import Behind
+from lorapipe.store.shared.bucket import Trouble
 from lorapipe.store.shared.folder import FolderBucket
 
 from ..remote.servers import Bucket
@@ -283,3 +286,40 @@ def test_where_both_upload_at_once_the_first_manifest_stands_and_the_next_build_
     assert second.hows["small"] == "fetched"
     assert second.output("two") == first.output("two")
     assert second.warnings == []
+
+
+# --- machines that build one recipe together ----------------------------------------------
+
+
+def test_for_a_build_of_several_machines_a_result_is_given_before_it_counts(
+    new: New, server: Path, tmp_path: Path
+) -> None:
+    first, second = new("first"), new("second")
+    first.run()
+    key = first.plan().steps["small"].key
+    assert key is not None
+    with Records(looking=False, root=second.options.places, seen={}) as records:
+        assert records.stored(key)
+        assert not records.stored("0" * 64)
+    with Records(looking=False, root=second.options.places) as records:
+        assert not records.stored(key)
+
+
+def test_where_it_cannot_be_given_that_is_an_error(
+    new: New, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **more: object) -> None:
+        raise Trouble("the server refuses access (403)", refused=True)
+
+    one = new("one")
+    monkeypatch.setattr(FolderBucket, "send", refuse)
+    with one.store() as store:
+        assert store.shared is not None
+        store.shared.at_once = True
+        entry = store.entries.put("0" * 64, lambda file: file.write(b"x"), "")
+        with pytest.raises(BuildError) as caught:
+            store.settle(entry)
+    assert str(caught.value) == (
+        f"error: the shared store file://{server} was not given a result: the server refuses access (403)"
+        " - the machines of this build pass results by it"
+    )

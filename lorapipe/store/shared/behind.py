@@ -37,10 +37,15 @@ class Behind:
 
     Nothing is asked before the first call. Who calls :meth:`fetch` or :meth:`settle` holds the key's
     lock. Every method may raise :class:`~lorapipe.errors.UsageError` ``extra-missing``.
+
+    ``at_once`` is for a build of several machines, of which each needs what others make: what is
+    given is there when :meth:`give` returns, or it raises :class:`~lorapipe.errors.BuildError`
+    ``not-shared``.
     """
 
     def __init__(self, url: str, paths: StorePaths, entries: Entries) -> None:
         self.url = url
+        self.at_once = False
         self._paths = paths
         self._entries = entries
         self._opened: tuple[Bucket, Catalog] | None = None
@@ -157,6 +162,11 @@ class Behind:
         """Upload what the store lacks of a result, beside the work; :meth:`finish` waits for it."""
         if self._ungiven is None:
             self._giving.later(lambda sent: self._give(entry, sent), entry.size)
+        if self.at_once:
+            self.finish()
+            if self._ungiven is not None:
+                message = f"the shared store {self.url} was not given a result: {self._ungiven}"
+                raise BuildError("not-shared", message, hint="the machines of this build pass results by it")
 
     def finish(self, told: Told = _unseen) -> None:
         """Wait until all is given. Of a key that others were faster with, theirs is taken from now on."""

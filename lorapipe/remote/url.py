@@ -167,12 +167,12 @@ def parse_url(text: str) -> Url:
         )
     if "#" in rest:
         raise _bad("has a fragment ('#...')", "leave it out: it names a part of a page")
+    if "\\" in rest:
+        raise _bad("has a backslash", "folders are parted by /")
     parsed = _PARSERS[scheme](scheme, rest)
     parts = [unquote(part) for part in parsed.path.split("/")]
     if any(part in (".", "..") for part in parts):
         raise _bad("has '.' or '..' among its folders", "write the way without them")
-    if "\\" in parsed.path:
-        raise _bad("has a backslash", "folders are parted by /")
     return parsed
 
 

@@ -16,8 +16,12 @@ from lorapipe.remote.origins.web import no_length, stream
 from lorapipe.remote.reasons import status_of
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
+from lorapipe.version import __version__
 
 __all__ = ["Hub", "Repository", "is_commit"]
+
+_WE = {"library_name": "lorapipe", "library_version": __version__}
+"""What the Hub is told of who asks."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -58,7 +62,7 @@ class Repository:
         return RemoteState(file.size, sha256 or file.blob_id, self.revision, sha256)
 
     def _api(self) -> Any:
-        return library(self._url).HfApi(endpoint=self.endpoint, library_name="lorapipe")
+        return library(self._url).HfApi(endpoint=self.endpoint, **_WE)
 
 
 def library(url: Url) -> Any:
@@ -121,7 +125,7 @@ class Hub:
         endpoint = self._repository.endpoint or self._hub.constants.ENDPOINT
         if urlsplit(self._address).netloc != urlsplit(endpoint).netloc:
             return {}
-        found: dict[str, str] = self._hub.utils.build_hf_headers(library_name="lorapipe")
+        found: dict[str, str] = self._hub.utils.build_hf_headers(**_WE)
         return found
 
     def _look(self) -> Any:
@@ -133,6 +137,4 @@ class Hub:
             revision=revision or self._repository.revision,
             endpoint=self._repository.endpoint,
         )
-        return self._hub.get_hf_file_metadata(
-            where, endpoint=self._repository.endpoint, library_name="lorapipe"
-        )
+        return self._hub.get_hf_file_metadata(where, endpoint=self._repository.endpoint, **_WE)

@@ -53,12 +53,14 @@ class S3:
 
 
 def _sha256(head: dict[str, Any]) -> str | None:
-    """The checksum of the whole object; one that is a checksum of its parts' checksums has their number.
+    """The checksum of the whole object; that of one in parts is a checksum of their checksums.
 
-    *Source*: Amazon S3 User Guide, "Checking object integrity".
+    *Source*: Amazon S3 User Guide, "Checking object integrity". Servers that only speak like S3 do not
+    tell the type; the ETag of what was uploaded in parts has their number.
     """
     text = str(head.get("ChecksumSHA256", ""))
-    if not text or "-" in text or head.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+    in_parts = "-" in text or "-" in str(head.get("ETag", ""))
+    if not text or head.get("ChecksumType", "COMPOSITE" if in_parts else "FULL_OBJECT") != "FULL_OBJECT":
         return None
     try:
         raw = b64decode(text, validate=True)

@@ -457,3 +457,38 @@ def _oid(content: Any) -> str:
 def _sha256(content: Any) -> str:
     data = content.head + str(content.size).encode() if isinstance(content, Zeros) else content
     return hashlib.sha256(data).hexdigest()
+
+
+class Google(Files):
+    """Google's storage: objects by ``bucket/name``, each upload a generation. *Source*: the JSON API."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generations: dict[str, int] = {}
+
+    def put(self, path: str, content: Any) -> str:
+        self.files[path] = content
+        self.generations[path] = self.generations.get(path, 100) + 1
+        return f"gs://{path}"
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
+        parts = urlsplit(path)
+        way = [unquote(part) for part in parts.path.split("/")]
+        if way[1:5] == ["download", "storage", "v1", "b"]:
+            name = f"{way[5]}/{'/'.join(way[7:])}"
+            if name not in self.files:
+                return plain(404, "No such object")
+            return self.file(self.files[name], headers, {"x-goog-generation": str(self.generations[name])})
+        if way[1:4] == ["storage", "v1", "b"] and way[5:] == ["o"]:
+            under = f"{way[4]}/{parse_qs(parts.query).get('prefix', [''])[0]}"
+            items = [
+                {
+                    "name": name.removeprefix(f"{way[4]}/"),
+                    "size": str(len(self.files[name])),
+                    "generation": str(self.generations[name]),
+                }
+                for name in sorted(self.files)
+                if name.startswith(under)
+            ]
+            return plain(200, json.dumps({"items": items}), {"Content-Type": "application/json"})
+        return plain(404)

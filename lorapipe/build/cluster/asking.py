@@ -13,6 +13,7 @@ from lorapipe.build.cluster.job import Packed
 from lorapipe.build.cluster.meeting import Trouble, introduce, prepare, refuse, versions, wrong_versions
 from lorapipe.build.cluster.reach import Mark
 from lorapipe.errors import BuildError, LorapipeError
+from lorapipe.store.shared.reach import Token
 from lorapipe.version import __version__
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def check_able(workers: Workers, step: str, needs: Mapping[str, float]) -> None:
         )
 
 
-def meet(client: Client, workers: Iterable[str], given: Packed, marks: tuple[Mark, ...]) -> None:
+def meet(client: Client, workers: Iterable[str], given: Packed, marks: tuple[Mark | Token, ...]) -> None:
     """See that each of the ``workers`` can do the job; all that is wrong is told at once.
 
     Raises :class:`~lorapipe.errors.BuildError` ``versions-differ``, ``no-lorapipe``, ``workers-silent``,

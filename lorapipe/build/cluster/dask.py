@@ -35,6 +35,7 @@ from lorapipe.plan.plan import Plan
 from lorapipe.plan.provenance import account
 from lorapipe.plan.tasks import Task
 from lorapipe.store.journal import Making
+from lorapipe.store.shared.reach import Token
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -72,7 +73,7 @@ def dask_engine(
     for step, needed in needs.items():
         check_able(workers, step, needed)
     given = packed(job_of(plan, tasks, ownership, options))
-    with marked(_folders(plan, ownership)) as marks:
+    with marked(_folders(plan, ownership, options), options.places.shared) as marks:
         meet(client, workers.threads, given, marks)
         engine = Dask(Work(plan, ownership, given, marks, needs), watch, _room(watch, options), listen)
         try:
@@ -91,7 +92,7 @@ class Work:
     plan: Plan
     ownership: Ownership
     given: Packed
-    marks: tuple[Mark, ...]
+    marks: tuple[Mark | Token, ...]
     needs: Mapping[str, Mapping[str, float]]
 
 
@@ -291,9 +292,10 @@ def _room(watch: Watch, options: Options) -> Room:
     return Room(means, None if watch.remote or options.memory is not None else means.room)
 
 
-def _folders(plan: Plan, ownership: Ownership) -> Iterator[tuple[Path, str]]:
-    """The folders that a build writes to."""
-    yield ownership.records.scratch, "the store"
+def _folders(plan: Plan, ownership: Ownership, options: Options) -> Iterator[tuple[Path, str]]:
+    """The folders that client and workers write to."""
+    if options.places.shared is None:
+        yield ownership.records.scratch, "the store"
     for planned in plan.pending:
         if isinstance(planned.output, Path):
             yield planned.output.parent, "the output folder"

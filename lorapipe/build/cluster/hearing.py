@@ -58,8 +58,8 @@ class Hearing:
                 return (*self._started(step), self._progress(step, told.part, event.done))
             case StepDone() if event.step in self._written:
                 return (replace(event, seconds=self._clock() - self._since[event.step]),)
-            case Progress() if event.step in self._written:
-                return ()  # all of it is written when its files get their folder
+            case Progress() if event.done < sum(self._written.get(event.step, {}).values()):
+                return ()  # what others wrote is counted anew as its folder gets its name
             case _:
                 return (event,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,9 @@ from lorapipe.remote.url import Location, Url
 from lorapipe.store.lockfile import LockedInput
 from lorapipe.store.places import Places
 
-__all__ = ["Job", "Packed", "job_of", "packed", "unpacked"]
+__all__ = ["Job", "Packed", "job_of", "machine", "packed", "unpacked"]
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _ENVIRONMENT = ("SOURCE_DATE_EPOCH",)
 """What of the environment is in keys."""
@@ -33,9 +36,9 @@ class Job:
     """A build as its workers know it; all paths are absolute.
 
     ``recipe`` has the steps that the tasks need, and ``keys`` those of its steps by the client's plan.
-    ``places`` are the client's stores. ``inputs`` maps each step that loads to what it loads, ``files`` are
-    the files of all of them. ``ours`` maps outputs that are there to their sha256, if lorapipe put
-    them there; ``promised`` as in
+    ``places`` are the client's stores, on its ``machine``. ``inputs`` maps each step that loads to what
+    it loads, ``files`` are the files of all of them. ``ours`` maps outputs that are there to their sha256,
+    if lorapipe put them there; ``promised`` as in
     :class:`~lorapipe.build.ownership.Ownership`. ``workers`` are threads for each task, and ``memory``
     bytes for each process, where they are given.
     """
@@ -45,6 +48,7 @@ class Job:
     device: str
     environment: Mapping[str, str]
     places: Places
+    machine: str
     inputs: Mapping[str, LockedInput]
     files: Mapping[Path | Version, Seen]
     keys: Mapping[str, str]
@@ -95,6 +99,7 @@ def job_of(plan: Plan, tasks: Iterable[Task], ownership: Ownership, options: Opt
         device=plan.device,
         environment={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         places=options.places,
+        machine=machine(),
         inputs={step: locked_input(source, folders.recipe) for step, source in sources.items()},
         files={
             file: Seen.of(file, records.digests.hash(file))
@@ -108,6 +113,14 @@ def job_of(plan: Plan, tasks: Iterable[Task], ownership: Ownership, options: Opt
         workers=options.workers,
         memory=options.memory,
     )
+
+
+def machine() -> str:
+    """What tells this machine from another, and not two containers on it, which share its kernel's locks."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return socket.gethostname()
 
 
 def _needed(recipe: Recipe, wanted: Iterable[str]) -> Recipe:

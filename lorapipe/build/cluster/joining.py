@@ -98,7 +98,8 @@ def _local(workers: int, loop: IOLoop) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would be the port that everybody's has
+            scheduler_kwargs={"dashboard": False},
             memory_limit=0,  # lorapipe keeps to --memory itself: nobody is killed for it
             silence_logs=logging.CRITICAL,
             loop=loop,
@@ -121,10 +122,10 @@ def _remote(scheduler: str, loop: IOLoop) -> Iterator[Client]:
     address = _address(scheduler)
     try:
         what = sync(loop, _knock, address, callback_timeout=_ANSWER_S + 1)
-    except (OSError, asyncio.TimeoutError) as error:
-        raise _nobody(scheduler, error) from error
     except (ValueError, TypeError) as error:
         raise _no_address(f"'{scheduler}' is no address of a scheduler: {error}") from error
+    except Exception as error:  # a web server's answer is a length of exabytes to dask
+        raise _nobody(scheduler, error) from error
     if what != "Scheduler":
         raise _no_address(f"at {scheduler} is a {what.lower()}, not the scheduler")
     with Client(address, timeout=_ANSWER_S, set_as_default=False, loop=loop) as client:

@@ -18,6 +18,7 @@ from lorapipe.build.cluster.job import Packed
 from lorapipe.build.cluster.reach import Mark, reached
 from lorapipe.build.cluster.station import means_on, station_of
 from lorapipe.errors import BuildError, LorapipeError, gathered
+from lorapipe.store.shared.reach import Token
 from lorapipe.version import __version__
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ def wrong_versions(address: str, theirs: Mapping[str, str], ours: Mapping[str, s
         yield Trouble(address, BuildError("versions-differ", told, hint=hint))
 
 
-async def prepare(given: Packed, marks: tuple[Mark, ...], dask_worker: Worker) -> list[LorapipeError]:
+async def prepare(given: Packed, marks: tuple[Mark | Token, ...], dask_worker: Worker) -> list[LorapipeError]:
     """Plan a job on a worker, and see what of its needs is not there: run on each."""
     return await asyncio.to_thread(_prepared, given, marks, dask_worker)
 
 
-def _prepared(given: Packed, marks: tuple[Mark, ...], worker: Worker) -> list[LorapipeError]:
+def _prepared(given: Packed, marks: tuple[Mark | Token, ...], worker: Worker) -> list[LorapipeError]:
     errors = [error for mark in marks for error in reached(mark)]
     try:
         planned = station_of(worker).accept(given)

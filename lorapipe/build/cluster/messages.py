@@ -59,7 +59,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A task that was to stop has done so, and removed what was half done."""
+    """A task has ended, and whatever it had half done is removed: told of one that was taken back, too."""
 
 
 @dataclass(frozen=True, slots=True)

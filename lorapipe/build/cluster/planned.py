@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from lorapipe.build.cluster.job import Job
+from lorapipe.build.cluster.job import Job, machine
 from lorapipe.build.digests import MemoDigests
 from lorapipe.build.engines.halt import Halt
 from lorapipe.build.ownership import Ownership
@@ -35,7 +35,7 @@ class Planned:
         self.job = job
         self._lock = threading.Lock()
         self._at_work = 0
-        self.records = Records(looking=False, root=places_here(job.places), seen=job.files)
+        self.records = Records(looking=False, root=places_here(job), seen=job.files)
         ours: dict[Location, tuple[str, str]] = {path: (sha256, "") for path, sha256 in job.ours.items()}
         self.ownership = Ownership(self.records, Locked(outputs=ours), job.force, job.promised)
         try:
@@ -83,9 +83,21 @@ class Planned:
         self.records.__exit__(None, None, None)
 
 
-def places_here(client: Places) -> Places:
-    """A worker's stores: the client's folder, or one of its own before what all share."""
-    return client if client.shared is None else Places(find_places().root, client.shared)
+def places_here(job: Job) -> Places:
+    """A worker's stores: the client's folder, or one of its own before what all share.
+
+    Raises :class:`~lorapipe.errors.BuildError` ``store-not-shared``: sqlite's log, in which a store's index
+    is written, is for the processes of one machine (sqlite.org/wal.html).
+    """
+    if job.places.shared is not None:
+        return Places(find_places().root, job.places.shared)
+    if job.machine != machine():
+        raise BuildError(
+            "store-not-shared",
+            f"the store {job.places.root} is for the processes of one machine, and this is another",
+            hint="name one that machines share: LORAPIPE_STORE=file:///folder on a disk of all, or s3://bucket",
+        )
+    return job.places
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorapipe.errors import BuildError, LorapipeError
+from lorapipe.store.shared.reach import Token, leave_token, see_token, take_token
 from lorapipe.store.temporaries import create_file
 
 __all__ = ["Mark", "marked", "reached"]
@@ -28,13 +29,19 @@ class Mark:
 
 
 @contextmanager
-def marked(folders: Iterable[tuple[Path, str]]) -> Iterator[tuple[Mark, ...]]:
+def marked(
+    folders: Iterable[tuple[Path, str]], shared: str | None = None
+) -> Iterator[tuple[Mark | Token, ...]]:
     """A mark in each folder, or in the lowest above it that there is, as long as the context lasts.
 
-    Raises :class:`~lorapipe.errors.BuildError` ``output-unwritable``.
+    In a ``shared`` store it is a token. Raises :class:`~lorapipe.errors.BuildError`
+    ``output-unwritable`` or ``store-unwritable``.
     """
     with ExitStack() as stack:
-        marks: dict[Path, Mark] = {}
+        marks: dict[Path, Mark | Token] = {}
+        if shared is not None:
+            token = marks[Path()] = leave_token(shared)
+            stack.callback(take_token, token)
         for folder, what in folders:
             there = next(above for above in (folder, *folder.parents) if above.is_dir())
             if there not in marks:
@@ -53,8 +60,14 @@ def _held_file(folder: Path) -> Iterator[Path]:
         os.close(fd)
 
 
-def reached(mark: Mark) -> Iterator[LorapipeError]:
+def reached(mark: Mark | Token) -> Iterator[LorapipeError]:
     """What is wrong with a mark as it is seen from here."""
+    if isinstance(mark, Token):
+        reason = see_token(mark)
+        if reason is not None:
+            hint = "workers need the credentials and the network that you have"
+            yield BuildError("store-unreachable", reason, hint=hint)
+        return
     folder = mark.path.parent
     try:
         fd = os.open(mark.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lorapipe.build.cluster.job import Job, Packed, unpacked
 from lorapipe.build.cluster.messages import TOPIC, Left, Order, Outcome, Told, told_bytes
 from lorapipe.build.cluster.planned import Planned
+from lorapipe.build.engines.engine import Ended
 from lorapipe.build.engines.halt import Halt, Halted
 from lorapipe.build.engines.threads import Crew, one_thread
 from lorapipe.build.events import Event, Hashing, Listener, Progress
@@ -18,8 +19,6 @@ from lorapipe.build.records import EntryVanished, Records
 from lorapipe.build.result import BuiltOutput
 from lorapipe.build.running.means import Means
 from lorapipe.plan.parts import parts_of
-from lorapipe.plan.plan import Plan, Status
-from lorapipe.plan.tasks import Task
 from lorapipe.version import __version__
 
 if TYPE_CHECKING:
@@ -131,30 +130,39 @@ def means_on(job: Job, threads: int, at_work: int, limit: int | None) -> Means:
 def do(found: Planned, order: Order, means: Means, *, tell: Tell, wanted: Wanted, address: str) -> Outcome:
     """Do a task as the engine ``threads`` does it, as long as it is ``wanted``.
 
-    Raises what is no error of a step.
+    What another machine has just put into a shared store is waited for, should a file server not show
+    it yet. Raises what is no error of a step.
     """
+    until = time.monotonic() + (0.0 if found.job.places.shared is None else _PATIENCE_S)
+    while True:
+        try:
+            ended = _ended(found, order, means, tell, wanted)
+            break
+        except EntryVanished as vanished:
+            if time.monotonic() >= until:
+                return Outcome(address, vanished=str(vanished))
+            time.sleep(_LOOK_S)
+        except Halted:
+            return Outcome(address, halted=True)
+        finally:
+            tell(Left())
+    found.records.sharing.finish()  # before others are told that it is there
+    content = "" if ended.output is None else _content(found.records, ended.output)
+    return Outcome(address, ended.output, content, ended.part, ended.error, ended.at)
+
+
+def _ended(found: Planned, order: Order, means: Means, tell: Tell, wanted: Wanted) -> Ended:
     from lorapipe.build.running.bench import Bench  # it needs torch
 
     one_thread()
-    task, records = order.task, found.records
-    records.settle()
-    plan = found.ready(task)
-    _await_results(plan, task, records)
-    try:
-        with found.at_work() as halt, _watched(halt, wanted), Crew(means.workers, halt) as crew:
-            bench = Bench(plan, (task,), found.ownership, means, crew, now_and_then(tell))
-            if order.part is not None:
-                part = next(part for part in parts_of(plan.steps[task.step]) if part.name == order.part)
-                ended = bench.make_part(task, part)
-            else:
-                ended = bench.perform(task, order.parts)
-    except EntryVanished as vanished:
-        return Outcome(address, vanished=str(vanished))
-    except Halted:
-        tell(Left())
-        return Outcome(address, halted=True)
-    content = "" if ended.output is None else _content(records, ended.output)
-    return Outcome(address, ended.output, content, ended.part, ended.error, ended.at)
+    found.records.settle()
+    task, plan = order.task, found.ready(order.task)
+    with found.at_work() as halt, _watched(halt, wanted), Crew(means.workers, halt) as crew:
+        bench = Bench(plan, (task,), found.ownership, means, crew, now_and_then(tell))
+        if order.part is None:
+            return bench.perform(task, order.parts)
+        part = next(part for part in parts_of(plan.steps[task.step]) if part.name == order.part)
+        return bench.make_part(task, part)
 
 
 def now_and_then(tell: Tell, clock: Callable[[], float] = time.monotonic) -> Listener:
@@ -191,16 +199,6 @@ def _watched(halt: Halt, wanted: Wanted) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-
-
-def _await_results(plan: Plan, task: Task, records: Records) -> None:
-    """Give the file server time to show what another machine has just put into the store."""
-    until = time.monotonic() + _PATIENCE_S
-    for planned in (plan.steps[step] for step in task.steps):
-        if planned.status is Status.IN_STORE:
-            assert planned.key is not None
-            while not records.stored(planned.key) and time.monotonic() < until:
-                time.sleep(_LOOK_S)
 
 
 def _content(records: Records, output: BuiltOutput) -> str:

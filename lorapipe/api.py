@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lorapipe.build.result import Built
     from lorapipe.build.run import Options
     from lorapipe.plan.plan import Plan
+    from lorapipe.remote.url import Url
 
 __all__ = [
     "Weights",
@@ -337,8 +338,11 @@ def save(  # noqa: PLR0913  # a parameter an option
     layout: str | None = None,
     dense: bool | None = None,
     shard_size: str | int | None = None,
-) -> Path:
+) -> Path | Url:
     """Write a file, or with a slash at the end of ``to`` a folder; returns its absolute path.
+
+    ``to`` may be a URL (``s3://bucket/key``, ``gs://bucket/key``): then nothing is to be seen there
+    before all of it is, and the URL is returned.
 
     ``layout`` (keep, kohya, diffusers, peft, comfy) says for which program a LoRA is spelt;
     ``dense`` writes as a full difference what adds and has no format of its own.

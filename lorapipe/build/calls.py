@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.single import Weights, check_single, save_single, single_step
 from lorapipe.errors import LorapipeError, UsageError, gathered
+from lorapipe.remote.url import Location
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lorapipe.recipe.model import Step
 
 __all__ = ["Terms", "call", "call_check", "call_save"]
@@ -34,8 +33,8 @@ def call_check(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Mappin
     return check_single(_step(ports, options), _given(ports))
 
 
-def call_save(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Path:
-    """As :func:`call`, for a kind that writes a file: its path."""
+def call_save(ports: Mapping[str, Terms], options: Mapping[str, Any]) -> Location:
+    """As :func:`call`, for a kind that writes a file: its path or URL."""
     return save_single(_step(ports, options), _given(ports))
 
 

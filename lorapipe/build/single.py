@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorapipe.build.engines.threads import default_workers, ordered_map, single_threaded_torch
 from lorapipe.build.ownership import Ownership
-from lorapipe.build.records import Records
+from lorapipe.build.records import Records, Upload
 from lorapipe.errors import RecipeError
 from lorapipe.plan.device import torch_version
 from lorapipe.plan.files import Folders, InputFile, find_input, identify
@@ -20,12 +20,14 @@ from lorapipe.plan.overlaps import overlap
 from lorapipe.plan.provenance import account, output_key, source_date
 from lorapipe.plan.resolve import lineage_of
 from lorapipe.recipe.model import Step
-from lorapipe.remote.url import Location
+from lorapipe.remote.targets import check_writable
+from lorapipe.remote.url import Location, Url, is_url, parse_url
 from lorapipe.steps import find_kind
 from lorapipe.steps.kind import Context, Inputs, Kind, Weighted
 from lorapipe.store.atomic import Staged
 from lorapipe.store.folders import StagedFolder
 from lorapipe.store.journal import Making
+from lorapipe.store.uploads import StagedObject, StagedObjects
 from lorapipe.weights.specs import FileSpec
 
 if TYPE_CHECKING:
@@ -98,14 +100,17 @@ def check_single(step: Step, given: Given) -> Mapping[str, Any]:
     return figures
 
 
-def save_single(step: Step, given: Given) -> Path:
+def save_single(step: Step, given: Given) -> Location:
     """Do a ``save`` step; the file is written and entered in the journal as a build's are.
 
+    A URL is taken wherever it leads: who calls this is no stranger's recipe.
+
     Raises :class:`~lorapipe.errors.BuildError` ``foreign-file`` where a file is that
-    lorapipe did not write, :class:`~lorapipe.errors.RecipeError` ``output-is-input``.
+    lorapipe did not write, :class:`~lorapipe.errors.RecipeError` ``output-is-input``,
+    ``remote-read-only``.
     """
     kind = find_kind(step.kind)
-    path = Path(os.path.abspath(str(step.params["to"])))  # noqa: PTH100  # a link is replaced, not followed
+    path = _target(str(step.params["to"]))
     clash = overlap(path, {str(name): name for w, _ in given["save"] for name in w.files})
     if clash is not None:
         how, loaded = clash
@@ -121,11 +126,29 @@ def save_single(step: Step, given: Given) -> Path:
     with Records(looking=False) as records:
         ownership = Ownership(records, Locked())
         ownership.check(path, foretold)
-        with records.stage(path, foretold) as staged, single_threaded_torch():
+        with _staged(records, path, foretold) as staged, single_threaded_torch():
             inputs = _inputs(step, given, {"to": path}, lambda value: value)
             saved = kind.work(inputs, step.params, _context(staged, said))
             ownership.publish(staged, saved, key, Making(preimage, account(lineage, _PROFILE), key))
     return path
+
+
+def _target(name: str) -> Location:
+    if not is_url(name):
+        return Path(os.path.abspath(name))  # noqa: PTH100  # a link is replaced, not followed
+    url = parse_url(name)
+    check_writable(url)
+    return url
+
+
+def _unheard(count: int) -> None:
+    pass
+
+
+def _staged(records: Records, path: Location, spec: FileSpec) -> Staged | StagedFolder | Upload:
+    if isinstance(path, Url):
+        return records.stage_upload(path, spec, sent=_unheard, force=False)
+    return records.stage(path, spec)
 
 
 def _input_file(step: Step) -> InputFile | None:
@@ -156,10 +179,12 @@ def _lineage(step: Step, kind: Kind, given: Given, source: InputFile | None) -> 
     return lineage_of(step, kind, inputs, source)
 
 
-def _context(output: Staged | StagedFolder | None = None, said: Mapping[str, str] | None = None) -> Context:
+def _context(
+    output: Staged | StagedFolder | Upload | None = None, said: Mapping[str, str] | None = None
+) -> Context:
     return Context(
         each=ordered_map(default_workers()),
-        output=output.file if isinstance(output, Staged) else None,
-        create=output.create if isinstance(output, StagedFolder) else None,
+        output=output.file if isinstance(output, Staged | StagedObject) else None,
+        create=output.create if isinstance(output, StagedFolder | StagedObjects) else None,
         provenance=said or {},
     )

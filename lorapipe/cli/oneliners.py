@@ -77,7 +77,12 @@ def write_and_run(
     """
     from lorapipe.cli.run import command
     from lorapipe.drafts.sheet import Sheet
+    from lorapipe.errors import UsageError
+    from lorapipe.remote.url import is_url
 
+    if is_url(output):
+        hint = "name a file here; 'lorapipe run' with its recipe and --output-root makes it elsewhere, too"
+        raise UsageError("output-elsewhere", f"the recipe is written beside '{output}'", hint=hint)
     target = Path(output)
     recipe = target.with_suffix(".yaml")
     sheet = Sheet(recipe.parent.resolve(), Path.cwd().resolve())

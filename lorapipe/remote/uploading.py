@@ -27,7 +27,7 @@ from lorapipe.remote.url import Url
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["LARGEST", "PART", "Upload", "abort", "part_size", "try_writing"]
+__all__ = ["LARGEST", "PART", "Upload", "abort", "memory", "part_size", "try_writing"]
 
 T = TypeVar("T")
 
@@ -61,6 +61,11 @@ def part_size(size: int | None) -> int:
     """
     least = -(-(size or 0) // _MOST_PARTS)
     return PART if least <= PART else -(-least >> 20) << 20  # whole MiB
+
+
+def memory(size: int) -> int:
+    """Bytes that an upload of about ``size`` keeps: parts under way, one that fills, one that grows."""
+    return 8 * part_size(size)
 
 
 def _go_on() -> None:

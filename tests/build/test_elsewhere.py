@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import lorapipe
 from lorapipe.build.events import Event, OutputReady, Progress, StepStarted
 from lorapipe.build.looking.reporting import report_recipe
 from lorapipe.build.proving.attestation import attest_recipe
@@ -578,3 +579,18 @@ def test_a_plan_says_where_it_goes(kitchen: Bench, s3: Bucket) -> None:
     (step,) = made.pending
     assert step.output == Url("s3", s3.name, "team/out/x.safetensors")
     assert (step.status, step.reason) == (Status.RUN, "the file is not there yet")
+
+
+@pytest.mark.parametrize("name", ["out/x.safetensors", "model/"])
+def test_a_call_saves_to_a_url_what_it_saves_here(kitchen: Bench, s3: Bucket, name: str) -> None:
+    weights = lorapipe.load(kitchen.folder / ("base.safetensors" if name.endswith("/") else "a.safetensors"))
+    assert lorapipe.save(weights, s3.url(name)) == parse_url(s3.url(name))
+    lorapipe.save(weights, f"{kitchen.folder}/here/{name}")
+    here = kitchen.folder / "here"
+    files = [path for path in here.rglob("*") if path.is_file()]
+    assert {key: s3.get(key) for key in s3.keys} == {
+        path.relative_to(here).as_posix(): path.read_bytes() for path in files
+    }
+    with pytest.raises(RecipeError) as caught:
+        lorapipe.save(weights, "https://host/x.safetensors")
+    assert caught.value.code == "remote-read-only"

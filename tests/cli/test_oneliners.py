@@ -114,3 +114,9 @@ def test_what_is_wrong_in_the_line_is_said(
     assert main([*words, "-o", "c.safetensors"]) in (2, 3, 4)
     assert text in capsys.readouterr().err
     assert not Path("c.safetensors").exists()
+
+
+def test_an_output_elsewhere_needs_a_recipe_here(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["concat", "a.safetensors", "-o", "s3://bucket/c.safetensors"]) == 2
+    assert "--output-root makes it elsewhere, too" in capsys.readouterr().err
+    assert not Path("s3:").exists()

@@ -8,6 +8,8 @@ from lorapipe.build.engines.memory import available
 from lorapipe.build.engines.threads import AHEAD
 from lorapipe.errors import UsageError
 from lorapipe.plan.plan import Plan, PlannedStep
+from lorapipe.remote.uploading import memory
+from lorapipe.remote.url import Url
 
 __all__ = ["LEAST", "Means", "Share"]
 
@@ -53,7 +55,7 @@ class Means:
             )
         for position in plan.schedule:
             planned = plan.steps[position.step]
-            least = _ITSELF + 2 * planned.cost.each
+            least = _ITSELF + 2 * planned.cost.each + _sending(planned)
             if least > self.memory:
                 raise UsageError(
                     "memory-too-small",
@@ -66,7 +68,7 @@ class Means:
         most = self.workers * AHEAD
         if self.memory is None:
             return Share(most, spooled=False)
-        room = self.memory - _ITSELF
+        room = self.memory - _ITSELF - _sending(planned)
         spooled = planned.cost.kept > room // 2
         room -= 0 if spooled else planned.cost.kept
         if planned.cost.each:
@@ -76,7 +78,8 @@ class Means:
     def need(self, planned: PlannedStep) -> int:
         """Bytes that a step takes with its share, beside what the process itself does."""
         share = self.share(planned)
-        return (share.under_way + 1) * planned.cost.each + (0 if share.spooled else planned.cost.kept)
+        kept = _sending(planned) + (0 if share.spooled else planned.cost.kept)
+        return (share.under_way + 1) * planned.cost.each + kept
 
     @property
     def at_once(self) -> int:
@@ -90,6 +93,11 @@ class Means:
             return self.memory - _ITSELF
         free = available()
         return None if free is None else int(free * _OURS)
+
+
+def _sending(planned: PlannedStep) -> int:
+    """Bytes of an output on their way to a URL."""
+    return memory(planned.cost.written) if isinstance(planned.output, Url) else 0
 
 
 def _text(size: int) -> str:

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from lorapipe.build.running.means import LEAST, Means, Share
 from lorapipe.errors import UsageError
 from lorapipe.plan.plan import Plan, PlannedStep
+from lorapipe.remote.url import Url
 from lorapipe.steps.kind import Cost
 
 MIB = 1 << 20
 ITSELF = 320 * MIB
 
 
-def step(each: int = 0, kept: int = 0) -> PlannedStep:
-    return cast(
-        "PlannedStep", SimpleNamespace(cost=Cost(each=each, kept=kept), step=SimpleNamespace(id="small"))
-    )
+def step(each: int = 0, kept: int = 0, output: Url | None = None, written: int = 0) -> PlannedStep:
+    cost = Cost(each=each, kept=kept, written=written)
+    return cast("PlannedStep", SimpleNamespace(cost=cost, step=SimpleNamespace(id="small"), output=output))
 
 
 @dataclass
@@ -106,3 +106,15 @@ def test_a_step_that_cannot_be_kept_within_it_is_named_before_work() -> None:
     assert "'small'" in caught.value.message
     assert caught.value.hint == "give --memory 514MiB or more"
     Means(2).check(plan(step(each=1 << 40)))
+
+
+def test_what_is_on_its_way_to_a_url_counts() -> None:
+    there = Url("s3", "bucket", "x")
+    assert Means(2).need(step(each=MIB, output=there)) == Means(2).need(step(each=MIB)) + 64 * MIB
+    assert Means(2).need(step(output=there, written=5 << 40)) > 4 << 30
+    limited = Means(8, 600 * MIB)
+    assert limited.share(step(20 * MIB, output=there)).under_way < limited.share(step(20 * MIB)).under_way
+    with pytest.raises(UsageError) as caught:
+        Means(1, LEAST).check(plan(step(each=80 * MIB, output=there)))
+    assert caught.value.code == "memory-too-small"
+    Means(1, LEAST).check(plan(step(each=80 * MIB)))

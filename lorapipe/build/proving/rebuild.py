@@ -73,6 +73,7 @@ def rebuild(
             options,
             output_root=scratch / "outputs",
             store=scratch / "store",
+            shared_store=None,
             lock=lock_path,
             frozen=True,
             any_profile=True,

@@ -37,8 +37,9 @@ def _validate(file: str, params: Mapping[str, Given]) -> tuple[LorapipeError, ..
         recipe = _from_stdin(params) if file == "-" else load_recipe(file, params)
     except LorapipeError as error:
         return error.parts
-    count = len(recipe.steps)
-    click.echo(f"{recipe.file}: ok ({count} step{'' if count == 1 else 's'})")
+    count = len({step.written for step in recipe.steps.values()})
+    variants = f" in {len(recipe.variants)} variants" if recipe.matrix else ""
+    click.echo(f"{recipe.file}: ok ({count} step{'' if count == 1 else 's'}{variants})")
     return ()
 
 

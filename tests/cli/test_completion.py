@@ -16,7 +16,8 @@ import lorapipe
 from lorapipe.cli import main
 
 RECIPE = (
-    "lorapipe: 1\nparams: {strength: 0.7, rank: 8}\nsteps:\n  char: {load: a.pt}\n  chair: {shuffle: char}\n"
+    "lorapipe: 1\nparams: {strength: 0.7, rank: 8}\nmatrix: {size: [4, 16], mode: [a b], exclude: [{size: 4}]}\n"
+    "steps:\n  char: {load: a.pt}\n  chair: {shuffle: char}\n"
 )
 
 
@@ -71,6 +72,7 @@ def bash(folder: Path, *words: str) -> list[str]:
         (("run", "my.yaml", "--set", ""), ["strength=", "rank="]),
         (("run", "my.yaml", "--set", "rank=4", "--set", "s"), ["strength="]),
         (("report", "my.yaml", "--set", "s"), ["strength="]),
+        (("run", "my.yaml", "--only", "s"), ["size=4", "size=16"]),
         (("run", "--set", ""), [""]),
         (("run", "my.yaml", "--any"), ["--any-profile"]),
         (("run", "my.yaml", "--device", "c"), ["cpu", "cuda", "cuda:1"]),

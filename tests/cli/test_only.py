@@ -64,6 +64,10 @@ def test_run_makes_what_is_asked_for_and_then_the_rest() -> None:
     assert len(lock.outputs) == 4
 
 
+def test_validate_counts_the_steps_of_the_text_and_the_variants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "validate", "r.yaml") == "r.yaml: ok (5 steps in 4 variants)\n"
+
+
 def test_plan_shows_and_decides_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(said(capsys, "plan", "r.yaml", "--json", "--only", "r=2", "--only", "s=0.5"))
     assert [step["id"] for step in told["steps"]] == [
@@ -114,10 +118,10 @@ def test_explain_says_what_another_value_changed(
 
 
 def test_graph_draws_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    text = said(capsys, "graph", "r.yaml", "--only", "r=2", "--only", "s=0.5", "--format", "dot")
+    text = said(capsys, "graph", "r.yaml", "--only", "r=2", "--only", "s=0.5", "--format", "dot", "--variants")
     assert text.count("shape=note") == 1
     assert '"both[s=0.5]" -> "small[s=0.5,r=2]"' in text
-    assert said(capsys, "graph", "r.yaml").count("save<br>") == 4
+    assert said(capsys, "graph", "r.yaml", "--variants").count("save<br>") == 4
 
 
 def test_report_tells_of_what_is_asked_for(built: None, capsys: pytest.CaptureFixture[str]) -> None:

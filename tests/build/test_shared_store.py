@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from lorapipe.build.events import Event, StepDone
+from lorapipe.build.proving.rebuild import rebuild
+from lorapipe.build.proving.verify import verify
 from lorapipe.build.records import Records
 from lorapipe.errors import BuildError
 from lorapipe.plan.plan import Status
+from lorapipe.recipe.parsing import load_recipe
 from lorapipe.steps import find_kind, svd_resize
 from lorapipe.store.shared.behind import Behind
 from lorapipe.store.shared.bucket import Trouble
@@ -323,3 +327,12 @@ def test_where_it_cannot_be_given_that_is_an_error(
         f"error: the shared store file://{server} was not given a result: the server refuses access (403)"
         " - the machines of this build pass results by it"
     )
+
+
+def test_verifying_by_a_rebuild_takes_nothing_from_the_shared_store(new: New) -> None:
+    first = new("first")
+    first.run()
+    recipe, events = load_recipe(first.folder / "r.yaml"), list[Event]()
+    rebuild(recipe, first.options, verify(recipe, first.options), listen=events.append)
+
+    assert {event.how for event in events if isinstance(event, StepDone)} == {"built", "holds", "written"}

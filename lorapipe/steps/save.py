@@ -205,8 +205,6 @@ def _written_folder(checkpoint: Checkpoint, params: Params, context: Context) ->
     spec = _folder_spec(checkpoint.spec, dtype, params)
     told = {**kept_metadata(checkpoint.spec), **context.provenance, **_given(params)}
     finished = {file: written for file, written in context.finished.items() if file in spec.files}
-    if finished:
-        context.note("resumed", f"{len(finished)} of {len(spec.files)} files were finished")
     data = _checkpoint_data(checkpoint, missing(spec, finished), dtype, context, zeros.append)
     besides = FolderSource.of(spec, checkpoint.spec.folder)
     assert context.create is not None

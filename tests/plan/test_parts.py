@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from lorapipe.build.run import Options, build, plan
 from lorapipe.plan.parts import parts_of
 from lorapipe.recipe.parsing import load_recipe
+from lorapipe.remote.url import parse_url
 
 from ..bench import Bench
 from ..formats.model_folders import hf_folder
@@ -45,6 +47,13 @@ def test_parts_are_the_files_of_weights_with_their_tensors_and_bytes(recipe: Pat
         assert set(part.tensors) == set(held)
         assert part.nbytes == sum(tensor.numel() * tensor.element_size() for tensor in held.values())
         assert part.step == "m"
+
+
+def test_what_goes_elsewhere_than_on_a_disk_is_made_in_one(recipe: Path) -> None:
+    planned = plan(load_recipe(recipe)).steps["m"]
+    elsewhere = replace(planned, files={"to": parse_url("s3://bucket/m/")})
+    assert parts_of(planned)
+    assert parts_of(elsewhere) == ()
 
 
 @pytest.mark.parametrize("step", ["one", "small", "lora", "model", "a", "r"])

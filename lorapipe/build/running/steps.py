@@ -178,7 +178,12 @@ def _staged(
         return shop.records.stage_upload(planned.output, planned.spec, sent=sent, force=force)
     known = {name: (written.size, written.sha256) for name, written in (parts or {}).items()}
     waiting = None if parts is None else waiting_for(planned, shop)
-    return shop.records.stage(planned.output, planned.spec, planned.key, known=known, waiting=waiting)
+    staged = shop.records.stage(planned.output, planned.spec, planned.key, known=known, waiting=waiting)
+    finished = set(staged.finished) if isinstance(staged, StagedFolder) else set[str]()
+    if resumed := len(finished & planned.spec.files.keys() - known.keys()):
+        told = f"{resumed} of {len(planned.spec.files)} files were finished"
+        shop.listen(Note(planned.step.id, "resumed", told))
+    return staged
 
 
 def waiting_for(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:

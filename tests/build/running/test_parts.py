@@ -76,12 +76,14 @@ def test_parts_made_in_any_order_are_the_folder_that_one_process_makes(bench: Be
     for name, written in told.items():
         assert written.sha256 == good[name]
     wrote: list[str] = []
-    built = finish(recipe, PARAMS, "m", told, hook=wrote.append)
+    events: list[Event] = []
+    built = finish(recipe, PARAMS, "m", told, hook=wrote.append, listen=events.append)
     assert digests(built.path) == good
     assert built.written
     assert "part:write" not in wrote
     assert wrote.count("folder:write") <= 3  # index, config and tokenizer: no shard
     assert [path.name for path in built.path.parent.iterdir()] == ["m"]
+    assert not [event for event in events if isinstance(event, Note) and event.fact == "resumed"]
 
 
 def test_what_was_made_so_is_ours_and_up_to_date(recipe: Path) -> None:

@@ -14,9 +14,11 @@ __all__ = ["command"]
 @click.command("status")
 @build_options
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--variants", is_flag=True, help="Show each variant of a matrix by itself.")
 def command(
     asked: Asked,
     as_json: bool,
+    variants: bool,
 ) -> None:
     """Show where inputs, steps and outputs of RECIPE stand against its lock and the disk.
 
@@ -35,6 +37,6 @@ def command(
     if as_json:
         click.echo(json.dumps(status_json(standing, folder), indent=2))
     else:
-        print_status(standing, folder, Console(highlight=False))
+        print_status(standing, folder, Console(highlight=False), each=variants)
     if standing.errors:
         raise ManyErrors(standing.errors)

@@ -69,3 +69,47 @@ def test_names_of_steps_that_went_do_not_steer_the_terminal(
     said = capsys.readouterr().out
     assert "since the lock: step \\x1b[31mx: not in the recipe any more" in said
     assert "\x1b" not in said
+
+
+def test_the_variants_of_a_step_are_one_row(kitchen: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = """
+        a: {load: a.safetensors}
+        half: {scale: a, by: $(by)}
+        small: {svd-resize: half, rank: $(rank)}
+        out: {save: small, to: out/$(by)-$(rank).safetensors}
+    """
+    kitchen.recipe(steps, head="matrix: {by: [0.5, 0.25], rank: [1, 2]}\n")
+    main(["run", "-q", "r.yaml"])
+    Path("out/0.5-1.safetensors").unlink()
+    Path("out/0.5-2.safetensors").unlink()
+    size = sum(path.stat().st_size for path in Path("out").iterdir())
+    capsys.readouterr()
+
+    assert main(["status", "r.yaml"]) == 0
+    _, _, half, small, out = capsys.readouterr().out.splitlines()
+    assert half.split() == ["half", "2", "variants"]
+    assert small.split("  ")[0] == "small"
+    assert small.endswith("4 variants")
+    words = " ".join(out.split())
+    assert words.startswith("out 2 not built, 2 up to date 4 variants")
+    assert f"{size / 1000:.3g} kB" in words
+
+    assert main(["status", "r.yaml", "--variants"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 1 + 2 + 4 + 4
+
+
+def test_what_of_how_many_variants_is_not_as_locked_is_told(
+    kitchen: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = """
+        a: {load: a.safetensors}
+        half: {scale: a, by: $(by)}
+        out: {save: half, to: out/$(by).safetensors, dtype: $(dtype)}
+    """
+    head = "params: {dtype: fp16}\nmatrix: {by: [0.5, 0.25, 0.125]}\n"
+    kitchen.recipe(steps, head=head)
+    main(["run", "-q", "r.yaml"])
+    capsys.readouterr()
+    assert main(["status", "r.yaml", "--set", "dtype=bf16"]) == 0
+    said = capsys.readouterr().out
+    assert "dtype fp16 -> bf16 (3 of 3)" in said

@@ -143,9 +143,7 @@ def test_the_url_itself_may_be_written_where_the_root_allows_it(kitchen: Bench, 
     assert fault(lambda: run(kitchen, Options())).code == "output-escapes"
 
 
-def test_the_lock_has_the_url_and_the_etag_and_nothing_has_the_credentials(
-    kitchen: Bench, s3: Bucket
-) -> None:
+def test_the_lock_has_url_and_etag_and_nothing_has_the_credentials(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     lock = read(kitchen.folder / "r.lock")
     assert lock is not None
@@ -432,9 +430,7 @@ build(load_recipe(Path(sys.argv[1]), {}), Options(output_root=parse_url(sys.argv
 """
 
 
-def test_a_build_that_is_killed_while_it_uploads_leaves_nothing_to_be_seen(
-    kitchen: Bench, s3: Bucket
-) -> None:
+def test_a_build_that_is_killed_while_it_uploads_shows_nothing(kitchen: Bench, s3: Bucket) -> None:
     kitchen.lora("a", rank=64, modules=MID)
     done = subprocess.run(
         [sys.executable, "-c", _KILLED, str(kitchen.folder / "r.yaml"), s3.url("team"), "upload:sealed"],

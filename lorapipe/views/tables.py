@@ -70,9 +70,11 @@ def plan_table(plan: Plan, folder: Path, *, each: bool = False) -> Table:
     to it; one that is absolute lies outside.
     """
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", overflow="fold", max_width=_VARIANT if each else _ID)
+    groups = by_written(plan.steps.values())
+    variant = any(of[0].step.axes for of in groups.values() if each or len(of) == 1)
+    table.add_column(style="bold", overflow="fold", max_width=_VARIANT if variant else _ID)
     table.add_column(overflow="fold")
-    for written, variants in by_written(plan.steps.values()).items():
+    for written, variants in groups.items():
         if len(variants) > 1 and not each:
             result = spanned(as_written(plan, planned) for planned in variants)
             table.add_row(Text(written), Text("\n").join(variants_lines(plan, variants, result, folder)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -336,3 +338,22 @@ def test_verifying_by_a_rebuild_takes_nothing_from_the_shared_store(new: New) ->
     rebuild(recipe, first.options, verify(recipe, first.options), listen=events.append)
 
     assert {event.how for event in events if isinstance(event, StepDone)} == {"built", "holds", "written"}
+
+
+def test_a_blob_to_which_two_keys_lead_is_given_once(
+    new: New, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, sent = FolderBucket.send, []
+
+    def slow(self: FolderBucket, name: str, *args: Any) -> None:
+        time.sleep(0.05)  # so that the other thread comes
+        sent.append(name)
+        send(self, name, *args)
+
+    monkeypatch.setattr(FolderBucket, "send", slow)
+    first = new("first")
+    first.run()
+
+    assert len(list((server / "manifests").rglob("*.json"))) > len(blobs(server))
+    assert len(sent) == len(set(sent)) == len(blobs(server))
+    assert first.shared_bytes == sum(path.stat().st_size for path in blobs(server))

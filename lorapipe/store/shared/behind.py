@@ -51,6 +51,7 @@ class Behind:
         self._opened: tuple[Bucket, Catalog] | None = None
         self._lock = threading.RLock()
         self._giving = Giving()
+        self._blobs: dict[str, threading.Lock] = {}
         self._unread: str | None = None
         self._ungiven: str | None = None
         self._waiting = 0
@@ -161,7 +162,10 @@ class Behind:
     def give(self, entry: Entry) -> None:
         """Upload what the store lacks of a result, beside the work; :meth:`finish` waits for it."""
         if self._ungiven is None:
-            self._giving.later(lambda sent: self._give(entry, sent), entry.size)
+            with self._lock:  # several keys may lead to a blob, which goes once
+                known = entry.sha256 in self._blobs
+                turn = self._blobs.setdefault(entry.sha256, threading.Lock())
+            self._giving.later(lambda sent: self._give(entry, turn, sent), 0 if known else entry.size)
         if self.at_once:
             self.finish()
             if self._ungiven is not None:
@@ -178,7 +182,7 @@ class Behind:
         """Give no more: who stops a build does not wait."""
         self._giving.abandon()
 
-    def _give(self, entry: Entry, sent: Callable[[int], None]) -> None:
+    def _give(self, entry: Entry, turn: threading.Lock, sent: Callable[[int], None]) -> None:
         """Upload, on a thread of its own; the manifest last, so that an entry is there wholly or not."""
         if self._ungiven is not None:
             return
@@ -187,8 +191,9 @@ class Behind:
             bucket, catalog = self.opened()
             catalog.mark()
             name = blob_name(entry.sha256)
-            if mending or bucket.size(name) != entry.size:
-                bucket.send(name, entry.path, sent)
+            with turn:
+                if mending or bucket.size(name) != entry.size:
+                    bucket.send(name, entry.path, sent)
             if not catalog.write(entry, replace=mending):
                 self._compare(entry, catalog.entry(entry.key))
         except Trouble as trouble:

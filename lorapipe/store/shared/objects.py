@@ -30,7 +30,7 @@ from lorapipe.store.shared.bucket import Item, Missing, Trouble
 
 __all__ = ["ObjectBucket"]
 
-_SOON_S = 10.0
+_SOON_S = 6.0
 """Seconds for what a person waits for: manifests."""
 
 _AT_ONCE = 32

@@ -79,10 +79,11 @@ def build(
     with Records(looking=False, progress=progress, hook=hook, root=options.places) as records:
         made, done = _attempt(recipe, options, records, noting(listen, notes))
         written = {output.step: output for output in done.written}
+        current = {step.step.id for step in made.current}
         outputs = tuple(
             written.get(step.step.id) or _found(made, step, records, listen)
             for step in made.outputs
-            if step.step.id in written or step in made.current
+            if step.step.id in written or step.step.id in current
         )
         _lock(recipe, options, made, outputs, done)
         _share(records, made, listen)

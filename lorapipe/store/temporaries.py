@@ -122,7 +122,7 @@ def sweep_parts(target: Path, key: str | None = None) -> None:
     """Remove what no process uses of the parts of ``target``, but for that of ``key``."""
     own = None if key is None else part_of(target, key)
     with suppress(OSError):
-        for path in target.parent.iterdir():
+        for path in _hidden(target.parent):
             found = _PART.fullmatch(path.name)
             if found is not None and found["target"] == _tag(target) and path != own:
                 _throw_away_part(path)
@@ -178,11 +178,16 @@ def sweep(folder: Path) -> tuple[Path, ...]:
     """
     swept = []
     with suppress(OSError):
-        for path in sorted(folder.iterdir()):
+        for path in _hidden(folder):
             with suppress(OSError):
                 if _swept(path):
                     swept.append(path)
     return tuple(swept)
+
+
+def _hidden(folder: Path) -> list[Path]:
+    """What may be ours in a folder, sorted; by names alone, since a sweep has thousands of files in one."""
+    return [folder / name for name in sorted(os.listdir(folder)) if name.startswith(".lorapipe-")]  # noqa: PTH208  # no Path each
 
 
 def _swept(path: Path) -> bool:

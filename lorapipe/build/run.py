@@ -28,7 +28,7 @@ from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
 from lorapipe.build.running.room import check_reach, check_room
 from lorapipe.build.sweeping import built_sweep, noting
-from lorapipe.errors import BuildError, LorapipeError, ManyErrors, gathered
+from lorapipe.errors import BuildError, Interrupted, LorapipeError, ManyErrors, gathered
 from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import by_place
@@ -77,7 +77,12 @@ def build(
     progress = hashing(loading_meanwhile(listen))
     notes: dict[str, dict[str, object]] = {}
     with Records(looking=False, progress=progress, hook=hook, root=options.places) as records:
-        made, done = _attempt(recipe, options, records, noting(listen, notes))
+        try:
+            made, done = _attempt(recipe, options, records, noting(listen, notes))
+        except LorapipeError as error:
+            if not isinstance(error, Interrupted):
+                _give(records, listen)  # what was made before it is of use to others
+            raise
         written = {output.step: output for output in done.written}
         current = {step.step.id for step in made.current}
         outputs = tuple(
@@ -111,10 +116,14 @@ def _lock(recipe: Recipe, options: Options, made: Plan, outputs: tuple[BuiltOutp
 
 def _share(records: Records, made: Plan, listen: Listener) -> None:
     """Wait until the shared store has what was made; tell what it did not do as it should."""
-    records.sharing.finish(lambda done, total: listen(Sharing(done, total)))
+    _give(records, listen)
     for trouble in records.sharing.troubles:
         if trouble not in made.warnings:
             listen(Warned(trouble))
+
+
+def _give(records: Records, listen: Listener) -> None:
+    records.sharing.finish(lambda done, total: listen(Sharing(done, total)))
 
 
 def loading_meanwhile(

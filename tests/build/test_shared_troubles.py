@@ -6,15 +6,20 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lorapipe.build.events import Event, Sharing
 from lorapipe.errors import BuildError, UsageError
 from lorapipe.plan.plan import Status
+from lorapipe.steps import find_kind, shuffle
 from lorapipe.store import entries
+from lorapipe.store.shared.folder import FolderBucket
 from lorapipe.views.said import Teller
 
 from ..remote.servers import Bucket, Faults
@@ -408,3 +413,48 @@ def test_plan_counts_nothing_of_a_store_that_is_not_asked(tmp_path: Path) -> Non
     found = machine(tmp_path / "one", f"file://{tmp_path}/gone").plan()
     assert found.steps["again"].status is Status.RUN
     assert os.fspath(tmp_path) in found.warnings[-1]
+
+
+# --- a build that ends before its end -----------------------------------------------------
+
+
+def test_what_was_made_before_an_error_is_given_and_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    first, one = (machine(tmp_path / name, f"file://{tmp_path}/server") for name in ("first", "one"))
+    kind = find_kind("shuffle")
+
+    def fail(*args: object) -> None:
+        raise BuildError("not-finite", "NaN")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shuffle, "KIND", replace(kind, work=fail))
+        with pytest.raises(BuildError):
+            first.run()
+    assert first.shared_bytes > 0
+
+    one.run()
+    assert one.made == {"mixed", "again"}
+
+
+def test_who_stops_while_results_go_waits_for_none_and_has_outputs_and_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    one, over = machine(tmp_path / "one", f"file://{tmp_path}/server"), threading.Event()
+    monkeypatch.setattr(FolderBucket, "send", lambda *args: over.wait(60))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Sharing):
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            one.run(stop)
+        assert time.monotonic() - began < 30
+    finally:
+        over.set()
+    assert one.output()
+    assert (one.folder / "r.lock").exists()

@@ -12,6 +12,7 @@ from lorapipe.errors import BuildError, InputError
 from lorapipe.remote.listing import listing
 from lorapipe.remote.state import RemoteState, Version, state
 from lorapipe.remote.url import Url
+from lorapipe.remote.waiting import aside
 from lorapipe.store.contents import listed
 from lorapipe.store.lockfile import LockedOutput
 
@@ -63,9 +64,13 @@ def present_at(url: Url) -> Present | None:
 
 
 class Elsewhere:
-    """What is known of outputs elsewhere. They are asked for once, and again by :meth:`look`."""
+    """What is known of outputs elsewhere. They are asked for once, and again by :meth:`look`.
 
-    def __init__(self, digests: MemoDigests) -> None:
+    ``go_on`` is called while that is waited for, and ends it by what it raises.
+    """
+
+    def __init__(self, digests: MemoDigests, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
         self._digests = digests
         self._seen: dict[Url, Present | None] = {}
         self._marks: dict[Url, LockedOutput] = {}
@@ -83,7 +88,7 @@ class Elsewhere:
 
     def look(self, url: Url) -> Present | None:
         """What is there now. Raises as :meth:`there`."""
-        self._seen[url] = found = present_at(url)
+        self._seen[url] = found = aside(self._go_on, present_at, url)
         return found
 
     def put(self, url: Url, states: Mapping[str, RemoteState | None]) -> None:

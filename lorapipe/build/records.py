@@ -82,7 +82,7 @@ class Records:
         self.digests = MemoDigests(
             self._store.memo, self._store.remote_memo, self.halt.after(progress), seen or {}
         )
-        self.elsewhere = Elsewhere(self.digests)
+        self.elsewhere = Elsewhere(self.digests, self.halt.go_on)
         self._guest = seen is not None
 
     @contextmanager

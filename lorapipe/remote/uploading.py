@@ -23,6 +23,7 @@ from lorapipe.remote.filesystem import faults
 from lorapipe.remote.targets import target_of
 from lorapipe.remote.targets.target import ABSENT, ANYTHING, Expected, Raced
 from lorapipe.remote.url import Url
+from lorapipe.remote.waiting import awaited
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,9 +40,6 @@ _MOST_PARTS = 9_500
 
 LARGEST = 5 << 40
 """Bytes of an object that every store takes. *Source*: Amazon S3 User Guide, "Multipart upload limits"."""
-
-_TURN_S = 0.1
-"""Seconds after which who waits for the network asks whether to go on."""
 
 _ABORT_S = 0.8
 """Seconds that an abort is waited for: somebody may wait for the end."""
@@ -207,12 +205,9 @@ class Upload(io.RawIOBase):
         self._sent(length)
 
     def _wait(self, future: Future[T]) -> T:
-        while not future.done():
-            wait((future,), timeout=_TURN_S)
-            self._go_on()
         with faults(self.url, writing=True):
             try:
-                return future.result()
+                return awaited(future, self._go_on)
             except Raced:
                 raise _raced(self.url) from None
 

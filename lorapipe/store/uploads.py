@@ -24,6 +24,7 @@ from lorapipe.remote.state import RemoteState, state
 from lorapipe.remote.targets.target import ABSENT, ANYTHING
 from lorapipe.remote.uploading import Upload, abort
 from lorapipe.remote.url import Url
+from lorapipe.remote.waiting import aside
 from lorapipe.store.atomic import Hook, no_hook
 from lorapipe.store.digest import Hashed
 
@@ -65,7 +66,7 @@ class StagedObject:
         self, url: Url, *, needed: int | None = None, sending: Sending, hook: Hook = no_hook
     ) -> None:
         self.path = url
-        self._hook = hook
+        self._hook, self._go_on = hook, sending.go_on
         self._upload = _upload(url, needed, sending)
         if not sending.force:
             self._upload.look()
@@ -86,7 +87,7 @@ class StagedObject:
         self._hook("upload:publish")
         self._upload.complete()
         self._hook("upload:completed")
-        found = _state(self._upload)
+        found = aside(self._go_on, _state, self._upload)
         self._hook("upload:published")
         return found
 
@@ -141,12 +142,12 @@ class StagedObjects:
     def publish(self) -> Mapping[str, RemoteState | None]:
         """Let the folder appear, in place of what is there; returns the states of its files by name."""
         self._hook("upload:publish")
-        remove(self.path / name for name in reversed(appearing(_there(self.path))))
+        aside(self._sending.go_on, _remove, self.path)
         self._hook("upload:removed")
         for name in appearing(self._uploads):
             self._uploads[name].complete()
             self._hook("upload:completed")
-        states = {name: _state(upload) for name, upload in self._uploads.items()}
+        states = aside(self._sending.go_on, _states, self._uploads)
         self._hook("upload:published")
         return states
 
@@ -187,14 +188,19 @@ def _upload(url: Url, size: int | None, sending: Sending, *, folder: bool = Fals
     return Upload(url, size, expected=expected, go_on=sending.go_on, sent=sending.sent)
 
 
-def _there(url: Url) -> Iterable[str]:
-    """The names of all files in a folder."""
+def _remove(url: Url) -> None:
+    """Have all files of a folder go, in the order that is not that of appearing."""
     try:
-        return listing(url).files
+        names = appearing(listing(url).files)
     except InputError as error:
         if error.code != "remote-missing":
             raise
-        return ()
+        return
+    remove(url / name for name in reversed(names))
+
+
+def _states(uploads: Mapping[str, Upload]) -> dict[str, RemoteState | None]:
+    return {name: _state(upload) for name, upload in uploads.items()}
 
 
 def _state(upload: Upload) -> RemoteState | None:

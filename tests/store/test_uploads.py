@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from lorapipe.remote.state import state
 from lorapipe.remote.url import Url, parse_url
 from lorapipe.store.uploads import Sending, StagedObject, StagedObjects, appearing
 
+from ..remote.sending import Mishap, Way
 from ..remote.servers import Bucket, Faults
 
 FOLDER = {
@@ -137,3 +141,24 @@ def test_every_file_appears_once(names: list[str]) -> None:
     assert sorted(appearing(names)) == sorted(names)
     ends = [name.endswith(".json") for name in appearing(names)]
     assert ends == sorted(ends)
+
+
+def test_who_stops_while_the_store_says_nothing_is_not_held_up(s3: Bucket, way: Way) -> None:
+    class Stop(Exception):
+        pass
+
+    asked = threading.Event()
+
+    def go_on() -> None:
+        if asked.is_set():
+            raise Stop
+
+    with folder(parse_url(s3.url("m/")), FOLDER, Sending(go_on=go_on)) as staged:
+        staged.seal()
+        way.mishap = Mishap(stall=True, only=lambda method, path: method == "GET")
+        threading.Timer(0.2, asked.set).start()
+        started = time.monotonic()
+        with pytest.raises(Stop):
+            staged.publish()
+        assert time.monotonic() - started < 1.5
+    assert s3.keys == []

@@ -28,7 +28,9 @@ _MOST_ROWS = 60
 """Variants of an output that a terminal is given; a log and the JSON have all."""
 
 _MOST_FIGURES = 4
-"""Quantities that stand beside each other on a terminal."""
+"""Quantities that stand beside each other, where there is room."""
+
+_WIDE = 10_000
 
 _STYLES = {"written": "", "up to date": "green", "held back": "red", "does not hold": "red", "holds": "green"}
 
@@ -39,14 +41,28 @@ def print_sweep(sweep: Sweep, folder: Path, console: Console) -> None:
         if len(sweep.tables) > 1:
             console.print(Text("\n" * bool(number) + visible(table.written), style="bold"))
         shown = _shown(table.variants) if console.is_terminal else table.variants
-        print_table(sweep_table(table, folder, shown), console)
+        print_table(_fitting(table, folder, shown, console), console)
         if rest := len(table.variants) - len(shown):
             console.print(Text(f"and {rest} more: --json has all of them", style="dim"))
 
 
-def sweep_table(table: SweepTable, folder: Path, variants: Sequence[Variant]) -> Table:
-    """A row a variant: its values on the axes, what was told of it, its size and file, how it came."""
-    quantities = told_quantities(table)[:_MOST_FIGURES]
+def _fitting(table: SweepTable, folder: Path, variants: Sequence[Variant], console: Console) -> Table:
+    """The table with as many figures as leave a row on one line of a terminal; with one at least."""
+    most = min(_MOST_FIGURES, len(told_quantities(table)))
+    wide = console.options.update(width=_WIDE)
+    for figures in range(most, 0, -1):
+        drawn = sweep_table(table, folder, variants, figures)
+        if not console.is_terminal or console.measure(drawn, options=wide).maximum <= console.width:
+            return drawn
+    return sweep_table(table, folder, variants, min(most, 1))
+
+
+def sweep_table(table: SweepTable, folder: Path, variants: Sequence[Variant], figures: int) -> Table:
+    """A row a variant: its values on the axes, what was told of it, its size and file, how it came.
+
+    Of what tells variants apart so many ``figures`` have columns.
+    """
+    quantities = told_quantities(table)[:figures]
     saved = any(one.path is not None for one in variants)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for axis, values in table.axes.items():

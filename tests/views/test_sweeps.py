@@ -91,6 +91,24 @@ def test_a_terminal_of_any_width_has_all_of_each_row(width: int) -> None:
         assert len(text.splitlines()) == 5
 
 
+def test_a_narrow_terminal_has_fewer_figures_before_it_has_broken_lines() -> None:
+    found = sweep().tables[0]
+    names = ["energy kept", "least kept", "energy in all", "least energy", "norm"]
+    figures = [{name: 0.1 * n + 0.01 * m for m, name in enumerate(names)} for n in range(len(found.variants))]
+    table = replace(
+        found,
+        quantities=tuple(Quantity(name, "share") for name in names),
+        variants=tuple(replace(one, figures=of) for one, of in zip(found.variants, figures, strict=True)),
+    )
+    many = replace(sweep(), tables=(table,))
+    for width, shown in ((120, 4), (100, 3), (85, 2), (70, 1)):
+        lines = drawn(many, terminal(width)).splitlines()
+        assert len(lines) == 5
+        assert [name in lines[0] for name in names] == [n < shown for n in range(5)]
+    assert len(drawn(many, terminal(50)).splitlines()) > 5
+    assert "energy kept" in drawn(many, terminal(50))
+
+
 def test_a_long_sweep_is_cut_on_a_terminal_and_what_is_missing_stays() -> None:
     many = [variant(rank, 1.0) for rank in range(1, 201)]
     many[150] = replace(many[150], state="held back", failed=("good",), size=None)

@@ -106,7 +106,7 @@ def test_a_narrow_terminal_has_fewer_figures_before_it_has_broken_lines() -> Non
         assert len(lines) == 5
         assert [name in lines[0] for name in names] == [n < shown for n in range(5)]
     assert len(drawn(many, terminal(50)).splitlines()) > 5
-    assert "energy kept" in drawn(many, terminal(50))
+    assert "kept" in drawn(many, terminal(50))
 
 
 def test_a_long_sweep_is_cut_on_a_terminal_and_what_is_missing_stays() -> None:

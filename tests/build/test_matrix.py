@@ -55,7 +55,7 @@ def done(path: Path, **options: Any) -> dict[str, str]:
     """How each step of a build came, those that are done within others left out."""
     events: list[Event] = []
     recipe = load_recipe(path)
-    build(recipe, Options(workers=1, **options), listen=events.append)
+    build(recipe, Options(**{"workers": 1, **options}), listen=events.append)
     lazy = {s.id for s in recipe.steps.values() if find_kind(s.kind).materialise is Materialise.LAZY}
     return {e.step: e.how for e in events if isinstance(e, StepDone) and e.step not in lazy}
 
@@ -121,14 +121,17 @@ def test_what_depends_on_no_axis_is_done_once(kitchen: Bench) -> None:
     assert sum(how == "written" for how in found.values()) == 7
 
 
-def test_steps_of_one_meaning_are_computed_once_whatever_they_are_called(kitchen: Bench) -> None:
-    """The axis is in a note only: two steps, one key."""
+@pytest.mark.parametrize("workers", [1, 3])
+def test_steps_of_one_meaning_are_computed_once_whatever_they_are_called(
+    kitchen: Bench, workers: int
+) -> None:
+    """The axis is in a note only: two steps, one key, and both may be begun at once."""
     steps = """
     a: {load: a.safetensors}
     small: {svd-resize: a, rank: 2, description: for $(who)}
     lora: {save: small, to: $(who).safetensors}
     """
-    found = done(kitchen.recipe(steps, head="matrix: {who: [me, you]}\n"))
+    found = done(kitchen.recipe(steps, head="matrix: {who: [me, you]}\n"), workers=workers)
     assert sorted(found[f"small[who={who}]"] for who in ("me", "you")) == ["built", "store"]
     assert (kitchen.folder / "me.safetensors").read_bytes() == (
         kitchen.folder / "you.safetensors"

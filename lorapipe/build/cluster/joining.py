@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,14 @@ def _local(workers: int, loop: IOLoop) -> Iterator[Client]:
             hint="in a script, what starts them stands under: if __name__ == '__main__'",
         ) from error
     with cluster, Client(cluster, set_as_default=False) as client:
-        yield client
+        try:
+            yield client
+        finally:
+            # Nothing is left to do in them, and torch takes seconds to be taken apart.
+            for nanny in cluster.workers.values():
+                nanny.auto_restart = False
+                with suppress(ProcessLookupError, TypeError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager

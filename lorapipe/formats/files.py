@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from lorapipe.errors import RecipeError
+from lorapipe.formats.containers.opened import open_file
 from lorapipe.formats.containers.output import OnBytes, TensorData, Written
 from lorapipe.formats.containers.pickles import TorchFile
 from lorapipe.formats.containers.pickles_writer import write_pickle
 from lorapipe.formats.containers.safetensors import SafetensorsFile
 from lorapipe.formats.containers.safetensors_writer import library_order, write_safetensors
+from lorapipe.formats.containers.sniff import is_torch
 from lorapipe.formats.containers.tensor_file import TensorFile
 from lorapipe.formats.folders.survey import is_folder, survey
 from lorapipe.formats.folders.tensor_folder import TensorFolder
@@ -58,6 +60,8 @@ _TORCH = Writer(write_pickle, metadata=False)
 def open_tensors(path: Location, variant: str | None = None) -> TensorFile | TensorFolder:
     """Open a file of weights by its suffix, or a folder of them; close it, or use it as a context manager.
 
+    What a web address without a suffix gives is told by its first bytes.
+
     ``variant`` (``fp16``) chooses among the weights of a folder. Raises :class:`RecipeError`
     ``unknown-suffix`` and, for what is in the file, :class:`~lorapipe.errors.InputError`: a file
     of the other kind is named as such.
@@ -71,9 +75,21 @@ def open_tensors(path: Location, variant: str | None = None) -> TensorFile | Ten
             hint="leave 'variant' out",
             option="variant",
         )
+    if isinstance(path, Url) and path.scheme in ("https", "http") and not path.suffix:
+        return _by_content(path)
     if _suffix(path, "load") == ".safetensors":
         return SafetensorsFile.open(path)
     return TorchFile.open(path)
+
+
+def _by_content(url: Url) -> TensorFile:
+    """Open what a web address without a file's name gives (.../download/models/130072), by its bytes."""
+    file = open_file(url)
+    try:
+        return (TorchFile if is_torch(file.head()) else SafetensorsFile).read_from(file)
+    except BaseException:
+        file.close()
+        raise
 
 
 def size_of(path: Location, variant: str | None = None) -> int:

@@ -189,4 +189,5 @@ def _silent(chain: tuple[BaseException, ...], names: set[str], url: Url) -> Reas
 def _where_else(url: Url) -> str:
     if url.scheme == "hf" and "@" not in url.root:
         return "check org, repository and file; a revision stands after '@'"
-    return "check the URL"
+    folder = not (url.is_folder or url.suffix) and url.scheme not in ("https", "http")
+    return "check the URL; that of a folder ends in a slash" if folder else "check the URL"

@@ -313,3 +313,24 @@ def test_an_input_error_is_an_input_error(bench: Bench, web: Files) -> None:
     error = refused(lambda: made(bench))
     assert isinstance(error, InputError)
     assert error.code == "remote-forbidden"
+
+
+def test_what_an_address_without_a_files_name_gives_is_told_by_its_bytes(bench: Bench, web: Files) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    a = bench.lora("a")
+    torch.save(load_file(a), bench.folder / "a.pt")
+    for path in (a, bench.folder / "a.pt"):
+        url = web.put("download/130072", path.read_bytes())
+        bench.recipe(f"a: {{load: '{url}?type=Model', family: sd1}}\nout: {{save: a, to: {path.name}.safetensors}}")
+        run(bench)
+        there = load_file(bench.folder / f"{path.name}.safetensors")
+        assert there.keys() == load_file(a).keys()
+
+
+def test_a_folder_that_lacks_its_slash_is_hinted_at(bench: Bench, s3: Bucket) -> None:
+    s3.put("model/model.safetensors", bench.lora("a").read_bytes())
+    bench.recipe(f"a: {{load: {s3.url('model')}}}\nout: {{save: a, to: o.safetensors}}")
+    error = refused(lambda: made(bench))
+    assert (error.code, "slash" in str(error.hint)) == ("remote-missing", True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lorapipe.errors import InputError
 from lorapipe.formats.containers.opened import Readable
 
-__all__ = ["ZIP", "foreign", "is_legacy_pickle"]
+__all__ = ["ZIP", "foreign", "is_legacy_pickle", "is_torch"]
 
 ZIP = b"PK\x03\x04"
 
@@ -20,6 +20,11 @@ _TORCH_HINT = "give the file its true ending, .ckpt, .pt or .bin"
 def is_legacy_pickle(head: bytes) -> bool:
     """Whether these are the first bytes of a file by ``torch.save`` before 1.6."""
     return head[:1] == b"\x80" and head[2 : 2 + len(_LEGACY_MAGIC)] == _LEGACY_MAGIC
+
+
+def is_torch(head: bytes) -> bool:
+    """Whether these are the first bytes of a file by ``torch.save``."""
+    return head.startswith(ZIP) or is_legacy_pickle(head)
 
 
 def foreign(file: Readable, expected: str) -> InputError | None:

@@ -11,6 +11,7 @@ from lorapipe.build.choice import engine_of, machine_of
 from lorapipe.build.engines.threads import default_workers, importing
 from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Sharing, Swept, Warned
 from lorapipe.build.locks.locking import locate, lock_of
+from lorapipe.build.noted import noting
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import (
     MODELS_VARIABLE,
@@ -27,7 +28,7 @@ from lorapipe.build.result import Built, BuiltOutput, Done
 from lorapipe.build.running.means import Means
 from lorapipe.build.running.results import Results
 from lorapipe.build.running.room import check_reach, check_room
-from lorapipe.build.sweeping import built_sweep, noting
+from lorapipe.build.sweeping import built_sweep
 from lorapipe.errors import BuildError, Interrupted, LorapipeError, ManyErrors, gathered
 from lorapipe.plan.checks import foretold_failures
 from lorapipe.plan.plan import Plan, PlannedStep

@@ -13,7 +13,7 @@ from lorapipe.views.text import bytes_text
 __all__ = ["Teller"]
 
 _TABLED = frozenset({"energy", "error", "holds", "lowest score kept", "ranks", "underflow"})
-"""Facts that :func:`~lorapipe.build.sweeping.figures_told` makes figures of."""
+"""Facts that :func:`~lorapipe.build.noted.figures_told` makes figures of."""
 
 
 class Teller:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from collections import Counter
 from typing import Any
@@ -15,7 +13,7 @@ from lorapipe.build.events import Event, StepStarted, Swept
 from lorapipe.build.result import Built
 from lorapipe.build.run import Options, build, plan
 from lorapipe.build.sweep import Quantity, Sweep
-from lorapipe.build.sweeping import Came, figures_told, swept
+from lorapipe.build.sweeping import Came, swept
 from lorapipe.errors import LorapipeError
 from lorapipe.plan.plan import Status
 from lorapipe.recipe.parsing import load_recipe
@@ -221,34 +219,6 @@ def test_a_plan_alone_tells_what_a_run_would_do(kitchen: Bench) -> None:
     states = [one.state for one in found.tables[0].variants]
     assert states == [Status.RUN.value] * 6
     assert [(one.state, one.size) for one in found.tables[1].variants] == [("written", 7), ("will run", None)]
-
-
-@pytest.mark.parametrize(
-    ("notes", "figures"),
-    [
-        ({"energy": {"x": 0.5, "y": 1.0}}, {"energy kept": 0.75, "least kept": 0.5}),
-        ({"error": {"x": 0.25, "y": 0.75}}, {"norm missed": 0.5, "most missed": 0.75}),
-        ({"ranks": {"x": 2, "y": 4}, "lowest score kept": -1.5}, {"mean rank": 3.0, "lowest score": -1.5}),
-        (
-            {
-                "holds": {
-                    "rank": {"min": {"value": 2, "of": "x"}, "max": {"value": 8, "of": "y"}},
-                    "modules": 4,
-                }
-            },
-            {"least rank": 2.0, "largest rank": 8.0, "modules": 4.0},
-        ),
-        ({"measured": {"energy": {"min": {"value": None, "of": "x"}, "total": -math.inf}}}, {}),
-        ({"energy": {}}, {}),
-        ({"energy": "much", "holds": [1], "ranks": {"x": None}, "lowest score kept": "low"}, {}),
-        ({"holds": {"finite": True, "differs-from": "x", "norm": {"min": 3, "max": {"value": True}}}}, {}),
-        ({"underflow": 3}, {"became zero": 3.0}),
-        ({"underflow": 0, "waiting": "another process is at work on it"}, {}),
-    ],
-    ids=json.dumps,
-)
-def test_what_is_noted_becomes_these_figures(notes: dict[str, object], figures: dict[str, float]) -> None:
-    assert {quantity.name: number for quantity, number in figures_told(notes)} == figures
 
 
 def test_rows_are_flat_and_all_of_one_shape(kitchen: Bench) -> None:

@@ -12,9 +12,9 @@ from lorapipe.architectures import by_block, titles
 from lorapipe.build.engines.threads import default_workers, ordered_map
 from lorapipe.build.events import Listener, Progress, StepStarted
 from lorapipe.build.looking.report import ENERGIES, Block, Meeting, Merged, Portrait
+from lorapipe.build.noted import Figure
 from lorapipe.build.records import Records
 from lorapipe.build.sweep import Quantity
-from lorapipe.build.sweeping import Figure
 from lorapipe.errors import LorapipeError
 from lorapipe.formats.adapters.read import read_adapter, read_adapter_spec
 from lorapipe.formats.files import open_tensors

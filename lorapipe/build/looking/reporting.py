@@ -14,10 +14,11 @@ from lorapipe.build.locks.locking import locate, locked_view
 from lorapipe.build.looking.figuring import Figured, figured, many, merges
 from lorapipe.build.looking.recording import Recording
 from lorapipe.build.looking.report import Checked, Lost, Report, ReportFile, Resized
+from lorapipe.build.noted import noted
 from lorapipe.build.planning import Options, hashing, plan_with, recipe_folder, unheard
 from lorapipe.build.records import Records
 from lorapipe.build.sweep import Sweep
-from lorapipe.build.sweeping import Came, failing, noted, swept
+from lorapipe.build.sweeping import Came, failing, swept
 from lorapipe.plan.make import Locked
 from lorapipe.plan.plan import Plan, Status
 from lorapipe.recipe.draft import Draft, literal, render, step_id

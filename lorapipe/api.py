@@ -339,10 +339,7 @@ def save(  # noqa: PLR0913  # a parameter an option
     dense: bool | None = None,
     shard_size: str | int | None = None,
 ) -> Path | Url:
-    """Write a file, or with a slash at the end of ``to`` a folder; returns its absolute path.
-
-    ``to`` may be a URL (``s3://bucket/key``, ``gs://bucket/key``): then nothing is to be seen there
-    before all of it is, and the URL is returned.
+    """Write a file, or with a slash at the end of ``to`` a folder; returns its absolute path or URL.
 
     ``layout`` (keep, kohya, diffusers, peft, comfy) says for which program a LoRA is spelt;
     ``dense`` writes as a full difference what adds and has no format of its own.

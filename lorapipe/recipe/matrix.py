@@ -169,7 +169,7 @@ def _value(node: Node, report: Report) -> Value | None:
         return None
     if len(node.text) > _LONGEST:
         message = f"a value on an axis has at most {_LONGEST} characters, not {len(node.text)}"
-        report.add("value-too-long", message, node.span)
+        report.add("value-too-long", message, node.span, "steps can say the part that all values share")
         return None
     # -0.0 is 0.0, as it is for params.
     return Value(node.value + 0.0 if isinstance(node.value, float) else node.value, node.text)

@@ -183,7 +183,7 @@ def test_values_are_taken_from_params() -> None:
         ("{s: [1], r: [8, '8']}", ["3:25: error: 'r' has 8 twice, as text and as something else - delete one"]),
         ("{s: [1], r: [a], R: [b]}", ["3:26: error: 'R' cannot be an axis's name - an axis's name is made of a-z, 0-9, - and _, and begins with a letter"]),
         ("{s: [1], r: [a], t: [b, c]}", ["3:26: error: no step has $(t): its variants are one and the same - put $(t) where its values belong, or delete it"]),
-        ("{s: [1], r: ['" + 256 * "x" + "']}", ["3:22: error: a value on an axis has at most 255 characters, not 256"]),
+        ("{s: [1], r: ['" + 256 * "x" + "']}", ["3:22: error: a value on an axis has at most 255 characters, not 256 - steps can say the part that all values share"]),
         ("{s: [1, 2, 4], r: [a], exclude: [{s: 3}]}", ["3:46: error: 's' is never 3 - 's' has 2, 4, 1"]),
         ("{s: [1], r: [rotate, permute], exclude: [{r: rotat}]}", ["3:54: error: 'r' is never 'rotat' - did you mean 'rotate'?"]),
         ("{s: [1, 2], r: [a], exclude: [{q: 3}]}", ["3:40: error: no axis 'q' - the axes are s, r"]),

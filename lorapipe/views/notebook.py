@@ -16,12 +16,13 @@ from lorapipe.build.sweep import Sweep, SweepTable
 from lorapipe.plan.plan import Plan
 from lorapipe.views.board import Board
 from lorapipe.views.cells import glyphs
+from lorapipe.views.plan_table import plan_totals, sentence
 from lorapipe.views.report.markup import Html, Node, cut, joined, tag
 from lorapipe.views.said import Teller
 from lorapipe.views.sweeps import axis_text, figure_text, state_text, told_quantities
-from lorapipe.views.tables import as_written, built_totals, plan_totals, result_text, sentence, spec_text
+from lorapipe.views.tables import built_totals, result_text, spec_text
 from lorapipe.views.text import bytes_text, path_text, visible
-from lorapipe.views.variants import alike, by_written, spanned, variants_sentence, variants_status
+from lorapipe.views.variants import alike, as_written, by_written, spanned, variants_sentence, variants_status
 from lorapipe.weights.specs import AdapterSpec, CheckpointSpec, ModuleSpec
 
 __all__ = [

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from lorapipe.plan.plan import Plan
 from lorapipe.views.bindings import bound_rows, is_merge
-from lorapipe.views.tables import binding_table, module_table, plan_table, plan_totals, print_table
+from lorapipe.views.plan_table import plan_table, plan_totals
+from lorapipe.views.tables import binding_table, module_table, print_table
 from lorapipe.views.text import visible
 from lorapipe.views.variants import alike
 from lorapipe.weights.specs import AdapterSpec

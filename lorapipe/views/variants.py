@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lorapipe.plan.plan import Plan, PlannedStep, Status
 from lorapipe.steps.kind import Materialise
+from lorapipe.views.tables import result_text
 from lorapipe.views.text import bytes_text, path_text, visible
 from lorapipe.weights.specs import AdapterSpec, FileSpec
 from lorapipe.weights.verdicts import CheckSpec
@@ -44,6 +45,14 @@ def alike(plan: Plan, texts: Iterable[str]) -> Iterator[str]:
         head, end, details = of[0].partition("\n")
         more = f" (and {len(of) - 1} more like this, of other variants)" if len(of) > 1 else ""
         yield f"{head}{more}{end}{details}"
+
+
+def as_written(plan: Plan, planned: PlannedStep) -> str:
+    """What comes of a step, with the ids that the recipe's text has for what it takes."""
+    text = result_text(planned)
+    for term in planned.step.terms():
+        text = text.replace(term.step, plan.recipe.steps[term.step].written)
+    return text
 
 
 def variants_lines(plan: Plan, variants: Sequence[PlannedStep], result: str, folder: Path) -> Iterator[Text]:

@@ -13,9 +13,9 @@ from lorapipe.views.report import graph
 from lorapipe.views.report.elements import Cell, folded, note, picture, section, table
 from lorapipe.views.report.markup import Html, name, tag
 from lorapipe.views.report.numerals import UNKNOWN, count, seconds, size, value
-from lorapipe.views.tables import as_written, result_text
+from lorapipe.views.tables import result_text
 from lorapipe.views.text import bytes_text, path_text
-from lorapipe.views.variants import spanned, variants_terms
+from lorapipe.views.variants import as_written, spanned, variants_terms
 
 __all__ = ["build_part", "check_part", "file_part", "lost_part", "step_state", "step_words"]
 

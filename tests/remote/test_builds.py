@@ -323,7 +323,8 @@ def test_what_an_address_without_a_files_name_gives_is_told_by_its_bytes(bench: 
     torch.save(load_file(a), bench.folder / "a.pt")
     for path in (a, bench.folder / "a.pt"):
         url = web.put("download/130072", path.read_bytes())
-        bench.recipe(f"a: {{load: '{url}?type=Model', family: sd1}}\nout: {{save: a, to: {path.name}.safetensors}}")
+        load = f"{{load: '{url}?type=Model', family: sd1}}"
+        bench.recipe(f"a: {load}\nout: {{save: a, to: {path.name}.safetensors}}")
         run(bench)
         there = load_file(bench.folder / f"{path.name}.safetensors")
         assert there.keys() == load_file(a).keys()

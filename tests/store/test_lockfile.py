@@ -109,7 +109,9 @@ locks = st.builds(
     date=st.none() | words,
     params=st.dictionaries(ids, scalars | st.lists(scalars, max_size=3), max_size=3),
     profile=st.dictionaries(ids, words, max_size=3),
-    inputs=st.dictionaries(ids, st.builds(LockedInput, words, digests, sizes), max_size=3),
+    inputs=st.dictionaries(
+        ids, st.builds(LockedInput, words, digests, sizes, st.none() | words, st.none() | words), max_size=3
+    ),
     steps=st.dictionaries(ids, steps, max_size=3),
     outputs=st.dictionaries(ids, st.builds(LockedOutput, words, digests, sizes, digests), max_size=3),
 )
@@ -323,3 +325,13 @@ def test_a_lock_of_two_thousand_steps_is_read_soon() -> None:
     started = time.process_time()
     parse(text)
     assert time.process_time() - started < 1
+
+
+def test_of_a_file_elsewhere_etag_and_revision_are_kept_and_of_one_here_nothing_is_said() -> None:
+    there = LockedInput("hf://org/repo@c0ffee/a.safetensors", A, 1, '"etag"', "c0ffee")
+    lock = replace(LOCK, inputs={"here": LockedInput("a.safetensors", A, 1), "there": there})
+    text = render(lock)
+    assert text.count("etag") == text.count("revision") + 1 == 2
+    assert parse(text).inputs == lock.inputs
+    with pytest.raises(LockError, match="'inputs: there: etag' is not a text"):
+        parse(text.replace(r'etag: "\"etag\""', "etag: 7"))

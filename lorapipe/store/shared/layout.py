@@ -23,6 +23,7 @@ __all__ = [
     "TOKENS",
     "VERSION",
     "blob_name",
+    "is_ours",
     "key_of",
     "manifest_name",
     "sha256_of",
@@ -36,6 +37,7 @@ BLOBS, MANIFESTS, TOKENS = "blobs", "manifests", "tokens"
 MARKER = "lorapipe-store.json"
 MARKER_TEXT = f'{{"lorapipe-store": {VERSION}}}\n'.encode()
 
+_WRITING = re.compile(r"\.lorapipe-[0-9]+-[0-9a-f]{16}\.tmp")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -66,6 +68,18 @@ def key_of(name: str) -> str | None:
     """The key whose manifest has a name; ``None`` if it is that of something else."""
     key = name.rpartition("/")[2].removesuffix(".json")
     return key if is_sha256(key) and name == manifest_name(key) else None
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name is one that lorapipe gives, also to what it is just writing to a folder."""
+    above, _, last = name.rpartition("/")
+    token = above == TOKENS and _TOKEN.fullmatch(last) is not None
+    return (
+        token
+        or sha256_of(name) is not None
+        or key_of(name) is not None
+        or _WRITING.fullmatch(last) is not None
+    )
 
 
 def version_of(marker: bytes) -> int | None:

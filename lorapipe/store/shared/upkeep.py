@@ -15,7 +15,15 @@ from lorapipe.store.eviction import Kept, surplus
 from lorapipe.store.manifest import Entry
 from lorapipe.store.shared.bucket import Bucket, Item
 from lorapipe.store.shared.catalog import Catalog
-from lorapipe.store.shared.layout import BLOBS, MANIFESTS, TOKENS, key_of, manifest_name, sha256_of
+from lorapipe.store.shared.layout import (
+    BLOBS,
+    MANIFESTS,
+    TOKENS,
+    is_ours,
+    key_of,
+    manifest_name,
+    sha256_of,
+)
 
 __all__ = ["Holdings", "SharedFreed", "clear", "holdings"]
 
@@ -72,16 +80,17 @@ def clear(
         return SharedFreed((), 0, 0, 0)
     now = time.time_ns() if now_ns is None else now_ns
     settled = now - _SETTLED_NS
-    manifests = {key: item for item in bucket.listing(MANIFESTS) if (key := key_of(item.name)) is not None}
-    blobs = {sha: item for item in bucket.listing(BLOBS) if (sha := sha256_of(item.name)) is not None}
+    listed = [*bucket.listing(MANIFESTS), *bucket.listing(BLOBS), *bucket.listing(TOKENS)]
+    manifests = {key: item for item in listed if (key := key_of(item.name)) is not None}
+    blobs = {sha: item for item in listed if (sha := sha256_of(item.name)) is not None}
     kept = tuple(_kept(manifests, blobs, catalog))
     young = {each.sha256 for each in kept if each.used_ns > settled}
     since = 0 if older_s is None else now - int(older_s * 1e9)
     going = surplus(kept, most=most, unused_since=since, spare=young)
     used = {manifest_name(entry.key) for each in kept for entry in each.entries}
     used |= {blobs[each.sha256].name for each in kept}
-    others = (*manifests.values(), *blobs.values(), *bucket.listing(TOKENS))
-    spare = [item for item in others if item.written_ns <= settled and item.name not in used]
+    ours = [item for item in listed if is_ours(item.name)]
+    spare = [item for item in ours if item.written_ns <= settled and item.name not in used]
     if not dry:
         bucket.remove(manifest_name(entry.key) for each in going for entry in each.entries)
         bucket.remove(blobs[each.sha256].name for each in going)

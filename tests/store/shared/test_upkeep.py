@@ -124,11 +124,14 @@ def test_old_objects_of_no_result_go_and_young_ones_stay(
         ):
             bucket.write(name, b"x")
             age(server / name, days)
+        killed = f"blobs/{digit * 2}/.lorapipe-1-{digit * 16}.tmp"
+        bucket.write(killed, b"x")
+        age(server / killed, days)
     freed = cleared(bucket, tmp_path, older_s=1000 * DAY)
 
-    assert (freed.leftovers, freed.spare) == (3, 3)
-    assert not any("1" * 32 in path.name for path in server.rglob("*"))
-    assert sum("2" * 32 in path.name for path in server.rglob("*")) == 3
+    assert (freed.leftovers, freed.spare) == (4, 4)
+    assert not any("1" * 16 in path.name for path in server.rglob("*"))
+    assert sum("2" * 16 in path.name for path in server.rglob("*")) == 4
     assert "a" in names(server)
 
 

@@ -7,6 +7,7 @@ the name that the recipe gives it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -60,13 +61,14 @@ def diff_recipes(old: Recipe, new: Recipe, digest: Digest) -> RecipeDiff:
     known = _Inputs(old, new, digest)
     before, after = _lineages(old, known), _lineages(new, known)
     pairs = _paired(old, new, before, after)
+    former = set(pairs.values())
     steps, quiet = _walked(old, new, before, after, pairs)
     return RecipeDiff(
         settings=tuple(_settings(old, new)),
         steps={name: steps[name] for name in new.steps if name in steps},
         quiet={name: quiet[name] for name in new.steps if name in quiet},
         added=tuple(name for name in _ends(new) if name not in pairs),
-        removed=tuple(name for name in _ends(old) if name not in pairs.values()),
+        removed=tuple(name for name in _ends(old) if name not in former),
         ends=pairs,
     )
 
@@ -149,23 +151,25 @@ def _paired(
     old: Recipe, new: Recipe, before: Mapping[str, Lineage], after: Mapping[str, Lineage]
 ) -> dict[str, str]:
     """Which end is which of the old recipe's: by its file, its meaning, its id, its kind."""
-    alike: tuple[Callable[[str, str], bool], ...] = (
-        lambda now, was: _target(new, now) is not None and _target(new, now) == _target(old, was),
-        lambda now, was: after[now].digest == before[was].digest,
-        lambda now, was: now == was and new.steps[now].kind == old.steps[was].kind,
-        lambda now, was: new.steps[now].kind == old.steps[was].kind,
+    sides = (old, before), (new, after)
+    alike: tuple[Callable[[Recipe, Mapping[str, Lineage], str], object], ...] = (
+        lambda recipe, _, end: recipe.steps[end].params.get("to"),
+        lambda _, lineages, end: lineages[end].digest,
+        lambda recipe, _, end: (end, recipe.steps[end].kind),
+        lambda recipe, _, end: recipe.steps[end].kind,
     )
     pairs: dict[str, str] = {}
-    for test in alike:
-        for now in _ends(new):
-            free = (was for was in _ends(old) if was not in pairs.values() and test(now, was))
-            if now not in pairs and (was := next(free, None)) is not None:
-                pairs[now] = was
+    then, now = dict.fromkeys(_ends(old)), dict.fromkeys(_ends(new))
+    for mark in alike:
+        former: dict[object, deque[str]] = {}
+        for end in then:
+            former.setdefault(mark(*sides[0], end), deque()).append(end)
+        for end in tuple(now):
+            found = mark(*sides[1], end)
+            if found is not None and former.get(found):
+                pairs[end] = former[found].popleft()
+                del then[pairs[end]], now[end]
     return {name: pairs[name] for name in new.steps if name in pairs}
-
-
-def _target(recipe: Recipe, name: str) -> object:
-    return recipe.steps[name].params.get("to")
 
 
 def _quietly(old: Step, new: Step) -> Iterator[str]:

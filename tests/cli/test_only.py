@@ -118,7 +118,9 @@ def test_explain_says_what_another_value_changed(
 
 
 def test_graph_draws_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    text = said(capsys, "graph", "r.yaml", "--only", "r=2", "--only", "s=0.5", "--format", "dot", "--variants")
+    text = said(
+        capsys, "graph", "r.yaml", "--only", "r=2", "--only", "s=0.5", "--format", "dot", "--variants"
+    )
     assert text.count("shape=note") == 1
     assert '"both[s=0.5]" -> "small[s=0.5,r=2]"' in text
     assert said(capsys, "graph", "r.yaml", "--variants").count("save<br>") == 4
@@ -162,11 +164,14 @@ def test_every_command_shows_the_ids_of_variants_whole(
     built: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Brackets are markup to the library that prints."""
-    for command in (["plan"], ["status"], ["explain"], ["run", "--progress", "plain", "-v"], ["verify"]):
-        text = said(capsys, command[0], "r.yaml", *command[1:])
-        assert "s=0.5" in text or "s0.5" in text, command
-    assert "small[s=0.5,r=2]" in said(capsys, "explain", "r.yaml")
-    assert "lora[s=0.5,r=2]" in said(capsys, "status", "r.yaml")
+    Path("out", NAMES[1]).unlink()
+    for command in (
+        ["plan", "--variants"],
+        ["explain"],
+        ["explain", "lora[s=0.5,r=2]"],
+        ["run", "--progress", "plain"],
+    ):
+        assert "lora[s=0.5,r=2]" in said(capsys, command[0], "r.yaml", *command[1:])
     Path("out", NAMES[1]).write_bytes(b"mine")
     assert f"'{NAMES[1]}' is there and was changed" in said(capsys, "run", "r.yaml", status=5)
 

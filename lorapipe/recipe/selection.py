@@ -15,8 +15,8 @@ from lorapipe.recipe.suggest import did_you_mean
 
 __all__ = ["Only", "chosen", "left_out", "named_steps", "narrowed", "parse_only"]
 
-Only = Mapping[str, Collection[Given]]
-"""The values that are wanted of some axes; of the others any will do."""
+Only = Mapping[str, Given | Collection[Given]]
+"""The value, or the values, that are wanted of some axes; of the others any will do."""
 
 
 def parse_only(arguments: Iterable[str]) -> dict[str, tuple[Given, ...]]:
@@ -41,7 +41,7 @@ def chosen(recipe: Recipe, only: Only) -> tuple[Mapping[str, JSON], ...]:
     Raises :class:`~lorapipe.errors.UsageError`: ``unknown-axis``, ``unknown-value``, and ``no-variant``
     where the matrix has the values, but not together.
     """
-    wanted = {axis: [_value(recipe, axis, given) for given in values] for axis, values in only.items()}
+    wanted = {axis: [_value(recipe, axis, one) for one in _several(given)] for axis, given in only.items()}
     marks = {axis: {identity(value) for value in values} for axis, values in wanted.items()}
     found = tuple(v for v in recipe.variants if all(identity(v[axis]) in marks[axis] for axis in marks))
     if not found and only:
@@ -100,6 +100,10 @@ def named_steps(recipe: Recipe, name: str) -> tuple[str, ...]:
         more = ", ..." if len(variants) > 1 else ""
         hint = f"its variants are {variants[0].id}{more}"
     raise UsageError("unknown-step", f"the recipe has no step '{name}'", hint=hint)
+
+
+def _several(given: Given | Collection[Given]) -> Collection[Given]:
+    return given if isinstance(given, Collection) and not isinstance(given, str) else (given,)
 
 
 def _labels(step: Step) -> set[str]:

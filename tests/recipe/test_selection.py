@@ -56,6 +56,10 @@ def test_a_value_is_found_by_the_type_that_the_axis_has(recipe: Recipe) -> None:
     assert {found["t"] for found in chosen(recipe, {"t": (True, "8")})} == {True, "8"}
 
 
+def test_in_python_one_value_needs_no_list(recipe: Recipe) -> None:
+    assert chosen(recipe, {"t": "auto", "r": 8}) == chosen(recipe, {"t": ["auto"], "r": {8}})
+
+
 def test_a_value_may_hold_an_equals_sign() -> None:
     found = parse("{lorapipe: 1, matrix: {v: [a=b, c]}, steps: {a: {load: $(v)}}}")
     assert asked(found, "v=a=b") == [("a=b",)]

@@ -2,7 +2,8 @@
 
 One concept a module; :mod:`lorapipe.store.store` opens them together:
 
-* ``paths``: where the store lives. Looking never creates it.
+* ``places``: where the store lives, and which one a team shares behind it (``shared``).
+* ``paths``: where each thing lies in it. Looking never creates it.
 * ``digest``: the sha256 of files, and the state by which a file is known again.
 * ``atomic``, ``folders``: files and folders that are absent, old or new, never partial.
 * ``disk``, ``temporaries``: what these two ask of the disk, and what they leave on it when killed.

@@ -54,11 +54,10 @@ class Behind:
         self._blobs: dict[str, threading.Lock] = {}
         self._unread: str | None = None
         self._ungiven: str | None = None
-        self._waiting = 0
         self._fetched: set[str] = set()
         self._distrusted: set[str] = set()
         self._damaged: dict[str, None] = {}
-        self._overtaken: dict[str, None] = {}
+        self._overtaken: dict[str, bool] = {}
 
     @property
     def unasked(self) -> str | None:
@@ -175,8 +174,10 @@ class Behind:
     def finish(self, told: Told = _unseen) -> None:
         """Wait until all is given. Of a key that others were faster with, theirs is taken from now on."""
         self._giving.finish(told)
-        for key in self._overtaken:
-            self._entries.drop(key)
+        for key, dropped in tuple(self._overtaken.items()):
+            if not dropped:
+                self._entries.drop(key)
+                self._overtaken[key] = True
 
     def abandon(self) -> None:
         """Give no more: who stops a build does not wait."""
@@ -205,7 +206,7 @@ class Behind:
         """Somebody was faster: whose result counts is no matter where both are the same."""
         if isinstance(theirs, Entry) and theirs.sha256 != ours.sha256 and ours.of is None:
             with self._lock:
-                self._overtaken[ours.key] = None
+                self._overtaken[ours.key] = False
 
     def _entries_of(self, keys: Collection[str]) -> Iterator[tuple[str, Entry]]:
         """The entries of those keys that have one, and one that may be believed."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from lorapipe.build.digests import MemoDigests
-from lorapipe.errors import BuildError, InputError
+from lorapipe.errors import BuildError, InputError, LorapipeError
 from lorapipe.remote.listing import listing
-from lorapipe.remote.state import RemoteState, Version, state
+from lorapipe.remote.state import RemoteState, Version, etag_of, state
 from lorapipe.remote.url import Url
-from lorapipe.remote.waiting import aside
+from lorapipe.remote.waiting import aside, awaited
 from lorapipe.store.contents import listed
 from lorapipe.store.lockfile import LockedOutput
 
 __all__ = ["Elsewhere", "Present", "present_at"]
+
+_AT_ONCE = 16
+"""Outputs that are looked at at the same time."""
 
 _Known = Callable[[Version], "str | None"]
 
@@ -35,13 +39,8 @@ class Present:
 
     @property
     def etag(self) -> str | None:
-        """What changes when the bytes do: the ETag of a file, of a folder the digest of all of them."""
-        if "" in self.states:
-            return self.states[""].etag
-        if any(each.etag is None for each in self.states.values()):
-            return None
-        text = "\n".join(f"{each.etag} {name}" for name, each in sorted(self.states.items()))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """What changes when the bytes do: see :func:`~lorapipe.remote.state.etag_of`."""
+        return etag_of(self.states)
 
     def digest(self, of: _Known) -> str | None:
         """The sha256, of a folder as one here has it; None as soon as ``of`` does not know a file's."""
@@ -85,6 +84,19 @@ class Elsewhere:
         Raises as :func:`present_at`.
         """
         return self._seen[url] if url in self._seen else self.look(url)
+
+    def expect(self, urls: Iterable[Url]) -> None:
+        """Look at several at the same time; what goes wrong with one is said when it is asked for."""
+        wanted = [url for url in dict.fromkeys(urls) if url not in self._seen]
+        if len(wanted) < 2:
+            return
+        pool = ThreadPoolExecutor(_AT_ONCE, "lorapipe-look")
+        try:
+            for url, looking in [(url, pool.submit(present_at, url)) for url in wanted]:
+                with suppress(LorapipeError):
+                    self._seen[url] = awaited(looking, self._go_on)
+        finally:  # who stops does not wait for what is under way
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def look(self, url: Url) -> Present | None:
         """What is there now. Raises as :meth:`there`."""

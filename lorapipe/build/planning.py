@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,13 +16,15 @@ from lorapipe.build.locks.drift import drift
 from lorapipe.build.locks.locking import locate, locked_view, required, right_outputs
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.records import Records
+from lorapipe.errors import LorapipeError
 from lorapipe.plan.device import HERE, Machine
 from lorapipe.plan.files import Folders
 from lorapipe.plan.make import Locked, make_plan
+from lorapipe.plan.placing import place_output
 from lorapipe.plan.plan import Plan
 from lorapipe.recipe.model import Recipe
 from lorapipe.recipe.selection import Only, left_out
-from lorapipe.remote.url import Location
+from lorapipe.remote.url import Location, Url
 from lorapipe.store.lockfile import read as read_lock
 from lorapipe.store.places import Places, find_places
 
@@ -147,19 +151,32 @@ def plan_with(
     machine: Machine = HERE,
 ) -> Plan:
     """A plan made with records that are open, and with what the lock says."""
+    folders, out = folders_of(recipe, options), left_out(recipe, options.only)
     records.elsewhere.trust(locked.marks)
+    if isinstance(folders.outputs, Url):
+        records.elsewhere.expect(_targets(recipe, folders, out))
     return make_plan(
         recipe,
-        folders_of(recipe, options),
+        folders,
         records,
         locked,
         device=options.device,
         read=read,
         assume=options.frozen and options.engine == "threads",
         machine=machine,
-        left_out=left_out(recipe, options.only),
+        left_out=out,
         shared=records.sharing,
     )
+
+
+def _targets(recipe: Recipe, folders: Folders, out: Collection[str]) -> Iterator[Url]:
+    """The URLs that a recipe writes to; what is wrong with one is for the plan to say."""
+    for step in recipe.steps.values():
+        if "to" in step.params and step.id not in out:
+            with suppress(LorapipeError):
+                placed = place_output(str(step.params["to"]), folders)
+                assert isinstance(placed, Url)
+                yield placed
 
 
 def folders_of(recipe: Recipe, options: Options) -> Folders:

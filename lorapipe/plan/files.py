@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,7 @@ from lorapipe.errors import InputError, RecipeError
 from lorapipe.formats.folders.survey import is_folder
 from lorapipe.formats.shelf import Shelf
 from lorapipe.remote.listing import at_revision, is_fixed, states
-from lorapipe.remote.state import RemoteState, Version, state
+from lorapipe.remote.state import RemoteState, Version, etag_of, state
 from lorapipe.remote.url import Location, Url, is_url, parse_url
 from lorapipe.store.contents import listed
 from lorapipe.store.lockfile import LockedInput
@@ -77,13 +76,8 @@ class InputFile:
 
     @property
     def etag(self) -> str | None:
-        """What changes when the bytes do: the ETag of a file elsewhere, of a folder that of all ETags."""
-        if self.folder is None:
-            return self.states[""].etag if self.states else None
-        if not self.states or any(state.etag is None for state in self.states.values()):
-            return None
-        text = "\n".join(f"{state.etag} {name}" for name, state in sorted(self.states.items()))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Of what is elsewhere what changes when the bytes do: :func:`~lorapipe.remote.state.etag_of`."""
+        return etag_of(self.states)
 
     @property
     def revision(self) -> str | None:

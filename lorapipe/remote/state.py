@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 
 from lorapipe.remote.calls import called
 from lorapipe.remote.url import Url
 
-__all__ = ["RemoteState", "Version", "state"]
+__all__ = ["RemoteState", "Version", "etag_of", "state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,19 @@ class Version:
 
     url: Url
     state: RemoteState
+
+
+def etag_of(states: Mapping[str, RemoteState]) -> str | None:
+    """What changes when the bytes do: the ETag of a file (named ``""``), of a folder the digest of all.
+
+    None where one has none.
+    """
+    if "" in states:
+        return states[""].etag
+    if not states or any(each.etag is None for each in states.values()):
+        return None
+    text = "\n".join(f"{each.etag} {name}" for name, each in sorted(states.items()))
+    return sha256(text.encode()).hexdigest()
 
 
 def state(url: Url) -> RemoteState:

@@ -590,3 +590,17 @@ def test_a_call_saves_to_a_url_what_it_saves_here(kitchen: Bench, s3: Bucket, na
     with pytest.raises(RecipeError) as caught:
         lorapipe.save(weights, "https://host/x.safetensors")
     assert caught.value.code == "remote-read-only"
+
+
+def test_the_outputs_of_a_sweep_are_looked_at_together_and_each_once(kitchen: Bench, s3: Bucket) -> None:
+    kitchen.recipe(
+        "a: {load: a.safetensors}\nless: {scale: a, by: $(by)}\nout: {save: less, to: x-$(by).safetensors}",
+        head="matrix:\n  by: [0.1, 0.2, 0.3, 0.4, 0.5]\n",
+    )
+    run(kitchen, under(s3))
+    assert len(s3.keys) == 5
+    s3.faults = Faults(latency=0.1)
+    s3.forget()
+    assert not any(output.written for output in run(kitchen, under(s3)).outputs)
+    assert sorted(asked(s3)) == [("HEAD", key) for key in s3.keys]
+    assert s3.proxy.most_at_once > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from lorapipe.remote.ranges import WHOLE
 from lorapipe.remote.reading import HEAD, RemoteFile
 from lorapipe.remote.url import Url, parse_url
 
-from .servers import Bucket, Faults, Files, Forward, Hub, Zeros
+from .servers import Bucket, Faults, Files, Forward, Hub, Response, Zeros, plain
 
 DATA = random.Random(1).randbytes(300_000)  # noqa: S311  # numbers for a test
 
@@ -24,7 +24,10 @@ Place = tuple[Url, Any]
 """A file of :data:`DATA`, and the server that it comes from, with its faults."""
 
 
-@pytest.fixture(params=["web", "s3", "hub"])
+EVERYWHERE = pytest.mark.parametrize("place", ["web", "s3", "hub"], indirect=True)
+
+
+@pytest.fixture(params=["web", "s3"])  # the Hub's files come as the web's do
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "web":
         web: Files = request.getfixturevalue("web")
@@ -41,6 +44,7 @@ def body(method: str, path: str) -> bool:
     return method == "GET"
 
 
+@EVERYWHERE
 def test_any_range_is_what_the_file_has_there(place: Place) -> None:
     url, _ = place
     with RemoteFile(url) as file:
@@ -57,6 +61,7 @@ def test_any_range_is_what_the_file_has_there(place: Place) -> None:
         assert file.head(10) == DATA[:10]
 
 
+@EVERYWHERE
 def test_opening_reads_the_head_and_no_more(place: Place) -> None:
     url, server = place
     with RemoteFile(url) as file:
@@ -89,7 +94,6 @@ FAULTS = pytest.mark.parametrize(
 
 
 @FAULTS
-@pytest.mark.parametrize("place", ["web", "s3"], indirect=True)  # the Hub's files come as the web's do
 def test_what_fails_in_passing_is_asked_for_again(place: Place, faults: Faults) -> None:
     url, server = place
     with RemoteFile(url) as file:
@@ -98,6 +102,7 @@ def test_what_fails_in_passing_is_asked_for_again(place: Place, faults: Faults) 
         assert file.read(100_000, 150_000) == DATA[100_000:250_000]
 
 
+@EVERYWHERE
 def test_only_what_is_missing_is_asked_for_again(place: Place) -> None:
     url, server = place
     with RemoteFile(url) as file:
@@ -146,6 +151,96 @@ def test_another_file_under_the_name_is_noticed(web: Files, s3: Bucket) -> None:
             put("x.bin", DATA[:-1])
             with pytest.raises(InputError, match="changed"):
                 file.read(100_000, 10)
+
+
+class Liar(Files):
+    """A server whose answers are of what was not asked for."""
+
+    lie: Callable[[Response], Response] = staticmethod(lambda response: response)
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
+        return type(self).lie(super().answer(method, path, headers, body))
+
+
+def another_range(response: Response) -> Response:
+    response.headers["Content-Range"] = f"bytes 7-{6 + response.length}/300000"
+    return response
+
+
+def no_range(response: Response) -> Response:
+    del response.headers["Content-Range"]
+    return response
+
+
+def longer_than_it_is(response: Response) -> Response:
+    at = response.headers["Content-Range"].rpartition("/")[0]
+    response.headers["Content-Range"] = f"{at}/999999999"
+    return response
+
+
+def more_than_asked(response: Response) -> Response:
+    response.body, response.length = iter([DATA, DATA]), 2 * len(DATA)
+    return response
+
+
+def beyond_its_end(response: Response) -> Response:
+    return plain(416, headers={"Content-Range": "bytes */300000"})
+
+
+def nonsense(response: Response) -> Response:
+    response.headers["Content-Range"] = "bytes -5-x/y"
+    return response
+
+
+@pytest.mark.parametrize(
+    ("lie", "codes"),
+    [
+        (another_range, {"remote-failing"}),
+        (no_range, {"remote-failing"}),
+        (nonsense, {"remote-failing"}),
+        (longer_than_it_is, {"input-changed"}),
+        (beyond_its_end, {"remote-failing"}),
+    ],
+)
+def test_a_server_that_lies_is_found_out_in_time(
+    patience: None, lie: Callable[[Response], Response], codes: set[str]
+) -> None:
+    server = Liar()
+    try:
+        with RemoteFile(parse_url(server.put("x.bin", DATA))) as file:
+            file._patience = 0.3
+            Liar.lie = staticmethod(lie)
+            with pytest.raises(InputError) as caught:
+                file.read(100_000, 10_000)
+            assert caught.value.code in codes
+    finally:
+        Liar.lie = staticmethod(lambda response: response)
+        server.close()
+
+
+def test_more_than_was_asked_for_is_not_taken(patience: None) -> None:
+    server = Liar()
+    try:
+        with RemoteFile(parse_url(server.put("x.bin", DATA))) as file:
+            Liar.lie = staticmethod(more_than_asked)
+            assert len(file.read(100_000, 10_000)) == 10_000
+    finally:
+        Liar.lie = staticmethod(lambda response: response)
+        server.close()
+
+
+def test_a_length_that_is_a_lie_from_the_beginning_ends_in_an_error(patience: None) -> None:
+    server = Liar()
+    Liar.lie = staticmethod(longer_than_it_is)
+    try:
+        with RemoteFile(parse_url(server.put("x.bin", DATA))) as file:
+            file._patience = 0.3
+            with pytest.raises(InputError) as caught:
+                file.read(299_000, 10_000)
+            assert caught.value.code in ("remote-failing", "input-changed")
+    finally:
+        Liar.lie = staticmethod(lambda response: response)
+        server.close()
 
 
 def test_a_small_file_of_a_server_without_ranges_is_read_whole_once(web: Files) -> None:
@@ -238,6 +333,7 @@ def test_what_is_not_there_is_missing(web: Files, s3: Bucket, hub: Hub) -> None:
         assert (error.code, message in error.message) == ("remote-missing", True), (url, error)
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("status", [401, 403])
 def test_who_may_not_read_is_told_how_to_sign_in(place: Place, status: int) -> None:
     url, server = place

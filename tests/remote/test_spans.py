@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -28,6 +28,7 @@ from .servers import Faults, Files
 RANGES = st.lists(st.tuples(st.integers(0, 40 << 20), st.integers(1, 10 << 20)), max_size=20)
 
 
+@settings(max_examples=30)
 @given(RANGES)
 def test_spans_hold_all_ranges_in_order_and_none_twice(ranges: list[tuple[int, int]]) -> None:
     spans = divided(ranges)
@@ -37,6 +38,7 @@ def test_spans_hold_all_ranges_in_order_and_none_twice(ranges: list[tuple[int, i
     assert all(held.covers(offset, length) for offset, length in ranges)
 
 
+@settings(max_examples=30)
 @given(RANGES)
 def test_spans_hold_little_besides(ranges: list[tuple[int, int]]) -> None:
     wanted = np.zeros(51 << 4, dtype=bool)

@@ -60,8 +60,6 @@ def _told(notes: Mapping[str, object]) -> Iterator[tuple[Quantity, object]]:
         yield Quantity("mean rank", "number"), sum(ranks) / len(ranks)
     if "lowest score kept" in notes:
         yield Quantity("lowest score", "number"), notes["lowest score kept"]
-    if notes.get("underflow"):
-        yield Quantity("became zero", "count"), notes["underflow"]
     for fact in ("holds", "measured"):
         if isinstance(told := notes.get(fact), dict):
             yield from _of_check(told)

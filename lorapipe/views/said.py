@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lorapipe.build.events import Event, Hashing, Note, OutputReady, Planned, StepDone, StepStarted, Warned
 from lorapipe.plan.files import InputFile
@@ -12,7 +12,7 @@ from lorapipe.views.text import bytes_text
 
 __all__ = ["Teller"]
 
-_TABLED = frozenset({"energy", "error", "holds", "lowest score kept", "ranks", "underflow"})
+_TABLED = frozenset({"energy", "error", "holds", "lowest score kept", "ranks"})
 """Facts that :func:`~lorapipe.build.noted.figures_told` makes figures of."""
 
 
@@ -22,7 +22,8 @@ class Teller:
     def __init__(self, *, steps: bool, verbose: bool = False) -> None:
         self._steps, self._verbose = steps or verbose, verbose
         self._places: dict[str, str] = {}
-        self._variants: frozenset[str] = frozenset()
+        self._variants: Mapping[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def lines(self, event: Event) -> Iterator[str]:
         """What there is to say of an event; control characters are still in it."""
@@ -31,12 +32,14 @@ class Teller:
                 self._places[event.step] = f"[{event.position}/{event.count}]"
             case StepDone() if self._steps:
                 yield f"{self.at(event.step)}: {event.how} in {event.seconds:.1f} s"
-            case Note() if not self._tabled(event):
+            case Note() if event.step in self._variants and not self._verbose:
+                yield from self._of_variant(event)
+            case Note():
                 yield from note_lines(event)
             case Warned():
                 yield f"warning: {event.message}"
             case Planned():
-                self._variants = frozenset(s.id for s in event.plan.recipe.steps.values() if s.axes)
+                self._variants = {s.id: s.written for s in event.plan.recipe.steps.values() if s.axes}
                 yield from _plan_lines(event.plan) if self._verbose else ()
             case OutputReady() if self._verbose:
                 how = "written" if event.written else "up to date"
@@ -44,9 +47,14 @@ class Teller:
             case Hashing() if self._verbose and event.done == event.total:
                 yield f"hashed {event.path}, {bytes_text(event.total)}"
 
-    def _tabled(self, note: Note) -> bool:
-        """Whether it is of one variant of many, and stands in the table at the end."""
-        return note.step in self._variants and note.fact in _TABLED and not self._verbose
+    def _of_variant(self, note: Note) -> Iterator[str]:
+        """What the table at the end does not have, of the first variant of a step that tells it."""
+        about = (self._variants[note.step], note.fact)
+        lines = [] if note.fact in _TABLED or about in self._told else note_lines(note)
+        if lines:
+            self._told.add(about)
+            yield from lines[:-1]
+            yield f"{lines[-1]} (-v tells it of other variants)"
 
     def at(self, step: str) -> str:
         """A step at work as a log names it."""

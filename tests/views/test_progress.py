@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lorapipe.build.events import Event, Hashing, Note, OutputReady, Progress, StepDone, StepStarted
-from lorapipe.build.run import Options, build
+from lorapipe.build.events import Event, Hashing, Note, OutputReady, Planned, Progress, StepDone, StepStarted
+from lorapipe.build.run import Options, build, plan
 from lorapipe.recipe.parsing import load_recipe
 from lorapipe.views.progress import Lines, progress_view
 from lorapipe.views.said import Teller
@@ -240,3 +240,34 @@ def test_a_whole_build_in_a_log(bench: Bench) -> None:
         "[2/3] s: built",
         "[3/3] o: written",
     ]
+
+
+SWEEP = """
+    a: {load: a.safetensors}
+    s: {svd-resize: a, rank: $(rank)}
+    o: {save: s, to: $(rank).safetensors}
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_of_many_variants_the_first_is_told_and_what_stands_in_the_table_is_not(
+    bench: Bench, verbose: bool
+) -> None:
+    bench.lora("a", rank=8)
+    recipe = bench.recipe(SWEEP, head="matrix: {rank: [2, 4, 6]}\n")
+    console = log()
+    with progress_view(console, verbose=verbose) as tell:
+        tell(Planned(plan(load_recipe(recipe))))
+        for rank in (2, 4, 6):
+            tell(Note(f"s[rank={rank}]", "energy", {"x": 0.5}))
+            tell(Note(f"o[rank={rank}]", "underflow", rank - 2))
+        tell(Note("a", "underflow", 1))
+
+    said = [line for line in text_of(console).splitlines() if "zero" in line or "keeps" in line]
+    if verbose:
+        assert len(said) == 3 + 2 + 1
+    else:
+        assert said == [
+            "o[rank=4]: 2 values became zero in the output's dtype (-v tells it of other variants)",
+            "a: 1 value became zero in the output's dtype",
+        ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "StepStarted",
     "Swept",
     "Warned",
+    "one_at_a_time",
 ]
 
 
@@ -149,3 +151,14 @@ class Warned:
 
 Event = Hashing | Planned | StepStarted | Progress | Note | StepDone | OutputReady | Sharing | Swept | Warned
 Listener = Callable[[Event], None]
+
+
+def one_at_a_time(listen: Listener) -> Listener:
+    """``listen`` for events of several threads, which need not know of each other."""
+    lock = Lock()
+
+    def told(event: Event) -> None:
+        with lock:
+            listen(event)
+
+    return told

@@ -16,7 +16,7 @@ from lorapipe.build.engines.halt import Halt
 from lorapipe.build.locks.frozen import Beside, changed
 from lorapipe.build.sharing import Sharing
 from lorapipe.build.shelf import EntryVanished, Notes, Shelf
-from lorapipe.errors import InputError
+from lorapipe.errors import Halted, InputError
 from lorapipe.formats.containers.output import OnBytes
 from lorapipe.plan.files import InputFile, as_found
 from lorapipe.plan.plan import Plan
@@ -74,7 +74,7 @@ class Records:
         seen: Mapping[Path | Version, Seen] | None = None,
     ) -> None:
         self.halt = halt or Halt()
-        self._store = open_store(root, looking=looking, hook=self.halt.after(hook))
+        self._store = open_store(root, looking=looking, hook=self.halt.after(hook), waiting=self.halt.go_on)
         self.shelf = Shelf(self._store)
         self.sharing = Sharing(self._store, at_once=seen is not None)
         self._beside: Beside | None = None
@@ -314,7 +314,9 @@ class Records:
             if kind is None and (self.shelf.grown or self.sharing.fetched) and not self._guest:
                 self._shrink()
         finally:
-            self._store.close()
+            # Where another process is at the database, what would be remembered is hashed anew.
+            with suppress(Halted):
+                self._store.__exit__(kind, error, trace)
 
     def _shrink(self) -> None:
         """Let results go that are beyond the store's size, but for those that this build used."""

@@ -9,7 +9,17 @@ from pathlib import Path
 
 from lorapipe.build.choice import engine_of, machine_of
 from lorapipe.build.engines.threads import default_workers, importing
-from lorapipe.build.events import Event, Hashing, Listener, OutputReady, Planned, Sharing, Swept, Warned
+from lorapipe.build.events import (
+    Event,
+    Hashing,
+    Listener,
+    OutputReady,
+    Planned,
+    Sharing,
+    Swept,
+    Warned,
+    one_at_a_time,
+)
 from lorapipe.build.locks.locking import locate, lock_of
 from lorapipe.build.noted import noting
 from lorapipe.build.ownership import Ownership
@@ -75,6 +85,7 @@ def build(
     holds back is made, :class:`~lorapipe.errors.CheckFailed` for each assertion that does not hold.
     """
     started = time.monotonic()
+    listen = one_at_a_time(listen)  # tasks tell, who hashes on the way, and the main thread
     progress = hashing(loading_meanwhile(listen))
     notes: dict[str, dict[str, object]] = {}
     with Records(looking=False, progress=progress, hook=hook, root=options.places) as records:

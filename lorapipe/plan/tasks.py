@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorapipe.plan.checks import checked_steps
@@ -37,8 +37,7 @@ def tasks_of(plan: Plan) -> tuple[Task, ...]:
         planned = plan.steps[position.step]
         if _at_once(planned):
             continue
-        needed = dict.fromkeys(_needed(planned, plan.steps))
-        steps = sorted(needed, key=order.__getitem__)
+        steps = sorted(_needed(planned, plan.steps), key=order.__getitem__)
         checks = set().union(*(waits.get(step, ()) for step in (*steps, position.step)))
         made = {step for step in steps if not _at_once(plan.steps[step])}
         after = frozenset(made | {check for check in checks if check in order})
@@ -51,10 +50,13 @@ def _at_once(planned: PlannedStep) -> bool:
     return planned.kind.materialise is Materialise.LAZY or planned.status is Status.IN_STORE
 
 
-def _needed(planned: PlannedStep, steps: Mapping[str, PlannedStep]) -> Iterator[str]:
+def _needed(planned: PlannedStep, steps: Mapping[str, PlannedStep]) -> set[str]:
     """What a step takes, down to what is kept; above its inputs stand theirs, if these are lazy."""
-    for term in planned.step.terms():
-        above = steps[term.step]
-        if above.kind.materialise is Materialise.LAZY:
-            yield from _needed(above, steps)
-        yield term.step
+    needed: set[str] = set()
+    # Each once, and without recursion: a recipe may have chains of thousands of lazy steps, and diamonds.
+    pending = [planned]
+    while pending:
+        new = {term.step for term in pending.pop().step.terms()} - needed
+        needed |= new
+        pending += [steps[step] for step in new if steps[step].kind.materialise is Materialise.LAZY]
+    return needed

@@ -18,7 +18,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,20 @@ class Database:
     """Rows in, rows out; opened by the first call that needs it, usable from several threads.
 
     ``looking`` means: never write, never create. Another process's transaction is waited
-    for, at most ``patience_s`` seconds.
+    for, at most ``patience_s`` seconds; ``waiting`` is called again and again meanwhile, and may
+    raise to give up.
     """
 
-    def __init__(self, paths: StorePaths, *, looking: bool = False, patience_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        paths: StorePaths,
+        *,
+        looking: bool = False,
+        patience_s: float = 60.0,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.looking = looking
+        self._waiting = waiting
         self._paths = paths
         self._file = paths.database
         self._patience_s = patience_s
@@ -162,7 +171,7 @@ class Database:
         """Wait for other processes' transactions, a slice at a time: within sqlite nobody hears Ctrl-C."""
         until = time.monotonic() + self._patience_s
         while not _begun(connection, patient=time.monotonic() < until):
-            pass
+            self._waiting()
 
     def _connected(self) -> sqlite3.Connection:
         # sqlite would go on writing to a file that someone deleted or moved aside.

@@ -231,7 +231,7 @@ class StagedFolder(Staging):
 
     def _forget(self) -> None:
         if self._resumption is not None:
-            with suppress(LorapipeError):
+            with suppress(LorapipeError, Halted):
                 self._resumption.forget(self.temp)
 
     def _finish(self) -> None:

@@ -55,6 +55,10 @@ def _unfetched(done: int, total: int) -> None:
     pass
 
 
+def _unwaited() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Made by :func:`open_store`. As a context manager it closes itself."""
@@ -263,8 +267,10 @@ class Store:
 
     def close(self, *, waiting: bool = True) -> None:
         """Memoise what was written, which waits out the file system's clock, and let go."""
-        self.memo.settle(waiting=waiting)
-        self.database.close()
+        try:
+            self.memo.settle(waiting=waiting)
+        finally:
+            self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -276,19 +282,26 @@ class Store:
         self.close(waiting=kind is None or not issubclass(kind, KeyboardInterrupt | Interrupted))
 
 
-def open_store(root: Path | Places | None = None, *, looking: bool = False, hook: Hook = no_hook) -> Store:
+def open_store(
+    root: Path | Places | None = None,
+    *,
+    looking: bool = False,
+    hook: Hook = no_hook,
+    waiting: Waiting = _unwaited,
+) -> Store:
     """The store at ``root``, else where :func:`~lorapipe.store.places.find_places` finds it.
 
     A folder has no shared store behind it.
 
     Touches no file: the first write creates the store, and one opened for ``looking`` writes
-    nothing at all. ``hook`` is called at each point where a crash would matter. Raises
+    nothing at all. ``hook`` is called at each point where a crash would matter, ``waiting`` while
+    another process writes to the database. Raises
     :class:`~lorapipe.errors.BuildError` ``store-unreadable``.
     """
     places = Places(root) if isinstance(root, Path) else root or find_places()
     paths = StorePaths(places.root)
     _check_readable(paths.root)
-    database = Database(paths, looking=looking)
+    database = Database(paths, looking=looking, waiting=waiting)
     memo = Memo(database)
     entries = Entries(paths, database, memo, hook=hook)
     shared = None if places.shared is None else Behind(places.shared, paths, entries)

@@ -102,3 +102,31 @@ def test_each_task_knows_the_outputs_that_it_is_done_for(bench: Bench) -> None:
         "lora": {"lora"},
         "secret": {"secret"},
     }
+
+
+def test_a_chain_of_lazy_steps_may_be_longer_than_pythons_stack(bench: Bench) -> None:
+    bench.lora("a")
+    chain = [f"s{n}: {{scale: {f's{n - 1}' if n else 'a'}, by: 1.0}}" for n in range(1100)]
+    steps = ["a: {load: a.safetensors}", *chain, "o: {save: s1099, to: o.safetensors}"]
+
+    (task,) = tasks_of(plan(load_recipe(bench.recipe("\n".join(steps))), read=True))
+
+    assert len(task.steps) == 1102
+    assert task.steps[:2] == ("a", "s0")
+
+
+def test_lazy_steps_that_part_and_meet_again_are_walked_once(bench: Bench) -> None:
+    """Thirty times: there are a thousand million ways through them."""
+    bench.lora("s0")
+    steps = ["s0: {load: s0.safetensors}"]
+    for n in range(30):
+        steps += [
+            f"u{n}: {{filter: s{n}, keep: {{components: [unet]}}}}",
+            f"t{n}: {{filter: s{n}, drop: {{components: [unet]}}}}",
+            f"s{n + 1}: {{concat: [u{n}, t{n}]}}",
+        ]
+    steps.append("o: {save: s30, to: o.safetensors}")
+
+    (task,) = tasks_of(plan(load_recipe(bench.recipe("\n".join(steps))), read=True))
+
+    assert len(task.steps) == 92

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ def local_engine(
 
 
 class Bench:
-    """Does tasks of one plan, several at a time if need be; ``listen`` hears of them one event at a time.
+    """Does tasks of one plan, several at a time if need be; ``listen`` is called by the thread that does one.
 
     ``tasks`` are those that will be done here: a value is kept until the last of them has used it.
     """
@@ -68,7 +67,7 @@ class Bench:
     ) -> None:
         self._plan = plan
         self._numbers = {position.step: n for n, position in enumerate(plan.schedule, start=1)}
-        self._listen = one_at_a_time(listen, crew.halt)
+        self._listen = _while_it_goes_on(listen, crew.halt)
         results = Results(ownership.records, plan)
         self._shop = Workshop(plan, ownership, means, crew, self._listen, results)
         self._values = Values(self._do, tasks)
@@ -114,13 +113,11 @@ class Bench:
         return value
 
 
-def one_at_a_time(listen: Listener, halt: Halt) -> Listener:
-    """``listen`` for events of several threads, each of which is asked first whether to go on."""
-    lock = threading.Lock()
+def _while_it_goes_on(listen: Listener, halt: Halt) -> Listener:
+    """``listen`` for threads, each of which is asked first whether to go on."""
 
     def told(event: Event) -> None:
         halt.go_on()
-        with lock:
-            listen(event)
+        listen(event)
 
     return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -13,7 +13,7 @@ from lorapipe.build.result import BuiltOutput, Done
 from lorapipe.errors import LorapipeError, gathered
 from lorapipe.plan.checks import failures, is_of_checks
 from lorapipe.plan.plan import Plan
-from lorapipe.plan.resolve import placed
+from lorapipe.plan.resolve import by_place, placed
 from lorapipe.plan.tasks import Task, tasks_of
 
 __all__ = ["Begin", "execute"]
@@ -29,14 +29,14 @@ def execute(plan: Plan, begin: Begin, listen: Listener) -> Done:
     errors of steps are raised at once, with the step named, those of checks before them.
     """
     tasks = {task.step: task for task in tasks_of(plan)}
-    order = {step: number for number, step in enumerate(tasks)}
+    numbers = {position.step: number for number, position in enumerate(plan.schedule, start=1)}
     waiting = TopologicalSorter({step: task.after for step, task in tasks.items()})
     waiting.prepare()
-    walk = _Walk(plan, listen)
+    walk = _Walk(plan, numbers, listen)
     under_way = 0
     with begin(plan, tuple(tasks.values()), walk.hear) as engine:
         while waiting.is_active():
-            for step in sorted(waiting.get_ready(), key=order.__getitem__):
+            for step in sorted(waiting.get_ready(), key=numbers.__getitem__):
                 if tasks[step].goals <= walk.given_up:
                     walk.hold_back(step)
                     waiting.done(step)
@@ -56,6 +56,7 @@ class _Walk:
     """How far an execution is; ``given_up`` are goals that will not be reached."""
 
     plan: Plan
+    numbers: Mapping[str, int]
     listen: Listener
     written: dict[str, BuiltOutput] = field(default_factory=dict)
     failed: list[LorapipeError] = field(default_factory=list)
@@ -76,15 +77,16 @@ class _Walk:
     def _fail(self, error: LorapipeError, step: str) -> None:
         planned, held = self.plan.steps[step], self.plan.held
         if step not in held or not is_of_checks(error):
-            raise gathered([*self.failed, *placed(error, planned.step)]) from error.__cause__
+            before = sorted(self.failed, key=by_place)
+            raise gathered([*before, *placed(error, planned.step)]) from error.__cause__
         self.failed += failures(error, planned, self.plan)
         self.given_up |= {step, *held[step]}
 
     def hold_back(self, step: str) -> None:
         """Tell of an output that will not be made; of what is made for it alone there is nothing to say."""
-        planned, schedule = self.plan.steps[step], [position.step for position in self.plan.schedule]
+        planned, count = self.plan.steps[step], len(self.plan.schedule)
         if planned.output is not None:
-            self.hear(StepStarted(step, planned.step.kind, schedule.index(step) + 1, len(schedule)))
+            self.hear(StepStarted(step, planned.step.kind, self.numbers[step], count))
             self.hear(StepDone(step, "held back", 0.0))
 
     def result(self) -> Done:

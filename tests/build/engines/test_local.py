@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
 from lorapipe.build.engines.engine import Ended
-from lorapipe.errors import Halted
 from lorapipe.build.engines.local import Local
 from lorapipe.build.engines.threads import Crew
+from lorapipe.errors import Halted
 from lorapipe.plan.tasks import Task
 
 LONG_S = 20.0
@@ -216,3 +217,53 @@ def test_tasks_share_the_threads_of_one_crew() -> None:
             local.next()
 
     assert most == 2
+
+
+def test_thousands_that_wait_for_memory_are_not_looked_through_each_time() -> None:
+    many, asked = 2000, 0
+
+    def need(given: Task) -> int:
+        nonlocal asked
+        asked += 1
+        return 6
+
+    with (
+        Crew(1) as crew,
+        Local(Ended, crew.halt, at_once=2, number=lambda given: int(given.step), need=need, room=10) as local,
+    ):
+        for number in range(many):
+            local.submit(task(str(number)))
+        assert len({local.next().task.step for _ in range(many)}) == many
+
+    assert asked < 300 * many
+
+
+def test_a_task_of_which_ctrl_c_came_before_anybody_knew_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread is begun, and the signal comes before the pool notes that."""
+    begun, cleaned = threading.Event(), threading.Event()
+    crew = Crew(1)
+
+    def perform(given: Task) -> Ended:
+        begun.set()
+        try:
+            crew.halt.result(Future())
+        finally:
+            time.sleep(0.2)
+            cleaned.set()
+        return Ended(given)
+
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        assert begun.wait(LONG_S)
+        raise KeyboardInterrupt
+
+    local = alone(perform, crew)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), crew, local:
+        local.submit(task("a"))
+
+    assert cleaned.is_set()

@@ -9,7 +9,7 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.build.cluster.job import Packed
+from lorapipe.build.cluster.job import Job
 from lorapipe.build.cluster.meeting import Trouble, introduce, prepare, refuse, versions, wrong_versions
 from lorapipe.build.cluster.reach import Mark
 from lorapipe.errors import BuildError, LorapipeError
@@ -120,7 +120,7 @@ def check_able(workers: Workers, step: str, needs: Mapping[str, float]) -> None:
         )
 
 
-def meet(client: Client, workers: Iterable[str], given: Packed, marks: tuple[Mark | Token, ...]) -> None:
+def meet(client: Client, workers: Iterable[str], job: Job, marks: tuple[Mark | Token, ...]) -> None:
     """See that each of the ``workers`` can do the job; all that is wrong is told at once.
 
     Raises :class:`~lorapipe.errors.BuildError` ``versions-differ``, ``no-lorapipe``, ``workers-silent``,
@@ -135,7 +135,7 @@ def meet(client: Client, workers: Iterable[str], given: Packed, marks: tuple[Mar
         else:
             wrong.append(Trouble(address, _stranger(told)))
     refuse(wrong, hosts)
-    prepared = _present(ask(client, prepare, given, marks, workers=list(introduced)))
+    prepared = _present(ask(client, prepare, job, marks, workers=list(introduced)))
     refuse(_troubles(prepared), hosts)
 
 

@@ -6,7 +6,6 @@ is free. Tasks of workers that die are given to others by the scheduler itself.
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.build.cluster.asking import Watch, ask, check_able, meet, scheduler_lost
 from lorapipe.build.cluster.hearing import Hearing
-from lorapipe.build.cluster.job import Packed, job_of, packed
+from lorapipe.build.cluster.job import Job, job_of
 from lorapipe.build.cluster.messages import TOPIC, Order, Outcome, Told, told_of
 from lorapipe.build.cluster.reach import Mark, marked
 from lorapipe.build.cluster.station import forget, run_order
@@ -72,10 +71,10 @@ def dask_engine(
     needs = {task.step: _needs(plan, task, options, memory=workers.declare("MEMORY")) for task in tasks}
     for step, needed in needs.items():
         check_able(workers, step, needed)
-    given = packed(job_of(plan, tasks, ownership, options))
+    job = job_of(plan, tasks, ownership, options)
     with marked(_folders(plan, ownership, options), options.places.shared) as marks:
-        meet(client, workers.threads, given, marks)
-        engine = Dask(Work(plan, ownership, given, marks, needs), watch, _room(watch, options), listen)
+        meet(client, workers.threads, job, marks)
+        engine = Dask(Work(plan, ownership, job, marks, needs), watch, _room(watch, options), listen)
         try:
             yield engine
         finally:
@@ -84,14 +83,14 @@ def dask_engine(
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done: a plan, as the job that it is ``given`` to workers, and what they must have.
+    """What is to be done: a plan, the job that workers have of it, and what they must have.
 
     ``marks`` are what each has to see, ``needs`` the resources that each task asks for.
     """
 
     plan: Plan
     ownership: Ownership
-    given: Packed
+    job: Job
     marks: tuple[Mark | Token, ...]
     needs: Mapping[str, Mapping[str, float]]
 
@@ -123,7 +122,6 @@ class Dask:
         self._watch = watch
         self._room = room
         self._client = watch.client
-        self._token = os.urandom(8).hex()
         self._told: queue.SimpleQueue[Future[Outcome] | Told] = queue.SimpleQueue()
         self._hearing = Hearing(work.plan, work.needs, listen)
         self._ready: list[Order] = []
@@ -138,9 +136,9 @@ class Dask:
         if parts:
             self._folders[task.step] = _Folder({part.name for part in parts})
         for part in parts:
-            self._ready.append(Order(self._work.given.name, self._token, task, part.name))
+            self._ready.append(Order(self._work.job.name, task, part.name))
         if not parts:
-            self._ready.append(Order(self._work.given.name, self._token, task))
+            self._ready.append(Order(self._work.job.name, task))
         self._give()
 
     def next(self) -> Ended:
@@ -165,7 +163,7 @@ class Dask:
                 self._hear(_STOP_S / 20)
         with suppress(LorapipeError, OSError):
             self._client.unsubscribe_topic(TOPIC)
-            ask(self._client, forget, self._work.given.name, workers=None, patience_s=_STOP_S)
+            ask(self._client, forget, self._work.job.name, workers=None, patience_s=_STOP_S)
 
     def _give(self) -> None:
         """Hand out tasks as long as workers are free: of what is ready the first of the schedule.
@@ -178,7 +176,7 @@ class Dask:
             future = self._client.submit(
                 run_order,
                 order,
-                key=f"{order.name}-{self._token}-{next(self._numbers)}",
+                key=f"{order.name}-{order.job}-{next(self._numbers)}",
                 resources=dict(self._work.needs[order.task.step]) or None,
                 pure=False,
             )
@@ -206,7 +204,7 @@ class Dask:
     def _heard(self, event: tuple[float, object]) -> None:
         """Something came under the topic: called on the client's own thread."""
         told = told_of(event[1])
-        if told is not None and told.token == self._token:
+        if told is not None and told.job == self._work.job.name:
             self._told.put(told)
 
     def _ended(self, order: Order, future: Future[Outcome]) -> Ended | None:
@@ -214,7 +212,7 @@ class Dask:
         outcome, task = _outcome(order, future), order.task
         self._hearing.begun.discard((task.step, order.part))
         if outcome.stranger:  # a worker that came later
-            meet(self._client, [outcome.address], self._work.given, self._work.marks)
+            meet(self._client, [outcome.address], self._work.job, self._work.marks)
         if outcome.stranger or outcome.halted:
             self._ready.append(order)
             return None
@@ -238,7 +236,7 @@ class Dask:
         folder.waiting.discard(order.part)
         folder.made[order.part] = part
         if not folder.waiting:
-            self._ready.append(Order(order.job, order.token, order.task, parts=folder.made))
+            self._ready.append(Order(order.job, order.task, parts=folder.made))
 
     def _adopt(self, task: Task, outcome: Outcome) -> None:
         """Enter an output in the journal of this machine's store, unless that is the worker's, too."""

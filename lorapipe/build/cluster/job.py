@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorapipe.build.digests import Seen
@@ -23,7 +21,7 @@ from lorapipe.remote.url import Location, Url
 from lorapipe.store.lockfile import LockedInput
 from lorapipe.store.places import Places
 
-__all__ = ["Job", "Packed", "job_of", "machine", "packed", "unpacked"]
+__all__ = ["Job", "job_of", "machine"]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -35,14 +33,15 @@ _ENVIRONMENT = ("SOURCE_DATE_EPOCH",)
 class Job:
     """A build as its workers know it; all paths are absolute.
 
-    ``recipe`` has the steps that the tasks need, and ``keys`` those of its steps by the client's plan.
-    ``places`` are the client's stores, on its ``machine``. ``inputs`` maps each step that loads to what
-    it loads, ``files`` are the files of all of them. ``ours`` maps outputs that are there to their sha256,
-    if lorapipe put them there; ``promised`` as in
+    ``name`` is one that no other build has. ``recipe`` has the steps that the tasks need, and ``keys``
+    those of its steps by the client's plan. ``places`` are the client's stores, on its ``machine``.
+    ``inputs`` maps each step that loads to what it loads, ``files`` are the files of all of them. ``ours``
+    maps outputs that are there to their sha256, if lorapipe put them there; ``promised`` as in
     :class:`~lorapipe.build.ownership.Ownership`. ``workers`` are threads for each task, and ``memory``
     bytes for each process, where they are given.
     """
 
+    name: str
     recipe: Recipe
     folders: Folders
     device: str
@@ -59,29 +58,6 @@ class Job:
     memory: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A job as bytes; ``name`` is their sha256."""
-
-    name: str
-    data: bytes = field(repr=False)
-
-
-def packed(job: Job) -> Packed:
-    """The job as it travels."""
-    import cloudpickle  # part of dask; pickle itself knows no mapping proxies
-
-    data: bytes = cloudpickle.dumps(job)
-    return Packed(hashlib.sha256(data).hexdigest(), data)
-
-
-def unpacked(given: Packed) -> Job:
-    """The job as it was: a worker runs what its scheduler hands it, so that it trusts the bytes."""
-    job = pickle.loads(given.data)  # noqa: S301  # as above
-    assert isinstance(job, Job)
-    return job
-
-
 def job_of(plan: Plan, tasks: Iterable[Task], ownership: Ownership, options: Options) -> Job:
     """The job of a plan whose inputs are hashed."""
     recipe = _needed(plan.recipe, (step for task in tasks for step in task.steps))
@@ -90,6 +66,7 @@ def job_of(plan: Plan, tasks: Iterable[Task], ownership: Ownership, options: Opt
     folders, records = folders_of(plan.recipe, options), ownership.records
     outputs = [planned.output for planned in plan.pending if planned.output is not None]
     return Job(
+        name=os.urandom(8).hex(),
         recipe=recipe,
         folders=Folders(
             folders.recipe,

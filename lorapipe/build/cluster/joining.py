@@ -18,7 +18,7 @@ from lorapipe.errors import BuildError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
-    from tornado.ioloop import IOLoop
+    from distributed.utils import LoopRunner
 
 __all__ = ["gpus", "joined"]
 
@@ -43,12 +43,12 @@ def joined(scheduler: str | None, workers: int | None = None) -> Iterator[Client
     except ImportError as error:
         message, hint = "the engine 'dask' needs the package distributed", "pip install 'lorapipe[dask]'"
         raise UsageError("no-dask", message, hint=hint) from error
-    with _quiet(), _deaf_loop() as loop, _found(scheduler, workers, loop) as client:
+    with _quiet(), _deaf_loop() as runner, _found(scheduler, workers, runner) as client:
         yield client
 
 
-def _found(scheduler: str | None, workers: int | None, loop: IOLoop) -> AbstractContextManager[Client]:
-    return _local(workers or default_workers(), loop) if scheduler is None else _remote(scheduler, loop)
+def _found(scheduler: str | None, workers: int | None, runner: LoopRunner) -> AbstractContextManager[Client]:
+    return _local(workers or default_workers(), runner) if scheduler is None else _remote(scheduler, runner)
 
 
 def gpus(scheduler: str) -> int:
@@ -70,7 +70,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_loop() -> Iterator[IOLoop]:
+def _deaf_loop() -> Iterator[LoopRunner]:
     """A loop whose thread, and so the processes that it starts, hear nothing of Ctrl-C.
 
     A terminal sends it to all of them; the client hears it, and tells the others what to do.
@@ -84,13 +84,13 @@ def _deaf_loop() -> Iterator[IOLoop]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
-        yield runner.loop
+        yield runner
     finally:
         runner.stop()
 
 
 @contextmanager
-def _local(workers: int, loop: IOLoop) -> Iterator[Client]:
+def _local(workers: int, runner: LoopRunner) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     try:
@@ -103,7 +103,7 @@ def _local(workers: int, loop: IOLoop) -> Iterator[Client]:
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,  # lorapipe keeps to --memory itself: nobody is killed for it
             silence_logs=logging.CRITICAL,
-            loop=loop,
+            loop=runner.loop,
         )
     except (RuntimeError, OSError) as error:
         raise BuildError(
@@ -123,20 +123,20 @@ def _local(workers: int, loop: IOLoop) -> Iterator[Client]:
 
 
 @contextmanager
-def _remote(scheduler: str, loop: IOLoop) -> Iterator[Client]:
+def _remote(scheduler: str, runner: LoopRunner) -> Iterator[Client]:
     from distributed import Client
     from distributed.utils import sync
 
     address = _address(scheduler)
     try:
-        what = sync(loop, _knock, address, callback_timeout=_ANSWER_S + 1)
+        what = sync(runner.loop, _knock, address, callback_timeout=_ANSWER_S + 1)
     except (ValueError, TypeError) as error:
         raise _no_address(f"'{scheduler}' is no address of a scheduler: {error}") from error
     except Exception as error:  # a web server's answer is a length of exabytes to dask
         raise _nobody(scheduler, error) from error
     if what != "Scheduler":
         raise _no_address(f"at {scheduler} is a {what.lower()}, not the scheduler")
-    with Client(address, timeout=_ANSWER_S, set_as_default=False, loop=loop) as client:
+    with Client(address, timeout=_ANSWER_S, set_as_default=False, loop=runner.loop) as client:
         try:
             client.wait_for_workers(1, timeout=_WORKERS_S)
         except (TimeoutError, asyncio.TimeoutError) as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from lorapipe.build.cluster.job import Packed
+from lorapipe.build.cluster.job import Job
 from lorapipe.build.cluster.reach import Mark, reached
 from lorapipe.build.cluster.station import means_on, station_of
 from lorapipe.errors import BuildError, LorapipeError, gathered
@@ -64,15 +64,15 @@ def wrong_versions(address: str, theirs: Mapping[str, str], ours: Mapping[str, s
         yield Trouble(address, BuildError("versions-differ", told, hint=hint))
 
 
-async def prepare(given: Packed, marks: tuple[Mark | Token, ...], dask_worker: Worker) -> list[LorapipeError]:
+async def prepare(job: Job, marks: tuple[Mark | Token, ...], dask_worker: Worker) -> list[LorapipeError]:
     """Plan a job on a worker, and see what of its needs is not there: run on each."""
-    return await asyncio.to_thread(_prepared, given, marks, dask_worker)
+    return await asyncio.to_thread(_prepared, job, marks, dask_worker)
 
 
-def _prepared(given: Packed, marks: tuple[Mark | Token, ...], worker: Worker) -> list[LorapipeError]:
+def _prepared(job: Job, marks: tuple[Mark | Token, ...], worker: Worker) -> list[LorapipeError]:
     errors = [error for mark in marks for error in reached(mark)]
     try:
-        planned = station_of(worker).accept(given)
+        planned = station_of(worker).accept(job)
         planned.records.probe()
         limit = worker.memory_manager.memory_limit
         means_on(planned.job, worker.state.nthreads, 1, limit).check(planned.plan)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from lorapipe.build.events import Event
+from lorapipe.build.events import Event, Hashing, Note, OutputReady, Progress, StepDone, StepStarted
 from lorapipe.build.result import BuiltOutput
 from lorapipe.errors import LorapipeError
 from lorapipe.formats.containers.output import Written
 from lorapipe.plan.tasks import Task
+from lorapipe.remote.url import is_url, parse_url
 
-__all__ = ["TOPIC", "Left", "Order", "Outcome", "Told", "told_bytes", "told_of"]
+__all__ = ["TOPIC", "Left", "Order", "Outcome", "Told", "message_of", "told_of"]
 
 TOPIC = "lorapipe"
 """Of all builds one: what a scheduler keeps of a topic is bounded."""
@@ -20,13 +23,12 @@ TOPIC = "lorapipe"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A task of the ``job`` of that name, in the build of that ``token``.
+    """A task of the ``job`` of that name.
 
     Of an output folder it may be the file ``part`` alone, or all that is left when its ``parts`` are made.
     """
 
     job: str
-    token: str
     task: Task
     part: str | None = None
     parts: Mapping[str, Written] = field(default_factory=dict)
@@ -64,22 +66,37 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Something that a worker tells of a build while it is at ``task``, a step, or at a ``part`` of it."""
+    """Something that a worker tells of a job while it is at ``task``, a step, or at a ``part`` of it."""
 
-    token: str
+    job: str
     task: str
     part: str | None
     what: Event | Left
 
 
-def told_bytes(told: Told) -> bytes:
-    """As it goes through the scheduler, which asks for what msgpack knows."""
-    return pickle.dumps(told)
+def message_of(told: Told) -> list[Any]:
+    """As it goes through the scheduler: what JSON can say."""
+    event = told.what
+    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    if "path" in fields:
+        fields["path"] = str(fields["path"])
+    return [told.job, told.task, told.part, type(event).__name__, fields]
 
 
-def told_of(data: object) -> Told | None:
+def told_of(message: object) -> Told | None:
     """What a worker told; ``None`` for what is not ours, since anybody may write to a topic."""
-    if not isinstance(data, bytes):
-        return None
-    found = pickle.loads(data)  # noqa: S301  # from workers, whose results dask unpickles as well
-    return found if isinstance(found, Told) else None
+    match message:
+        case [str(job), str(task), str() | None as part, str(kind), dict(fields)] if kind in _KINDS:
+            fields = {str(name): value for name, value in fields.items()}
+            if isinstance(path := fields.get("path"), str):
+                fields["path"] = parse_url(path) if is_url(path) else Path(path)
+            try:
+                return Told(job, task, part, _KINDS[kind](**fields))
+            except TypeError:  # another version's
+                return None
+    return None
+
+
+_KINDS: Mapping[str, type[Any]] = {
+    kind.__name__: kind for kind in (Hashing, Left, Note, OutputReady, Progress, StepDone, StepStarted)
+}

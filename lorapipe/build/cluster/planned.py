@@ -106,19 +106,19 @@ class _NoPast:
 
     digests: MemoDigests
 
-    def stored(self, key: str) -> bool:  # noqa: ARG002  # as Past has it, and all below
+    def stored(self, key: str) -> bool:  # noqa: ARG002  # as Past has it
         return False
 
-    def built(self, path: Location) -> tuple[tuple[str, str], ...]:  # noqa: ARG002
+    def built(self, path: Location) -> tuple[tuple[str, str], ...]:  # noqa: ARG002  # as Past has it
         return ()
 
-    def finished(self, path: Location, key: str) -> Mapping[str, int]:  # noqa: ARG002
+    def finished(self, path: Location, key: str) -> Mapping[str, int]:  # noqa: ARG002  # as Past has it
         return {}
 
-    def there(self, path: Location) -> bool:  # noqa: ARG002
+    def there(self, path: Location) -> bool:  # noqa: ARG002  # as Past has it
         return False
 
-    def digest(self, path: Location, *, read: bool) -> str | None:  # noqa: ARG002
+    def digest(self, path: Location, *, read: bool) -> str | None:  # noqa: ARG002  # as Past has it
         return None
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lorapipe.build.cluster.job import Job, Packed, unpacked
-from lorapipe.build.cluster.messages import TOPIC, Left, Order, Outcome, Told, told_bytes
+from lorapipe.build.cluster.job import Job
+from lorapipe.build.cluster.messages import TOPIC, Left, Order, Outcome, Told, message_of
 from lorapipe.build.cluster.planned import Planned
 from lorapipe.build.engines.engine import Ended
 from lorapipe.build.engines.halt import Halt, Halted
@@ -55,11 +55,11 @@ class Station:
         self._jobs: dict[str, Planned] = {}
         self._lock = threading.Lock()
 
-    def accept(self, given: Packed) -> Planned:
+    def accept(self, job: Job) -> Planned:
         """Plan a job, unless it is planned already. Raises as :class:`~.planned.Planned`."""
         with self._lock:
-            planned = self._jobs.pop(given.name, None) or Planned(unpacked(given))
-            self._jobs[given.name] = planned
+            planned = self._jobs.pop(job.name, None) or Planned(job)
+            self._jobs[job.name] = planned
             while len(self._jobs) > _JOBS:
                 self._jobs.pop(next(iter(self._jobs))).close()
             return planned
@@ -109,7 +109,7 @@ def run_order(order: Order) -> Outcome:
         return task is not None and task.state == "executing" and worker.status.name in _AT_WORK
 
     def tell(what: Event | Left) -> None:
-        worker.log_event(TOPIC, told_bytes(Told(order.token, order.task.step, order.part, what)))
+        worker.log_event(TOPIC, message_of(Told(order.job, order.task.step, order.part, what)))
 
     means = means_on(found.job, state.nthreads, state.executing_count, worker.memory_manager.memory_limit)
     return do(found, order, means, tell=tell, wanted=wanted, address=address)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from lorapipe.build.cluster.hearing import Hearing
-from lorapipe.build.cluster.messages import Left, Told, told_bytes, told_of
+from lorapipe.build.cluster.messages import Left, Told, message_of, told_of
 from lorapipe.build.cluster.station import now_and_then
-from lorapipe.build.events import Event, Hashing, Note, Progress, StepDone, StepStarted
+from lorapipe.build.events import Event, Hashing, Note, OutputReady, Progress, StepDone, StepStarted
 from lorapipe.build.run import plan
 from lorapipe.recipe.parsing import load_recipe
+from lorapipe.remote.url import parse_url
 
 from ...bench import Bench
 
@@ -41,7 +42,7 @@ def hearing(bench: Bench, heard: list[Event]) -> Hearing:
 
 
 def of(task: str, what: Event | Left, part: str | None = None) -> Told:
-    return Told("token", task, part, what)
+    return Told("job", task, part, what)
 
 
 def test_a_lazy_step_is_told_by_the_first_task_that_has_it(hearing: Hearing, heard: list[Event]) -> None:
@@ -113,11 +114,41 @@ def test_all_else_is_told_at_once() -> None:
     assert told == events
 
 
-@pytest.mark.parametrize("stranger", [None, 7, "text", {"op": "x"}, pickle.dumps({"a": 1})])
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        None,
+        7,
+        "text",
+        b"bytes",
+        {"op": "x"},
+        [],
+        ["job", "out", None, "Path", {}],
+        ["job", "out", None, "StepDone", {}],
+        ["job", "out", None, "StepDone", {"step": "out", "how": "built", "seconds": 1.0, "more": 1}],
+        ["job", "out", 5, "Left", {}],
+        ["job", "out", None, "Left", []],
+    ],
+)
 def test_what_others_write_under_the_topic_is_not_ours(stranger: object) -> None:
     assert told_of(stranger) is None
 
 
-def test_what_is_told_comes_as_it_was() -> None:
-    told = of("out", Progress("out", 1, 5, "bytes", 0.2), "x")
-    assert told_of(told_bytes(told)) == told
+@pytest.mark.parametrize(
+    "event",
+    [
+        StepStarted("a", "load", 1, 2),
+        Progress("a", 1, 5, "bytes", 0.25),
+        Note("a", "energy", {"least": [0.5, "module"]}),
+        StepDone("a", "built", 0.125),
+        Hashing(Path("/a/b c"), 1, 2),
+        OutputReady("a", Path("/out/é.safetensors"), "00", 7, written=True),
+        OutputReady("a", parse_url("s3://team/out/a.safetensors"), "00", 7, written=True),
+        Left(),
+    ],
+)
+def test_what_is_told_comes_through_the_scheduler_as_it_was(event: Event | Left) -> None:
+    told = of("out", event, "x")
+    there = msgpack.unpackb(msgpack.packb(message_of(told)))
+    assert told_of(there) == told
+    assert told_of(tuple(there)) == told, "as dask gives lists back"

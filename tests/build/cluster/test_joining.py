@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lorapipe.build.choice import engine_of, machine_of
+from lorapipe.build.choice import machine_of
 from lorapipe.build.cluster import joining
 from lorapipe.build.cluster.asking import Workers, check_able
 from lorapipe.build.cluster.joining import joined
@@ -111,7 +111,6 @@ def test_a_scheduler_is_dasks() -> None:
     with pytest.raises(UsageError, match="no engine 'ray'"):
         machine_of(Options(engine="ray"))
     assert machine_of(Options(engine="dask")) is HERE
-    assert engine_of is not None
 
 
 def test_a_worker_of_the_same_versions_is_welcome() -> None:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from distributed.protocol.pickle import dumps, loads
 
-from lorapipe.build.cluster.job import Job, Packed, job_of, packed, unpacked
+from lorapipe.build.cluster.job import Job, job_of
 from lorapipe.build.cluster.messages import Left, Order
 from lorapipe.build.cluster.planned import Planned
 from lorapipe.build.cluster.station import Station, do, means_on
@@ -42,13 +43,20 @@ def recipe(bench: Bench) -> Path:
     return bench.recipe(STEPS)
 
 
+def travelled(job: Job) -> Job:
+    """A job as a worker gets it."""
+    there = loads(dumps(job))
+    assert isinstance(there, Job)
+    return there
+
+
 def job_and_tasks(recipe: Path, wanted: str = "", **options: object) -> tuple[Job, dict[str, Task]]:
     asked = Options(**options)  # type: ignore[arg-type]
     with Records(looking=False, root=asked.places) as records:
         made, ownership = plan_free(load_recipe(recipe), asked, records)
         tasks = [task for task in tasks_of(made) if wanted in task.goals or not wanted]
         job = job_of(made, tasks, ownership, asked)
-    return unpacked(packed(job)), {task.step: task for task in tasks}
+    return travelled(job), {task.step: task for task in tasks}
 
 
 @pytest.fixture
@@ -71,7 +79,7 @@ def test_a_job_has_what_its_tasks_need_and_no_more(recipe: Path) -> None:
 
 
 def test_a_job_is_small(job: Job) -> None:
-    assert len(packed(job).data) < 20_000
+    assert len(dumps(job)) < 20_000
 
 
 def test_a_worker_plans_what_the_client_planned_and_reads_no_input(
@@ -162,25 +170,23 @@ def station() -> Iterator[Station]:
 
 
 def test_a_station_plans_a_job_once_and_lets_the_oldest_go(station: Station, job: Job) -> None:
-    given = packed(job)
-    first = station.accept(given)
-    assert station.accept(given) is first
+    first = station.accept(job)
+    assert station.accept(job) is first
     for number in range(4):
-        station.accept(packed(replace(job, workers=number + 1)))
-    assert station.find(given.name) is None
-    assert station.accept(given) is not first
+        station.accept(replace(job, name=str(number)))
+    assert station.find(job.name) is None
+    assert station.accept(job) is not first
 
 
 def test_a_job_is_forgotten_and_then_unknown(station: Station, job: Job) -> None:
-    given = packed(job)
-    station.accept(given)
-    station.forget(given.name)
-    station.forget(given.name)
-    assert station.find(given.name) is None
+    station.accept(job)
+    station.forget(job.name)
+    station.forget(job.name)
+    assert station.find(job.name) is None
 
 
 def order(job: Job, task: Task) -> tuple[Planned, Order]:
-    return Planned(job), Order("job", "token", task)
+    return Planned(job), Order("job", task)
 
 
 def test_what_a_task_needs_and_the_store_lacks_is_told_not_made(recipe: Path) -> None:
@@ -198,7 +204,7 @@ def test_a_task_gives_back_digests_and_tells_when_it_has_left(recipe: Path) -> N
     for step in ("small", "out"):
         outcome = do(
             planned,
-            Order("job", "token", tasks[step]),
+            Order("job", tasks[step]),
             Means(1),
             tell=told.append,
             wanted=lambda: True,
@@ -247,7 +253,7 @@ def test_what_was_ours_on_the_client_may_be_replaced_by_a_worker(recipe: Path, t
     there = replace(job, places=replace(job.places, root=tmp_path / "its own"))
     planned = Planned(there)
     for step in ("small", "out"):
-        asked = Order("job", "token", tasks[step])
+        asked = Order("job", tasks[step])
         outcome = do(planned, asked, Means(1), tell=lambda _: None, wanted=lambda: True, address="here")
     planned.close()
     assert outcome.error is None
@@ -278,11 +284,6 @@ def test_a_task_uses_what_its_worker_was_given(
 ) -> None:
     asked = replace(job, workers=workers, memory=memory)
     assert means_on(asked, threads, at_work, limit) == means
-
-
-def test_bytes_are_the_name_of_a_job(job: Job) -> None:
-    assert packed(job).name != packed(replace(job, force=True)).name
-    assert "data" not in repr(Packed("name", b"x" * 1000))
 
 
 def test_what_nobody_may_replace_is_not_among_what_is_ours(recipe: Path) -> None:

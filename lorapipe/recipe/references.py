@@ -74,7 +74,7 @@ def check_references(drafts: Sequence[Draft], ids: Collection[str], report: Repo
 
 def _unknown(reference: Reference, ids: Collection[str], report: Report) -> None:
     name = reference.step.text
-    if "$(" in name and not reference.step.inserted:
+    if "$(" in name and reference.weight is not None:
         return  # a hole in a key has been refused already
     if name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name:
         hint: str | None = f"a file is read by its own step: {{load: {name}}}"

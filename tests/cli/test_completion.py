@@ -16,7 +16,8 @@ import lorapipe
 from lorapipe.cli import main
 
 RECIPE = (
-    "lorapipe: 1\nparams: {strength: 0.7, rank: 8}\nmatrix: {size: [4, 16], mode: [a b], exclude: [{size: 4}]}\n"
+    "lorapipe: 1\nparams: {strength: 0.7, rank: 8}\n"
+    "matrix: {size: [4, 16], mode: [a b], exclude: [{size: 4}]}\n"
     "steps:\n  char: {load: a.pt}\n  chair: {shuffle: char}\n"
 )
 

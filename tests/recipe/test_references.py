@@ -39,6 +39,11 @@ def test_every_unknown_term_is_reported_where_it_stands() -> None:
     ]
 
 
+def test_what_stands_for_the_text_of_a_hole_is_no_step() -> None:
+    assert of_step("{shuffle: $$(w)}") == ["r.yaml:5:16: error: no step '$(w)'"]
+    assert of_step("{concat: {$(w): 1}}") == ["r.yaml:5:16: error: a key takes no $(name): '$(w)'"]
+
+
 def test_a_step_that_uses_itself() -> None:
     assert of_step("{concat: [a, x]}") == ["r.yaml:5:19: error: step 'x' uses itself"]
 

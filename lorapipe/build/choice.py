@@ -11,8 +11,9 @@ from lorapipe.build.engines.threads import imported
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import Options
 from lorapipe.build.running.means import Means
-from lorapipe.errors import UsageError
+from lorapipe.errors import BuildError, UsageError
 from lorapipe.plan.device import HERE, Machine
+from lorapipe.recipe.model import Recipe
 
 if TYPE_CHECKING:
     from lorapipe.build.running.executor import Begin
@@ -22,8 +23,8 @@ __all__ = ["ENGINES", "engine_of", "machine_of"]
 ENGINES = ("threads", "dask")
 
 
-def machine_of(options: Options) -> Machine:
-    """The machine that a build's work is done on: of a cluster it is the workers'.
+def machine_of(options: Options, recipe: Recipe) -> Machine:
+    """The machine that a recipe's build is done on: of a cluster it is the workers'.
 
     Raises :class:`~lorapipe.errors.UsageError` ``unknown-engine`` or ``no-cluster``.
     """
@@ -35,9 +36,22 @@ def machine_of(options: Options) -> Machine:
     if options.engine != "dask":
         message = f"the engine '{options.engine}' has no scheduler"
         raise UsageError("no-cluster", message, hint="--engine dask works with one")
+    wanted = options.device or str(recipe.defaults["device"])
+    return Machine(cuda=partial(_gpus, options.scheduler, wanted), mps=lambda: False)
+
+
+def _gpus(scheduler: str, wanted: str) -> int:
+    """How many GPUs a cluster's best worker has, of which there has to be one if it is ``wanted``."""
     from lorapipe.build.cluster.joining import gpus
 
-    return Machine(cuda=partial(gpus, options.scheduler), mps=lambda: False)
+    found = gpus(scheduler)
+    if not found and wanted.startswith("cuda"):
+        raise BuildError(
+            "no-worker-able",
+            f"no worker of {scheduler} declares a GPU",
+            hint="start one for each GPU: dask worker --nthreads 1 --resources GPU=1; or --device cpu",
+        )
+    return found
 
 
 @contextmanager

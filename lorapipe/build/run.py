@@ -164,7 +164,7 @@ def _found(made: Plan, step: PlannedStep, records: Records, listen: Listener) ->
 
 
 def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listener) -> tuple[Plan, Done]:
-    plan_it, machine = plan_held if options.held else plan_free, machine_of(options)
+    plan_it, machine = plan_held if options.held else plan_free, machine_of(options, recipe)
     lost = 0
     while lost < _ATTEMPTS:
         records.halt.forget()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lorapipe.build.engines.threads import default_workers
 from lorapipe.errors import BuildError, UsageError
+from lorapipe.plan.device import cuda_devices
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -102,6 +103,7 @@ def _local(workers: int, runner: LoopRunner) -> Iterator[Client]:
             dashboard_address="127.0.0.1:0",  # None would be the port that everybody's has
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,  # lorapipe keeps to --memory itself: nobody is killed for it
+            resources={"GPU": 1} if cuda_devices() else None,  # which they share
             silence_logs=logging.CRITICAL,
             loop=runner.loop,
         )

@@ -247,7 +247,9 @@ def _be_version(version: str) -> None:
 def test_a_device_that_no_worker_declares_is_refused(sweep: Path, dask: Build) -> None:
     with pytest.raises(LorapipeError) as caught:
         dask(sweep, device="cuda")
-    assert caught.value.code == "no-device"
+    assert caught.value.code == "no-worker-able"
+    assert "--resources GPU=1" in (caught.value.remedy or "")
+    assert not (sweep.parent / "out").exists()
 
 
 def test_a_killed_worker_costs_its_own_task_and_no_byte(

@@ -15,12 +15,13 @@ import pytest
 
 from lorapipe.build.choice import machine_of
 from lorapipe.build.cluster import joining
-from lorapipe.build.cluster.asking import Workers, check_able
+from lorapipe.build.cluster.asking import Watch, Workers, check_able
 from lorapipe.build.cluster.joining import joined
 from lorapipe.build.cluster.meeting import Trouble, introduce, refuse, versions, wrong_versions
 from lorapipe.build.planning import Options
 from lorapipe.errors import BuildError, LorapipeError, UsageError
 from lorapipe.plan.device import HERE
+from lorapipe.recipe.parsing import parse
 
 
 @pytest.fixture(autouse=True)
@@ -105,12 +106,66 @@ def test_dask_is_imported_only_when_it_is_asked_for() -> None:
 
 
 def test_a_scheduler_is_dasks() -> None:
+    recipe = parse("lorapipe: 1\nsteps: {a: {load: a.safetensors}}")
     with pytest.raises(UsageError, match="has no scheduler") as caught:
-        machine_of(Options(scheduler="tcp://127.0.0.1:1"))
+        machine_of(Options(scheduler="tcp://127.0.0.1:1"), recipe)
     assert "--engine dask" in (caught.value.remedy or "")
     with pytest.raises(UsageError, match="no engine 'ray'"):
-        machine_of(Options(engine="ray"))
-    assert machine_of(Options(engine="dask")) is HERE
+        machine_of(Options(engine="ray"), recipe)
+    assert machine_of(Options(engine="dask"), recipe) is HERE
+
+
+class Schedulers:
+    """A client of a scheduler that has workers, loses them, or dies."""
+
+    def __init__(self) -> None:
+        self.status, self.cluster = "running", None
+        self.workers: dict[str, dict[str, object]] = {"tcp://a:1": {"nthreads": 2, "resources": {"GPU": 1}}}
+
+    def scheduler_info(self, n_workers: int) -> dict[str, object]:
+        assert n_workers == -1, "dask tells of five unless asked for all"
+        return {"workers": self.workers}
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    times = [1000.0]
+    monkeypatch.setattr("lorapipe.build.cluster.asking.time.monotonic", lambda: times[0])
+    return times
+
+
+def test_workers_that_go_are_waited_for_a_minute(now: list[float]) -> None:
+    client = Schedulers()
+    watch = Watch(client)  # type: ignore[arg-type]  # as much of one as is asked
+    assert watch.look() == Workers({"tcp://a:1": 2}, {"tcp://a:1": {"GPU": 1}})
+    client.workers.clear()
+    for _ in range(59):
+        now[0] += 1
+        assert watch.look().slots == 0
+    client.workers["tcp://b:1"] = {"nthreads": 1}
+    now[0] += 1
+    assert watch.look().slots == 1
+    client.workers.clear()
+    now[0] += 1
+    watch.look()
+    now[0] += 61
+    with pytest.raises(BuildError) as caught:
+        watch.look()
+    assert caught.value.code == "workers-lost"
+
+
+def test_a_scheduler_that_is_gone_is_given_up_after_seconds(now: list[float]) -> None:
+    client = Schedulers()
+    watch = Watch(client)  # type: ignore[arg-type]  # as above
+    watch.look()
+    client.status = "connecting"
+    for _ in range(9):
+        now[0] += 1
+        watch.look()
+    now[0] += 2
+    with pytest.raises(BuildError) as caught:
+        watch.look()
+    assert caught.value.code == "scheduler-lost"
 
 
 def test_a_worker_of_the_same_versions_is_welcome() -> None:

@@ -131,7 +131,7 @@ class _Look:
         try:
             source = self._source(step)
         except LorapipeError as error:
-            state = State.MISSING if error.code == "input-missing" else State.CHANGED
+            state = _trouble(error.code)
             return Row(step.id, step.kind, state, locked=sha256, since=since)
         return Row(step.id, step.kind, _input_state(source, locked), source.path, source.size, sha256, since)
 
@@ -179,6 +179,13 @@ _STATES = {
     Status.HELD: State.HELD,
     Status.FAILS: State.FAILS,
 }
+
+
+def _trouble(code: str) -> State:
+    """The state of an input that cannot be identified; a server that does not answer tells nothing of it."""
+    if code in ("input-missing", "remote-missing"):
+        return State.MISSING
+    return State.UNTOLD if code.startswith("remote-") else State.CHANGED
 
 
 def _input_state(source: InputFile, locked: LockedInput | None) -> State:

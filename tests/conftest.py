@@ -122,6 +122,7 @@ def small_parts(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> int:
 
     monkeypatch.setattr(models, "S3_UPLOAD_PART_MIN_SIZE", 1)
     monkeypatch.setattr("lorapipe.remote.uploading.PART", SMALL)
+    monkeypatch.setenv("LORAPIPE_REMOTE_TIMEOUT", "30")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     return SMALL
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from lorapipe.remote.url import Url, parse_url
 from lorapipe.store.lockfile import read
 
 from ..bench import Bench
+from ..remote.sending import impatient, unfinished
 from ..remote.servers import Bucket, Faults
 
 SAVED = "a: {load: a.safetensors}\nout: {save: a, to: out/x.safetensors, dtype: fp16}"
@@ -43,6 +43,10 @@ MERGED = """
     all: {merge-into-checkpoint: base, loras: {a: 0.8}}
     out: {save: all, to: model/, shard-size: 1kB}
 """
+
+
+by_hand = pytest.mark.skipif("LORAPIPE_LONG_TESTS" not in os.environ, reason="LORAPIPE_LONG_TESTS=1")
+"""The suite has no time for all of them."""
 
 
 @pytest.fixture
@@ -70,16 +74,6 @@ def another_machine(monkeypatch: pytest.MonkeyPatch, kitchen: Bench) -> None:
 
 def objects(s3: Bucket) -> dict[str, bytes]:
     return {key.removeprefix("team/"): s3.get(key) for key in s3.keys}
-
-
-def unfinished(s3: Bucket) -> list[str]:
-    """Uploads of which the store keeps parts; an abort may be on its way still."""
-    for _ in range(30):
-        found = [each["Key"] for each in s3.client.list_multipart_uploads(Bucket=s3.name).get("Uploads", [])]
-        if not found:
-            break
-        time.sleep(0.05)
-    return found
 
 
 def asked(s3: Bucket) -> list[tuple[str, str]]:
@@ -136,6 +130,7 @@ def test_a_large_file_goes_up_in_parts_and_has_the_same_bytes(
     assert objects(s3) == local_bytes(kitchen)
 
 
+@by_hand
 def test_the_url_itself_may_be_written_where_the_root_allows_it(kitchen: Bench, s3: Bucket) -> None:
     kitchen.recipe(SAVED.replace("out/x.safetensors", s3.url("team/out/x.safetensors")))
     run(kitchen, under(s3))
@@ -180,7 +175,7 @@ def test_a_folder_that_is_up_to_date_costs_one_listing(kitchen: Bench, s3: Bucke
     ]
 
 
-@pytest.mark.parametrize("steps", [SAVED, MERGED], ids=["file", "folder"])
+@pytest.mark.parametrize("steps", [pytest.param(SAVED, marks=by_hand), MERGED], ids=["file", "folder"])
 def test_another_machine_knows_it_by_the_etag_in_the_lock(
     kitchen: Bench, s3: Bucket, monkeypatch: pytest.MonkeyPatch, steps: str
 ) -> None:
@@ -212,6 +207,7 @@ def test_without_lock_and_store_it_is_made_again_compared_and_adopted(
     assert plan(load_recipe(kitchen.folder / "r.yaml", {}), under(s3)).current
 
 
+@by_hand
 def test_another_recipe_replaces_what_is_ours(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     kitchen.recipe(SAVED.replace("fp16", "bf16"))
@@ -219,6 +215,7 @@ def test_another_recipe_replaces_what_is_ours(kitchen: Bench, s3: Bucket) -> Non
     assert objects(s3) == local_bytes(kitchen)
 
 
+@by_hand
 def test_what_was_removed_is_put_back(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     whole = objects(s3)
@@ -232,7 +229,7 @@ def test_what_was_removed_is_put_back(kitchen: Bench, s3: Bucket) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "key"),
-    [(SAVED, "team/out/x.safetensors"), (MERGED, "team/model/notes.txt")],
+    [(SAVED, "team/out/x.safetensors"), pytest.param(MERGED, "team/model/notes.txt", marks=by_hand)],
     ids=["file", "folder"],
 )
 def test_what_lorapipe_did_not_write_stays_and_is_named_before_any_work(
@@ -250,6 +247,7 @@ def test_what_lorapipe_did_not_write_stays_and_is_named_before_any_work(
     assert objects(s3) == local_bytes(kitchen)
 
 
+@by_hand
 def test_what_was_changed_since_is_not_replaced(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     s3.put("team/out/x.safetensors", b"edited")
@@ -267,6 +265,7 @@ def test_what_came_while_the_build_was_at_work_stays(kitchen: Bench, s3: Bucket)
     assert objects(s3) == {"out/x.safetensors": b"somebody's"}
 
 
+@by_hand
 def test_two_builders_of_the_same_put_it_there_once(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     same = s3.get("team/out/x.safetensors")
@@ -281,6 +280,7 @@ def test_two_builders_of_the_same_put_it_there_once(kitchen: Bench, s3: Bucket) 
     assert ("PUT", "team/out/x.safetensors") not in asked(s3)
 
 
+@by_hand
 def test_an_output_that_is_an_input_is_refused(kitchen: Bench, s3: Bucket) -> None:
     url = s3.put("team/a.safetensors", (kitchen.folder / "a.safetensors").read_bytes())
     kitchen.recipe(f"a: {{load: '{url}'}}\nout: {{save: a, to: a.safetensors}}")
@@ -289,6 +289,7 @@ def test_an_output_that_is_an_input_is_refused(kitchen: Bench, s3: Bucket) -> No
     assert error.code == "output-is-input"
 
 
+@by_hand
 def test_two_steps_do_not_write_one_object(kitchen: Bench, s3: Bucket) -> None:
     kitchen.recipe(f"{SAVED}\nagain: {{save: a, to: ./out/x.safetensors}}")
     assert fault(lambda: run(kitchen, under(s3))).code == "output-collision"
@@ -316,7 +317,7 @@ def test_a_bucket_that_may_only_be_read_is_known_before_any_work(kitchen: Bench,
 def test_a_server_that_fails_for_good_ends_the_build_with_one_error_and_nothing_is_to_be_seen(
     kitchen: Bench, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LORAPIPE_REMOTE_TIMEOUT", "2")
+    impatient(monkeypatch)
     s3.faults = Faults(status=503, only=lambda method, path: method == "PUT")
     error = fault(lambda: run(kitchen, under(s3)))
     assert (error.code, error.exit_status, error.step) == ("remote-failing", 5, "out")
@@ -327,6 +328,7 @@ def test_a_server_that_fails_for_good_ends_the_build_with_one_error_and_nothing_
     assert objects(s3) == local_bytes(kitchen)
 
 
+@by_hand
 def test_no_disk_is_asked_for_room_for_what_goes_elsewhere(
     kitchen: Bench, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +407,7 @@ def test_a_build_that_dies_while_a_folder_appears_is_mended_by_the_next(
     assert objects(s3) == local_bytes(kitchen)
 
 
+@by_hand
 def test_a_folder_in_which_somebody_put_something_is_not_taken_for_one_that_was_begun(
     kitchen: Bench, s3: Bucket
 ) -> None:
@@ -440,7 +443,7 @@ def test_a_build_that_is_killed_while_it_uploads_shows_nothing(kitchen: Bench, s
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert objects(s3) == {}
-    assert unfinished(s3) == ["team/out/x.safetensors"]  # which a rule of the bucket clears away
+    assert unfinished(s3, 0) == ["team/out/x.safetensors"]  # which a rule of the bucket clears away
     run(kitchen, under(s3))
     assert (
         hashlib.sha256(s3.get("team/out/x.safetensors")).hexdigest()
@@ -490,6 +493,7 @@ def test_verify_reads_the_whole_object(kitchen: Bench, s3: Bucket) -> None:
     assert verify(recipe, under(s3))[0].state is State.MISSING
 
 
+@by_hand
 @pytest.mark.parametrize("steps", [MERGED], ids=["folder"])
 def test_a_rebuild_here_is_compared_with_what_is_elsewhere(kitchen: Bench, s3: Bucket, steps: str) -> None:
     kitchen.recipe(steps)
@@ -499,6 +503,7 @@ def test_a_rebuild_here_is_compared_with_what_is_elsewhere(kitchen: Bench, s3: B
     assert [output.sha256 for output in again.outputs] == [output.before.sha256 for output in again.outputs]
 
 
+@by_hand
 def test_explain_says_why_it_would_be_written(kitchen: Bench, s3: Bucket) -> None:
     recipe = load_recipe(kitchen.folder / "r.yaml", {})
 
@@ -513,7 +518,7 @@ def test_explain_says_why_it_would_be_written(kitchen: Bench, s3: Bucket) -> Non
     assert because() == "the file is not there; nothing else changed since it was built"
 
 
-@pytest.mark.parametrize("steps", [SAVED, MERGED], ids=["file", "folder"])
+@pytest.mark.parametrize("steps", [pytest.param(SAVED, marks=by_hand), MERGED], ids=["file", "folder"])
 def test_an_attestation_names_files_from_the_root_and_reads_nothing(
     kitchen: Bench, s3: Bucket, steps: str
 ) -> None:
@@ -530,6 +535,7 @@ def test_an_attestation_names_files_from_the_root_and_reads_nothing(
         attest_recipe(recipe, under(s3))
 
 
+@by_hand
 def test_a_report_is_of_the_file_where_it_is(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     told = report_recipe(load_recipe(kitchen.folder / "r.yaml", {}), under(s3))
@@ -541,6 +547,7 @@ def test_a_report_is_of_the_file_where_it_is(kitchen: Bench, s3: Bucket) -> None
     assert [portrait.step for portrait in told.portraits if portrait.output] == ["out"]
 
 
+@by_hand
 def test_a_lock_is_made_anew_of_what_is_there(kitchen: Bench, s3: Bucket) -> None:
     run(kitchen, under(s3))
     before = (kitchen.folder / "r.lock").read_bytes()
@@ -549,6 +556,7 @@ def test_a_lock_is_made_anew_of_what_is_there(kitchen: Bench, s3: Bucket) -> Non
     assert (kitchen.folder / "r.lock").read_bytes() == before
 
 
+@by_hand
 def test_a_build_that_is_held_to_its_lock_finds_and_makes_the_same_elsewhere(
     kitchen: Bench, s3: Bucket
 ) -> None:
@@ -563,6 +571,7 @@ def test_a_build_that_is_held_to_its_lock_finds_and_makes_the_same_elsewhere(
     assert (kitchen.folder / "r.lock").read_bytes() == lock
 
 
+@by_hand
 def test_what_a_check_holds_back_is_not_sent(kitchen: Bench, s3: Bucket) -> None:
     kitchen.recipe(f"{SAVED}\nsmall: {{check: a, ranks: {{at-most: 1}}}}")
     with pytest.raises(LorapipeError):
@@ -570,6 +579,7 @@ def test_what_a_check_holds_back_is_not_sent(kitchen: Bench, s3: Bucket) -> None
     assert objects(s3) == {}
 
 
+@by_hand
 def test_a_plan_says_where_it_goes(kitchen: Bench, s3: Bucket) -> None:
     made = plan(load_recipe(kitchen.folder / "r.yaml", {}), under(s3), read=True)
     (step,) = made.pending

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from lorapipe.remote import uploading
 
 from .servers import Bucket, Forward
 
@@ -59,3 +64,19 @@ class Way(Forward):
             body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
             self.answer(handler.command, handler.path, dict(handler.headers.items()), body)
         handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def unfinished(s3: Bucket, patience: float = 3.0) -> list[str]:
+    """Uploads of which the store keeps parts; an abort may be on its way still."""
+    until = time.monotonic() + patience
+    while True:
+        found = [each["Key"] for each in s3.client.list_multipart_uploads(Bucket=s3.name).get("Uploads", [])]
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.05)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads that fail are given up after a second; a loaded machine's silence is borne as ever."""
+    monkeypatch.setattr(uploading, "patience", lambda: 1.0)
+    monkeypatch.setattr(uploading, "_QUIET", 1 / 30)

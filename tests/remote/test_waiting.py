@@ -37,7 +37,7 @@ def test_who_need_not_go_on_does_not_wait_for_the_end() -> None:
     started = time.monotonic()
     with pytest.raises(Stop):
         aside(stopping_after(0.15), over.wait, 30)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     over.set()
 
 

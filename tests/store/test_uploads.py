@@ -12,7 +12,7 @@ from lorapipe.remote.state import state
 from lorapipe.remote.url import Url, parse_url
 from lorapipe.store.uploads import Sending, StagedObject, StagedObjects, appearing
 
-from ..remote.sending import Mishap, Way
+from ..remote.sending import Mishap, Way, unfinished
 from ..remote.servers import Bucket, Faults
 
 FOLDER = {
@@ -32,10 +32,6 @@ def folder(url: Url, files: dict[str, bytes], sending: Sending | None = None) ->
     return staged
 
 
-def unfinished(s3: Bucket) -> int:
-    return len(s3.client.list_multipart_uploads(Bucket=s3.name).get("Uploads", []))
-
-
 def test_a_file_appears_when_it_is_published_and_its_state_is_that_of_the_store(s3: Bucket) -> None:
     url = parse_url(s3.url("x"))
     with StagedObject(url, sending=Sending()) as staged:
@@ -51,8 +47,8 @@ def test_what_is_not_published_leaves_nothing(s3: Bucket, small_parts: int) -> N
     with StagedObject(parse_url(s3.url("x")), sending=Sending()) as staged:
         staged.file.write(b"a" * 3 * small_parts)
         staged.seal()
-        assert unfinished(s3) == 1
-    assert (s3.keys, unfinished(s3)) == ([], 0)
+        assert unfinished(s3, 0)
+    assert (s3.keys, unfinished(s3)) == ([], [])
 
 
 def test_what_was_there_when_it_began_is_replaced_and_what_came_later_is_not(s3: Bucket) -> None:
@@ -82,14 +78,14 @@ def test_nothing_of_a_folder_is_there_before_all_of_it_is_with_the_store(
         states = staged.publish()
     assert {key: s3.get(key) for key in s3.keys} == {f"out/m/{name}": data for name, data in FOLDER.items()}
     assert states == {name: state(parse_url(s3.url(f"out/m/{name}"))) for name in FOLDER}
-    assert unfinished(s3) == 0
+    assert unfinished(s3) == []
 
 
 def test_a_folder_that_is_not_published_leaves_nothing(s3: Bucket, small_parts: int) -> None:
     with folder(parse_url(s3.url("m/")), FOLDER) as staged:
         staged.seal()
-        assert unfinished(s3) > 0
-    assert (s3.keys, unfinished(s3)) == ([], 0)
+        assert unfinished(s3, 0)
+    assert (s3.keys, unfinished(s3)) == ([], [])
 
 
 def test_a_folder_takes_the_place_of_all_that_is_in_the_old_one_and_of_nothing_beside_it(s3: Bucket) -> None:
@@ -160,5 +156,5 @@ def test_who_stops_while_the_store_says_nothing_is_not_held_up(s3: Bucket, way: 
         started = time.monotonic()
         with pytest.raises(Stop):
             staged.publish()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3
     assert s3.keys == []

@@ -55,11 +55,6 @@ class RemoteFile:
         self._head = self._wait(self._begin(0, first)) if first else bytearray()
         self.size: int = len(self._head) if self._known.size is None else self._known.size
 
-    @property
-    def state(self) -> RemoteState:
-        """What the file is known as since it was opened."""
-        return RemoteState(self.size, self._known.etag)
-
     def read(self, offset: int, length: int) -> bytearray:
         """``length`` bytes from ``offset``, in a buffer that the caller owns."""
         if offset < 0 or length < 0 or offset + length > self.size:
@@ -79,7 +74,7 @@ class RemoteFile:
         waiting: deque[Future[bytearray]] = deque()
         try:
             for offset, length in ranges:
-                waiting.append(self._begin(offset, offset + length))
+                waiting.append(self._held(offset, length) or self._begin(offset, offset + length))
                 if len(waiting) == ahead:
                     yield self._wait(waiting.popleft())
             while waiting:
@@ -87,6 +82,14 @@ class RemoteFile:
         finally:
             for future in waiting:
                 self._drop(future)
+
+    def _held(self, offset: int, length: int) -> Future[bytearray] | None:
+        """A range of the head, which of a server without ranges is the whole file."""
+        if offset + length > len(self._head):
+            return None
+        future: Future[bytearray] = Future()
+        future.set_result(self._head[offset : offset + length])
+        return future
 
     def head(self, length: int = 512) -> bytes:
         """The first bytes, fewer where the file is shorter."""

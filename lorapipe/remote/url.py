@@ -109,10 +109,6 @@ class Url:
         """The same with a slash at its end."""
         return self if self.is_folder else Url(self.scheme, self.root, f"{self.path}/", self.query)
 
-    def with_name(self, name: str) -> Url:
-        """Another file in the same folder."""
-        return self.parent / name
-
     def is_relative_to(self, other: Location) -> bool:
         """Whether it is ``other`` or lies in it."""
         if not isinstance(other, Url) or (self.scheme, self.root) != (other.scheme, other.root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 import time
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from lorapipe.errors import InputError
+from lorapipe.remote.hashing import sha256_of
 from lorapipe.remote.ranges import WHOLE
 from lorapipe.remote.reading import HEAD, RemoteFile
+from lorapipe.remote.state import Version, state
 from lorapipe.remote.url import Url, parse_url
 
 from .servers import Bucket, Faults, Files, Forward, Hub, Response, Zeros, plain
@@ -402,3 +405,46 @@ def test_a_plain_server_before_another_loses_nothing(moto: tuple[str, int], s3: 
     assert isinstance(s3.proxy, Forward)
     s3.put("x.bin", DATA)
     assert s3.get("x.bin") == DATA
+
+
+@EVERYWHERE
+def test_the_sha256_is_that_of_all_bytes_read_once_in_order(place: Place) -> None:
+    url, server = place
+    found = state(url)
+    server.forget()
+    told: list[tuple[int, int]] = []
+    digest = sha256_of(Version(url, found), lambda done, total: told.append((done, total)))
+    assert digest == hashlib.sha256(DATA).hexdigest()
+    assert (told[-1], server.sent <= len(DATA) + HEAD) == ((len(DATA), len(DATA)), True)
+
+
+def test_the_sha256_of_a_file_that_comes_only_whole_costs_one_request(web: Files) -> None:
+    web.ranges = False
+    data = DATA * 40  # more than a piece
+    url = parse_url(web.put("x.bin", data))
+    found = state(url)
+    web.forget()
+    assert sha256_of(Version(url, found), lambda done, total: None) == hashlib.sha256(data).hexdigest()
+    assert len(web.asked) == 1
+
+
+def test_another_file_is_not_hashed_for_the_one_that_was_found(web: Files) -> None:
+    url = parse_url(web.put("x.bin", DATA))
+    found = state(url)
+    web.put("x.bin", DATA[::-1])
+    with pytest.raises(InputError) as caught:
+        sha256_of(Version(url, found), lambda done, total: None)
+    assert caught.value.code == "input-changed"
+
+
+def test_what_hears_of_the_hashing_can_end_it(web: Files) -> None:
+    class Enough(Exception):
+        pass
+
+    def tell(done: int, total: int) -> None:
+        raise Enough
+
+    url = parse_url(web.put("x.bin", Zeros(b"", 1 << 30)))
+    with pytest.raises(Enough):
+        sha256_of(Version(url, state(url)), tell)
+    assert web.sent < 100 << 20

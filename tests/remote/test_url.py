@@ -103,7 +103,6 @@ def test_a_url_is_walked_like_a_path() -> None:
     assert (url.name, url.stem, url.suffix) == ("model.fp16.safetensors", "model.fp16", ".safetensors")
     assert [str(above) for above in url.parents] == ["s3://bucket/a/b/", "s3://bucket/a/", "s3://bucket/"]
     assert url.parent / "x y.json" == parse_url("s3://bucket/a/b/x y.json")
-    assert url.with_name("index.json") == parse_url("s3://bucket/a/b/index.json")
     assert (url.is_folder, url.parent.is_folder, parse_url("hf://org/repo").is_folder) == (False, True, True)
     assert parse_url("s3://bucket/m").as_folder() == parse_url("s3://bucket/m/")
     assert parse_url("hf://org/repo@v1").name == "repo@v1"

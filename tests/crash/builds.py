@@ -1,7 +1,7 @@
 """Builds in processes of their own, forked from one that has loaded torch: a script for tests.
 
-Reads lines of JSON, each a list of jobs ``{recipe, store, seed, at, after, sends, part}``, and runs the
-jobs of a line at once; one with a ``part`` makes that file of the folder ``m`` alone. A job is ended
+Reads lines of JSON, each a list of jobs ``{recipe, store, seed, at, after, sends, part, workers}``, and
+runs the jobs of a line at once; one with a ``part`` makes that file of the folder ``m`` alone. A job is ended
 by the signal ``sends`` (SIGKILL) at its ``at``-th point, or ``after`` so many seconds. Prints the list
 of exit statuses, minus the signal where one ended it, and of seconds from a signal to the end. Ends with
 its input.
@@ -46,7 +46,8 @@ def run_job(job: dict[str, Any]) -> None:
     if job["part"]:
         make_part(Path(job["recipe"]), {"seed": job["seed"]}, "m", job["part"], hook=hook)
     else:
-        build(load_recipe(Path(job["recipe"]), {"seed": job["seed"]}), Options(workers=1), hook=hook)
+        recipe = load_recipe(Path(job["recipe"]), {"seed": job["seed"]})
+        build(recipe, Options(workers=job["workers"]), hook=hook)
 
 
 def start(job: dict[str, Any]) -> int:

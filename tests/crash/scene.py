@@ -64,11 +64,13 @@ class Job:
     after: float | None = None
     sends: int = signal.SIGKILL
     part: str | None = None
+    workers: int = 1
 
     def as_json(self) -> dict[str, Any]:
         return {
             "recipe": str(self.recipe), "store": str(self.store), "seed": self.seed,
             "at": self.at, "after": self.after, "sends": int(self.sends), "part": self.part,
+            "workers": self.workers,
         }  # fmt: skip
 
 

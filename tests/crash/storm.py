@@ -37,7 +37,8 @@ def storm(  # what a storm is made of
 ) -> Storm:
     """Send ``kills`` builds a signal at a random moment (SIGKILL, each fifth one SIGINT), and rerun.
 
-    After each the outputs are held against the known versions and the store against its names;
+    Half of the builds have several tasks at work. After each the outputs are held against the known
+    versions and the store against its names;
     after every other a build of the same version runs to its end. ``scene`` knows :data:`SEEDS`.
     """
     chance = random.Random(seed)  # noqa: S311  # moments, not secrets
@@ -54,6 +55,7 @@ def storm(  # what a storm is made of
                     store,
                     after=chance.uniform(0, usual * chance.choice((1, at_once))),
                     sends=sends,
+                    workers=chance.choice((1, 4)),
                 )
                 for number in range(min(at_once, kills - done.sent))
             ]

@@ -6,14 +6,25 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
 from lorapipe.build.engines.engine import Ended
 from lorapipe.build.engines.local import Local
 from lorapipe.build.engines.threads import Crew
+from lorapipe.build.ownership import Ownership
+from lorapipe.build.records import Records
+from lorapipe.build.run import plan
+from lorapipe.build.running.bench import Bench as Worktable
+from lorapipe.build.running.bench import local_engine
+from lorapipe.build.running.means import Means
 from lorapipe.errors import Halted
-from lorapipe.plan.tasks import Task
+from lorapipe.plan.make import Locked
+from lorapipe.plan.tasks import Task, tasks_of
+from lorapipe.recipe.parsing import load_recipe
+
+from ...bench import Bench
 
 LONG_S = 20.0
 
@@ -267,3 +278,27 @@ def test_a_task_of_which_ctrl_c_came_before_anybody_knew_is_waited_for(
         local.submit(task("a"))
 
     assert cleaned.is_set()
+
+
+@pytest.mark.parametrize(("device", "at_once"), [("cpu", 2), ("cuda", 1), ("cuda:1", 1)])
+def test_on_a_device_one_task_runs_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, device: str, at_once: int
+) -> None:
+    """Its memory is not what is foretold of the host's, and a task fills it with its own streams."""
+    gate = Gate()
+    monkeypatch.setattr(Worktable, "perform", lambda self, given: gate.perform(given))
+    for name in "abc":
+        bench.lora(name)
+    steps = [f"{n}: {{load: {n}.safetensors}}\no{n}: {{save: {n}, to: o{n}.safetensors}}" for n in "abc"]
+    made = replace(plan(load_recipe(bench.recipe("\n".join(steps))), read=True), device=device)
+    tasks = tasks_of(made)
+    with Records(looking=False) as records:
+        ownership = Ownership(records, Locked())
+        with local_engine(made, tasks, lambda event: None, ownership=ownership, means=Means(2)) as engine:
+            for given in tasks:
+                engine.submit(given)
+            assert eventually(lambda: len(gate.begun) == at_once)
+            for given in tasks:
+                gate.let(given.step).set()
+            assert [engine.next().task.step for _ in tasks]
+    assert gate.most == at_once

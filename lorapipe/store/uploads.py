@@ -107,9 +107,8 @@ class StagedObject:
 class StagedObjects:
     """A folder on its way to a URL: files made one after the other, which appear when it is published.
 
-    Otherwise as :class:`StagedObject`; its point ``removed`` is where what it replaces is gone. Each
-    file's sending has one request under way at the least, so that a folder of many large files is
-    sent with all of them open.
+    Otherwise as :class:`StagedObject`; its point ``removed`` is where what it replaces is gone. The
+    uploads of all its files are open until then.
     """
 
     def __init__(self, url: Url, *, sending: Sending, hook: Hook = no_hook) -> None:

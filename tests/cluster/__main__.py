@@ -126,6 +126,14 @@ def interrupted(recipe: Path, folder: Path, good: dict[str, str]) -> str:
             told.append(f"{time.monotonic() - began:.1f} s")
             assert soon(lambda below=below: not any(child.is_running() for child in below))
             assert soon(lambda: not list((here.parent / "out").glob(".lorapipe*")))
+        for seconds in (0.5, 1.0, 1.5, 2.0, 3.0):  # while it starts
+            build = started(here, "--workers", "2", "--progress", "none")
+            time.sleep(seconds)
+            os.killpg(build.pid, signal.SIGINT)
+            assert build.stderr is not None
+            rest = build.stderr.read()
+            assert build.wait() in (0, 130), rest
+            assert len(rest.splitlines()) <= 1, rest
         status, said, _ = run(here, "--scheduler", str(found.file))
         assert status == 0, said
         checked(here, good)

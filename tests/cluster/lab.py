@@ -147,7 +147,7 @@ def command(recipe: Path, *options: str) -> list[str]:
 def started(recipe: Path, *options: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """A build, which prints its events; the head of a session of its own, as a shell's job is."""
     return subprocess.Popen(
-        command(recipe, *options, "--progress", "json"),
+        command(recipe, "--progress", "json", *options),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -163,7 +163,8 @@ class Dask:
                 self._hear(_STOP_S / 20)
         with suppress(LorapipeError, OSError):
             self._client.unsubscribe_topic(TOPIC)
-            ask(self._client, forget, self._work.job.name, workers=None, patience_s=_STOP_S)
+            if not self._hearing.begun:  # else one is deaf for a while: it forgets the oldest by itself
+                ask(self._client, forget, self._work.job.name, workers=None, patience_s=_STOP_S)
 
     def _give(self) -> None:
         """Hand out tasks as long as workers are free: of what is ready the first of the schedule.

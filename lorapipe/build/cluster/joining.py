@@ -10,6 +10,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,7 @@ def _deaf_loop() -> Iterator[LoopRunner]:
     """
     from distributed.utils import LoopRunner
 
+    _start_tracker()
     runner = LoopRunner()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -88,6 +90,21 @@ def _deaf_loop() -> Iterator[LoopRunner]:
         yield runner
     finally:
         runner.stop()
+
+
+def _start_tracker() -> None:
+    """Start the process that clears away after others: whichever thread does hears signals again.
+
+    What a cluster leaves that was interrupted while it started, it clears away without a word.
+    """
+    told = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if told is not None:
+            os.environ["PYTHONWARNINGS"] = told
 
 
 @contextmanager

@@ -304,7 +304,8 @@ def open_store(
     database = Database(paths, looking=looking, waiting=waiting)
     memo = Memo(database)
     entries = Entries(paths, database, memo, hook=hook)
-    shared = None if places.shared is None else Behind(places.shared, paths, entries)
+    waiting = partial(hook, "fetch:wait")
+    shared = None if places.shared is None else Behind(places.shared, paths, entries, waiting=waiting)
     remote_memo, journal = RemoteMemo(database), Journal(database)
     return Store(paths, database, memo, remote_memo, journal, entries, Pins(paths), hook, shared)
 

@@ -42,7 +42,7 @@ def half_sent(self: FolderBucket, name: str, file: Path, sent: Callable[[int], N
         die()
 
 
-def half_fetched(self: FolderBucket, name: str, size: int) -> Iterator[bytes]:
+def half_fetched(self: FolderBucket, name: str, size: int, *args: object) -> Iterator[bytes]:
     yield (self._root / name).read_bytes()[: size // 2]
     die()
 

@@ -14,7 +14,7 @@ from lorapipe.errors import BuildError
 from lorapipe.store.entries import Entries
 from lorapipe.store.manifest import Entry
 from lorapipe.store.paths import StorePaths
-from lorapipe.store.shared.bucket import Bucket, Missing, Trouble, open_bucket
+from lorapipe.store.shared.bucket import Bucket, GoOn, Missing, Trouble, go_on, open_bucket
 from lorapipe.store.shared.catalog import Catalog, Lie, Unusable
 from lorapipe.store.shared.giving import Giving, Told
 from lorapipe.store.shared.layout import blob_name
@@ -35,19 +35,22 @@ def _unseen(done: int, total: int) -> None:
 class Behind:
     """The shared store at ``url``, as the store of this machine uses it; usable from several threads.
 
-    Nothing is asked before the first call. Who calls :meth:`fetch` or :meth:`settle` holds the key's
-    lock. Every method may raise :class:`~lorapipe.errors.UsageError` ``extra-missing``.
+    Nothing is asked before the first call. ``waiting`` is called while somebody waits for the server,
+    and ends that by what it raises; nobody waits for what is given. Who calls :meth:`fetch` or
+    :meth:`settle` holds the key's lock. Every method may raise
+    :class:`~lorapipe.errors.UsageError` ``extra-missing``.
 
     ``at_once`` is for a build of several machines, of which each needs what others make: what is
     given is there when :meth:`give` returns, or it raises :class:`~lorapipe.errors.BuildError`
     ``not-shared``.
     """
 
-    def __init__(self, url: str, paths: StorePaths, entries: Entries) -> None:
+    def __init__(self, url: str, paths: StorePaths, entries: Entries, *, waiting: GoOn = go_on) -> None:
         self.url = url
         self.at_once = False
         self._paths = paths
         self._entries = entries
+        self._waiting = waiting
         self._opened: tuple[Bucket, Catalog] | None = None
         self._lock = threading.RLock()
         self._giving = Giving()
@@ -111,7 +114,7 @@ class Behind:
 
         def chunks() -> Iterator[bytes]:
             nonlocal done
-            for chunk in bucket.chunks(blob_name(entry.sha256), entry.size):
+            for chunk in bucket.chunks(blob_name(entry.sha256), entry.size, self._waiting):
                 done += len(chunk)
                 yield chunk
                 told(min(done, entry.size), entry.size)
@@ -214,7 +217,7 @@ class Behind:
         if self._unread is not None or not asked:
             return
         try:
-            for key, found in self.opened()[1].entries(asked):
+            for key, found in self.opened()[1].entries(asked, self._waiting):
                 if isinstance(found, Trouble):
                     raise found
                 if isinstance(found, Lie):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Bucket", "Item", "Missing", "Trouble", "open_bucket"]
+__all__ = ["Bucket", "GoOn", "Item", "Missing", "Trouble", "go_on", "open_bucket"]
 
 
 class Missing(Exception):  # a signal between the modules of this folder, never seen outside
@@ -36,13 +36,21 @@ class Item:
     written_ns: int
 
 
+GoOn = Callable[[], None]
+"""Called again and again while somebody else is waited for; it ends the waiting by what it raises."""
+
+
+def go_on() -> None:
+    """Wait as long as it takes."""
+
+
 class Bucket(Protocol):
     """What a shared store asks of its place. Each method may raise :class:`Trouble`."""
 
-    def read(self, names: Sequence[str], most: int) -> list[bytes | Missing | Trouble]:
+    def read(self, names: Sequence[str], most: int, waiting: GoOn = go_on) -> list[bytes | Missing | Trouble]:
         """The bytes of several objects, asked for at once; of a larger one ``most`` and one byte more."""
 
-    def chunks(self, name: str, size: int) -> Iterator[bytes]:
+    def chunks(self, name: str, size: int, waiting: GoOn = go_on) -> Iterator[bytes]:
         """The first ``size`` bytes of an object, piece by piece; fewer where it ends before.
 
         Raises :class:`Missing`.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lorapipe.store.manifest import Entry, parse_manifest, to_json
 from lorapipe.store.paths import StorePaths
-from lorapipe.store.shared.bucket import Bucket, Missing, Trouble
+from lorapipe.store.shared.bucket import Bucket, GoOn, Missing, Trouble, go_on
 from lorapipe.store.shared.layout import MARKER, MARKER_TEXT, VERSION, manifest_name, version_of
 
 __all__ = ["Catalog", "Lie", "Unusable"]
@@ -40,14 +40,16 @@ class Catalog:
         self._marked = False
         self._lock = threading.Lock()
 
-    def entries(self, keys: Sequence[str]) -> Iterator[tuple[str, Entry | Lie | Trouble]]:
+    def entries(
+        self, keys: Sequence[str], waiting: GoOn = go_on
+    ) -> Iterator[tuple[str, Entry | Lie | Trouble]]:
         """What the store has of the keys, asked for at once; nothing of a key that it does not have.
 
         Raises :class:`~lorapipe.store.shared.bucket.Trouble` where the store itself cannot be used.
         """
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
-            for key, found in zip(batch, self._read(batch), strict=True):
+            for key, found in zip(batch, self._read(batch, waiting), strict=True):
                 if isinstance(found, bytes):
                     yield key, self._parsed(key, found)
                 elif isinstance(found, Trouble) and not found.refused:
@@ -76,11 +78,11 @@ class Catalog:
         text = to_json(entry)
         return len(text) > _MOST or self._bucket.write(manifest_name(entry.key), text, replace=replace)
 
-    def _read(self, keys: Iterable[str]) -> list[bytes | Missing | Trouble]:
+    def _read(self, keys: Iterable[str], waiting: GoOn = go_on) -> list[bytes | Missing | Trouble]:
         names = [manifest_name(key) for key in keys]
         if self._marked:
-            return self._bucket.read(names, _MOST)
-        marker, *found = self._bucket.read([MARKER, *names], _MOST)
+            return self._bucket.read(names, _MOST, waiting)
+        marker, *found = self._bucket.read([MARKER, *names], _MOST, waiting)
         if isinstance(marker, Trouble):
             raise marker
         if isinstance(marker, Missing):  # nothing counts before it is there; somebody may be writing it

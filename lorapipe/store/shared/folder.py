@@ -11,7 +11,7 @@ from lorapipe.errors import BuildError
 from lorapipe.store.atomic import stage
 from lorapipe.store.contents import walk
 from lorapipe.store.reading import open_regular
-from lorapipe.store.shared.bucket import Item, Missing, Trouble
+from lorapipe.store.shared.bucket import GoOn, Item, Missing, Trouble, go_on
 
 if TYPE_CHECKING:
     from lorapipe.store.atomic import Staged
@@ -30,8 +30,12 @@ class FolderBucket:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def read(self, names: Sequence[str], most: int) -> list[bytes | Missing | Trouble]:
-        return [self._read(name, most) for name in names]
+    def read(self, names: Sequence[str], most: int, waiting: GoOn = go_on) -> list[bytes | Missing | Trouble]:
+        found = []
+        for name in names:
+            waiting()
+            found.append(self._read(name, most))
+        return found
 
     def _read(self, name: str, most: int) -> bytes | Missing | Trouble:
         try:
@@ -40,7 +44,7 @@ class FolderBucket:
         except (Missing, Trouble) as error:
             return error
 
-    def chunks(self, name: str, size: int) -> Iterator[bytes]:
+    def chunks(self, name: str, size: int, waiting: GoOn = go_on) -> Iterator[bytes]:
         with self._faults():
             file = open_regular(self._root / name)
         with file:
@@ -51,6 +55,7 @@ class FolderBucket:
                     return
                 size -= len(chunk)
                 yield chunk
+                waiting()
 
     def size(self, name: str) -> int | None:
         try:

@@ -7,26 +7,26 @@ how long what a person waits for may take, since a build can do without.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorapipe.errors import BuildError, InputError
 from lorapipe.remote.calls import Patience, called, patience, started
 from lorapipe.remote.filesystem import faults, filesystem
 from lorapipe.remote.origins import origin_of
 from lorapipe.remote.ranges import Known, fetch
-from lorapipe.remote.reading import RemoteFile
 from lorapipe.remote.state import state
 from lorapipe.remote.targets.target import ABSENT, ANYTHING
 from lorapipe.remote.uploading import Upload, abort
 from lorapipe.remote.url import parse_url
 from lorapipe.store.reading import open_regular
-from lorapipe.store.shared.bucket import Item, Missing, Trouble
+from lorapipe.store.shared.bucket import GoOn, Item, Missing, Trouble, go_on
 
 __all__ = ["ObjectBucket"]
 
@@ -42,6 +42,11 @@ _AHEAD = 4
 
 _CHUNK = 1 << 22
 
+_TURN_S = 0.1
+"""Seconds after which who waits for the network asks whether to go on."""
+
+T = TypeVar("T")
+
 
 def _unheard(count: int) -> None:
     pass
@@ -54,7 +59,7 @@ class ObjectBucket:
         self._url = parse_url(url).as_folder()
         self._files = filesystem(self._url)
 
-    def read(self, names: Sequence[str], most: int) -> list[bytes | Missing | Trouble]:
+    def read(self, names: Sequence[str], most: int, waiting: GoOn = go_on) -> list[bytes | Missing | Trouble]:
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def one(name: str) -> bytes:
@@ -67,23 +72,29 @@ class ObjectBucket:
             return await asyncio.gather(*map(one, names), return_exceptions=True)
 
         with self._faults():
-            found = started(together()).result()
+            found = _waited(started(together()), waiting)
         return [each if isinstance(each, bytes) else self._named(each) for each in found]
 
-    def chunks(self, name: str, size: int) -> Iterator[bytes]:
+    def chunks(self, name: str, size: int, waiting: GoOn = go_on) -> Iterator[bytes]:
+        url = self._url / name
         with self._faults():
-            file = RemoteFile(self._url / name)
-        with ThreadPoolExecutor(_AHEAD, "lorapipe-fetch") as pool, file:  # closed, it ends what is under way
-            if file.size != size:
-                return
-            bounds = [(at, min(_RANGE, size - at)) for at in range(0, size, _RANGE)]
-            ahead = [pool.submit(file.read, *bound) for bound in bounds[:_AHEAD]]
-            for bound in (*bounds[_AHEAD:], *(None for _ in ahead)):
+            origin, known = origin_of(url), Known(url)
+        bounds = deque((at, min(size, at + _RANGE)) for at in range(0, size, _RANGE))
+        ahead: deque[Future[bytearray]] = deque()
+        try:
+            while bounds or ahead:
+                # The first answer tells the size: of an object of another one no more is asked for.
+                while bounds and len(ahead) < (1 if known.size is None else _AHEAD):
+                    limits = Patience(patience())
+                    ahead.append(started(fetch(origin, known, *bounds.popleft(), limits)))
                 with self._faults():
-                    chunk = ahead.pop(0).result()
-                if bound is not None:
-                    ahead.append(pool.submit(file.read, *bound))
+                    chunk = _waited(ahead.popleft(), waiting)
+                if known.size != size:
+                    return
                 yield bytes(chunk)
+        finally:
+            for each in ahead:
+                each.cancel()
 
     def size(self, name: str) -> int | None:
         try:
@@ -158,6 +169,17 @@ class ObjectBucket:
             if error.code == "remote-missing" and not writing and "bucket" not in error.message:
                 raise Missing from error
             raise Trouble(error.message, refused=error.code == "remote-forbidden") from error
+
+
+def _waited(future: Future[T], waiting: GoOn) -> T:
+    """What comes of what is under way, which ends if ``waiting`` says so."""
+    try:
+        while not future.done():
+            wait((future,), timeout=_TURN_S)
+            waiting()
+        return future.result()
+    finally:
+        future.cancel()
 
 
 def _written_ns(known: Mapping[str, Any]) -> int:

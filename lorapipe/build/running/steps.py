@@ -195,7 +195,7 @@ def waiting_for(planned: PlannedStep, shop: Workshop) -> Callable[[], None]:
         shop.crew.halt.go_on()
         if not told:
             told = True
-            shop.listen(Note(planned.step.id, "waiting", "another process is at work on it"))
+            shop.listen(Note(planned.step.id, "waiting", "another step or process is at work on it"))
 
     return waiting
 

@@ -1,11 +1,12 @@
-"""``python -m benchmarks.scaling``: what a merge costs on n machines, from what one was measured to do.
+"""What a merge costs on n machines, from what one was measured to do.
 
 One shard is one task. A worker with c cores makes, of a model whose merge takes m seconds of CPU for a
 byte (reading, adding, rounding, hashing, writing), where hashing alone takes h,
 
     r = min(c / m, 1 / h, L)    bytes a second,
 
-L being its link, each way: one thread hashes a file, all share the rest. k workers at once share a disk
+L being its link, each way: one thread hashes a file, all share the rest. (With t threads and more cores
+than that, also t / (m - h).) k workers at once share a disk
 that moves B bytes a second, and each byte is read once and written once: each makes min(r, B / 2k). Of T
 tasks of b bytes, n workers do T // n rounds of n and one of what is left, each round as long as a task:
 
@@ -17,52 +18,50 @@ n = B / 2r on the disk is full, and more workers take no less time.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.large import LARGE
-from benchmarks.rates import FILE
+from benchmarks.rated_merges import SIZED
 
 __all__ = [
-    "PAGE",
+    "CORES",
+    "LINK",
+    "RANKS",
+    "STRENGTHS",
     "Cluster",
     "Job",
-    "filled",
+    "foretold",
     "full_from",
     "hashing",
     "job_of",
-    "main",
+    "reading",
     "seconds",
     "sweep_of",
-    "tables",
     "worker_rate",
 ]
 
-PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
+CORES = 4
+LINK = 1.25e9
+RANKS, STRENGTHS = 4, 6
+"""Of the sweep: a LoRA brought to so many ranks, each merged at so many strengths."""
 
-_CORES = 4
-_LINK = 1.25e9
-_DISKS = {"1 GB/s": 1e9, "5 GB/s": 5e9, "40 GB/s": 40e9}
-_WORKERS = (1, 8, 64)
-_RANKS, _STRENGTHS = 4, 6
 _BLOCKS = 60
-_MARK = "<!-- benchmarks.scaling: {name} -->\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """``workers`` of ``cores`` each, whose ``link`` carries bytes a second each way; ``disk`` is shared."""
+    """``workers`` of ``cores`` each, whose ``link`` carries bytes a second each way; ``disk`` is shared.
+
+    ``threads`` do the arithmetic of each, one a core unless there are fewer.
+    """
 
     workers: int
     disk: float
-    cores: int = _CORES
-    link: float = _LINK
+    cores: int = CORES
+    link: float = LINK
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +82,22 @@ class Job:
     before: float = 0.0
 
 
+def reading(rates: Mapping[str, Any]) -> float:
+    """Seconds of CPU that a byte from the disk costs more than one of a hole, of which the merges were."""
+    (true,) = (run for run in rates["sizes"] if not run["hollow"])
+    hole = next(run for run in rates["sizes"] if run["hollow"] and run["layers"] == true["layers"])
+    return max(0.0, float(true["cpu"] - hole["cpu"])) / float(true["bytes"])
+
+
 def job_of(rates: Mapping[str, Any], name: str) -> Job:
-    """A LoRA merged into one of the large models."""
+    """A LoRA merged into one of the large models, of true bytes."""
     model = rates["models"][name]
     fixed = rates["start"] + model["plan"] + model["opening"] + model["publish"]
     return Job(
         model["shards"],
         model["bytes"] / model["shards"],
         model["bytes"],
-        model["merge"] / 1e9,
+        model["merge"] / 1e9 + reading(rates),
         rates["hash"] / 1e9,
         model["task"],
         fixed,
@@ -100,7 +106,7 @@ def job_of(rates: Mapping[str, Any], name: str) -> Job:
 
 def sweep_of(rates: Mapping[str, Any], name: str = "qwen-image") -> Job:
     """A LoRA resized to four ranks, each of them merged into the model at six strengths."""
-    one, variants = job_of(rates, name), _RANKS * _STRENGTHS
+    one, variants = job_of(rates, name), RANKS * STRENGTHS
     return Job(
         one.tasks * variants,
         one.shard,
@@ -109,7 +115,7 @@ def sweep_of(rates: Mapping[str, Any], name: str = "qwen-image") -> Job:
         one.hash,
         one.task,
         one.fixed + (variants - 1) * rates["models"][name]["publish"],
-        before=_RANKS * _BLOCKS * rates["resize"],
+        before=RANKS * _BLOCKS * rates["resize"],
     )
 
 
@@ -124,7 +130,7 @@ def seconds(job: Job, cluster: Cluster) -> float:
     took = rounds * (job.task + job.shard / worker_rate(job, cluster, cluster.workers))
     if rest:
         took += job.task + job.shard / worker_rate(job, cluster, rest)
-    resizing = min(cluster.workers, _RANKS) * cluster.cores
+    resizing = min(cluster.workers, RANKS) * cluster.cores
     return job.fixed + job.before / resizing + took
 
 
@@ -134,7 +140,9 @@ def hashing(job: Job, cluster: Cluster) -> float:
 
 
 def _alone(job: Job, cluster: Cluster) -> float:
-    return min(cluster.cores / job.merge, 1 / job.hash, cluster.link)
+    threads = cluster.cores if cluster.threads is None else cluster.threads
+    arithmetic = threads / max(job.merge - job.hash, job.merge * 1e-6)
+    return min(cluster.cores / job.merge, arithmetic, 1 / job.hash, cluster.link)
 
 
 def full_from(job: Job, cluster: Cluster) -> int:
@@ -142,96 +150,14 @@ def full_from(job: Job, cluster: Cluster) -> int:
     return max(1, math.ceil(cluster.disk / (2 * _alone(job, cluster))))
 
 
-def tables(rates: Mapping[str, Any]) -> dict[str, str]:
-    """The tables of the page, by name."""
-    return {"rates": _rates_table(rates), "workers": _workers_table(rates), "machine": _machine(rates)}
+def foretold(rates: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[float, float]:
+    """Wall and CPU seconds of a merge by an engine of this machine, from what its start was measured to take.
 
-
-def _rates_table(rates: Mapping[str, Any]) -> str:
-    rows = [
-        "| | bytes | shards | CPU a GB | CPU of the plan | a task beside its bytes | peak |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, model in rates["models"].items():
-        rows.append(
-            f"| {LARGE[name].title} | {model['bytes'] / 1e9:.1f} GB | {model['shards']} |"
-            f" {model['merge']:.1f} s | {model['plan']:.1f} s | {model['task']:.2f} s |"
-            f" {model['peak'] / 2**20:.0f} MiB |"
-        )
-    return "\n".join(rows) + "\n"
-
-
-def _machine(rates: Mapping[str, Any]) -> str:
-    machine, disk = rates["machine"], rates["disk"]
-    where = f"{machine['CPU']}, {machine['cores']} cores, {machine['disk']}, torch {machine['torch']}"
-    return (
-        f"Measured on {rates['date']}: {where}; LoRAs of rank {rates['rank']}.\n"
-        f"sha256 takes {rates['hash']:.2f} s of CPU a GB, a process's start {rates['start']:.1f} s;"
-        f" the disk writes {disk['write'] / 1e9:.1f} GB/s and reads {disk['read'] / 1e9:.1f} GB/s.\n"
-    )
-
-
-def _workers_table(rates: Mapping[str, Any]) -> str:
-    heads = "".join(f" {n} worker{'s' if n > 1 else ''} |" for n in _WORKERS)
-    rows = [
-        f"| | shared disk | first, hashing |{heads} full from |",
-        "|---|---|---|" + "---|" * len(_WORKERS) + "---|",
-    ]
-    for title, job in _jobs(rates):
-        for label, disk in _DISKS.items():
-            cells = "".join(f" {_time(seconds(job, Cluster(n, disk)))} |" for n in _WORKERS)
-            one = Cluster(1, disk)
-            full = full_from(job, one)
-            when = (
-                f"{full} worker{'s' if full > 1 else ''}"
-                if full <= job.tasks
-                else f"never: {job.tasks} shards"
-            )
-            rows.append(f"| {title} | {label} | {_time(hashing(job, one))} |{cells} {when} |")
-            title = ""  # noqa: PLW2901  # named once
-    return "\n".join(rows) + "\n"
-
-
-def _jobs(rates: Mapping[str, Any]) -> Iterator[tuple[str, Job]]:
-    for name in rates["models"]:
-        yield f"{LARGE[name].title}, {rates['models'][name]['bytes'] / 1e9:.0f} GB", job_of(rates, name)
-    sweep = sweep_of(rates)
-    yield f"{_RANKS * _STRENGTHS} variants of Qwen-Image, {sweep.tasks * sweep.shard / 1e9:.0f} GB", sweep
-
-
-def _time(took: float) -> str:
-    if took < 100:
-        return f"{took:.0f} s"
-    minutes = took / 60
-    if minutes < 100:
-        return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h"
-
-
-def filled(page: str, rates: Mapping[str, Any]) -> str:
-    """A page with its tables as the rates make them: each is the block after its mark."""
-    for name, table in tables(rates).items():
-        mark = _MARK.format(name=name)
-        before, _, after = page.partition(mark)
-        _, _, rest = after.partition("\n\n")
-        page = f"{before}{mark}{table}\n{rest}"
-    return page
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables, or write them into the page."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling", description="the tables of docs/scale.md"
-    )
-    parser.add_argument("--write", action="store_true", help="write them into the page")
-    asked = parser.parse_args(arguments)
-    rates = json.loads(FILE.read_text(encoding="utf-8"))
-    if asked.write:
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), rates), encoding="utf-8")
-    else:
-        sys.stdout.write("\n".join(tables(rates).values()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Its data are holes.
+    """
+    whole, cores = job_of(rates, SIZED), int(rates["machine"]["cores"])
+    merge = rates["models"][SIZED]["merge"] / 1e9
+    shard = run["bytes"] / whole.tasks
+    job = replace(whole, shard=shard, merge=merge, task=0.0, fixed=run["start"]["wall"])
+    cluster = Cluster(run["workers"], math.inf, cores=cores // run["workers"], link=math.inf, threads=1)
+    return seconds(job, cluster), run["start"]["cpu"] + run["bytes"] * job.merge

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lorapipe.build.events import Event, Note, Progress
+from lorapipe.build.result import BuiltOutput
 from lorapipe.build.run import Options, build, plan
 from lorapipe.errors import BuildError, InputError
 from lorapipe.formats.containers.output import Written
@@ -59,6 +60,11 @@ def alone(recipe: Path) -> dict[str, str]:
     return good
 
 
+def folder_of(built: BuiltOutput) -> Path:
+    assert isinstance(built.path, Path)
+    return built.path
+
+
 def names(recipe: Path) -> list[str]:
     return [part.name for part in parts_of(plan(load_recipe(recipe, PARAMS), read=True).steps["m"])]
 
@@ -78,11 +84,11 @@ def test_parts_made_in_any_order_are_the_folder_that_one_process_makes(bench: Be
     wrote: list[str] = []
     events: list[Event] = []
     built = finish(recipe, PARAMS, "m", told, hook=wrote.append, listen=events.append)
-    assert digests(built.path) == good
+    assert digests(folder_of(built)) == good
     assert built.written
     assert "part:write" not in wrote
     assert wrote.count("folder:write") <= 3  # index, config and tokenizer: no shard
-    assert [path.name for path in built.path.parent.iterdir()] == ["m"]
+    assert [path.name for path in folder_of(built).parent.iterdir()] == ["m"]
     assert not [event for event in events if isinstance(event, Note) and event.fact == "resumed"]
 
 
@@ -101,14 +107,14 @@ def test_several_at_once_share_the_folder(recipe: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(lambda name: make_part(recipe, PARAMS, "m", name), [*files, *files[:2]]))
     assert told[-2:] == told[:2]
-    assert digests(finish(recipe, PARAMS, "m", dict(zip(files, told, strict=False))).path) == good
+    assert digests(folder_of(finish(recipe, PARAMS, "m", dict(zip(files, told, strict=False))))) == good
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_what_no_task_made_is_made_at_the_end(recipe: Path, count: int) -> None:
     good = alone(recipe)
     told = {name: make_part(recipe, PARAMS, "m", name) for name in names(recipe)[:count]}
-    assert digests(finish(recipe, PARAMS, "m", told).path) == good
+    assert digests(folder_of(finish(recipe, PARAMS, "m", told))) == good
 
 
 def test_a_part_that_is_there_is_not_made_again(recipe: Path) -> None:
@@ -158,7 +164,7 @@ def test_where_the_makers_books_are_others_their_word_is_enough(recipe: Path, tm
         for number, name in enumerate(files)
     }
     points: list[str] = []
-    assert digests(finish(recipe, PARAMS, "m", told, hook=points.append).path) == good
+    assert digests(folder_of(finish(recipe, PARAMS, "m", told, hook=points.append))) == good
     assert points.count("folder:kept") == 0
 
 
@@ -167,7 +173,7 @@ def test_a_word_that_does_not_fit_the_file_is_not_taken(recipe: Path, tmp_path: 
     first = names(recipe)[0]
     written = make_part(recipe, PARAMS, "m", first, store=tmp_path / "other")
     built = finish(recipe, PARAMS, "m", {first: Written(written.size + 1, written.sha256)})
-    assert digests(built.path) == good
+    assert digests(folder_of(built)) == good
 
 
 # --- what goes wrong --------------------------------------------------------------------
@@ -209,7 +215,7 @@ def test_a_part_waits_for_a_build_of_the_whole_folder(recipe: Path) -> None:
     first = names(recipe)[0]
     with workshop(recipe, PARAMS) as (shop, _), ThreadPoolExecutor(1) as pool:
         planned = shop.plan.steps["m"]
-        assert planned.output is not None
+        assert isinstance(planned.output, Path)
         assert isinstance(planned.spec, FileSpec)
         with shop.records.stage(planned.output, planned.spec, planned.key):
             waits = pool.submit(make_part, recipe, PARAMS, "m", first, listen=events.append)

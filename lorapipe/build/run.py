@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,7 @@ from lorapipe.plan.plan import Plan, PlannedStep
 from lorapipe.plan.resolve import by_place
 from lorapipe.recipe.model import Recipe
 from lorapipe.store.atomic import Hook, stage
+from lorapipe.store.disk import missing_folders, remove_folders
 from lorapipe.store.lockfile import read, write
 from lorapipe.store.temporaries import sweep, sweep_parts
 from lorapipe.weights.specs import FileSpec
@@ -181,7 +183,8 @@ def _attempt(recipe: Recipe, options: Options, records: Records, listen: Listene
             if not options.held:
                 stage(locate(recipe, options.lock), label="lock").discard()
         try:
-            return made, _execute(made, ownership, means, options, listen)
+            with _no_folder_for_nothing(made):
+                return made, _execute(made, ownership, means, options, listen)
         except EntryVanished as vanished:
             # Of what only the shared store has each is counted on once, so that this ends.
             lost += not records.sharing.give_up(made.steps.get(str(vanished)))
@@ -221,6 +224,22 @@ def _execute(made: Plan, ownership: Ownership, means: Means, options: Options, l
 
         done = execute(made, begin, told)
     return replace(done, failed=tuple(sorted((*foretold, *done.failed), key=by_place)))
+
+
+@contextmanager
+def _no_folder_for_nothing(made: Plan) -> Iterator[None]:
+    """Folders in which nothing came to lie go again, should the build fail.
+
+    Who stages an output removes those that it made; but of two that are at work in one folder, the
+    one that made it may end before the other.
+    """
+    above = {step.output.parent for step in made.pending if isinstance(step.output, Path)}
+    missing = {folder for each in above for folder in missing_folders(each)}
+    try:
+        yield
+    except BaseException:
+        remove_folders(sorted(missing, key=lambda folder: len(folder.parts), reverse=True))
+        raise
 
 
 def found_output(made: Plan, step: PlannedStep, records: Records) -> BuiltOutput:

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,15 @@ from lorapipe.errors import BuildError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Disk", "GuardedFile", "ensure_space", "make_folders", "remove_folders", "sync_folder"]
+__all__ = [
+    "Disk",
+    "GuardedFile",
+    "ensure_space",
+    "make_folders",
+    "missing_folders",
+    "remove_folders",
+    "sync_folder",
+]
 
 
 _HINT = "free some space and run again"
@@ -80,18 +88,24 @@ def ensure_space(path: Path, needed: int) -> None:
 
 def make_folders(folder: Path) -> tuple[Path, ...]:
     """Make ``folder`` and what lies above it; returns those that were not there, innermost first."""
+    missing = missing_folders(folder)
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+    return missing
+
+
+def missing_folders(folder: Path) -> tuple[Path, ...]:
+    """What is not there of ``folder`` and what lies above it, innermost first."""
     missing = []
     above = folder
     while not above.exists():
         missing.append(above)
         above = above.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
     return tuple(missing)
 
 
-def remove_folders(made: tuple[Path, ...]) -> None:
+def remove_folders(made: Iterable[Path]) -> None:
     """Remove folders that :func:`make_folders` made, but for those in which something lies by now."""
     for folder in made:
         with suppress(OSError):

@@ -80,8 +80,9 @@ def outputs(bench: Bench) -> dict[str, bytes]:
 
 
 def hidden(bench: Bench) -> list[str]:
-    """What is left of what was being written, beside outputs and in the store."""
-    return sorted(path.name for path in bench.folder.parent.rglob(".lorapipe-*"))
+    """What is left of what was being written, beside outputs and in the store, and folders made for it."""
+    empty = [path for path in bench.folder.rglob("*") if path.is_dir() and not any(path.iterdir())]
+    return sorted(path.name for path in (*bench.folder.parent.rglob(".lorapipe-*"), *empty))
 
 
 def forget_store(bench: Bench) -> None:

@@ -98,10 +98,13 @@ def test_a_disk_that_fills_meanwhile_ends_the_build_cleanly_and_the_old_output_s
     with pytest.raises(BuildError) as caught:
         build(load_recipe(recipe, {}), Options(workers=1), hook=fill)
     assert caught.value.code == "disk-full"
-    assert left(disk) == ["hog", "m"]
+    part, *others = left(disk)
+    assert part.endswith(".part")  # the shard that was finished, with which the next build goes on
+    assert others == ["hog", "m"]
     assert {path.name: path.read_bytes() for path in (disk / "m").iterdir()} == before
     hog.unlink()
     run(recipe)
+    assert left(disk) == ["m"]
     assert {path.name: path.read_bytes() for path in (disk / "m").iterdir()} != before
 
 

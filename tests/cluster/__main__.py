@@ -88,6 +88,29 @@ def lost_for_good(recipe: Path, folder: Path, good: dict[str, str]) -> str:
     return "the other does its work"
 
 
+def deadly_step(recipe: Path, folder: Path, good: dict[str, str]) -> str:
+    """Each worker that is given one step dies of it, as of too little memory."""
+    here = fresh(recipe, folder)
+    deadly = folder / "deadly.py"
+    deadly.write_text(
+        "import os\nfrom lorapipe.build.cluster import station\n"
+        "if not hasattr(station, 'whole'): station.whole = station.do\n"  # it is imported twice
+        "def do(found, order, *a, **k):\n"
+        "    if order.task.step == 'mixed[strength=0.5,rank=8]': os._exit(9)\n"
+        "    return station.whole(found, order, *a, **k)\n"
+        "station.do = do\n"
+    )
+    with lab(folder / "lab", 0) as found:
+        for _ in range(2):
+            found.hire("--preload", str(deadly))
+        assert found.count(2)
+        status, said, took = run(here, "--scheduler", str(found.file))
+        assert status == 5, said
+        assert "step 'mixed[strength=0.5,rank=8]': error: it was given to 4 workers" in said, said
+        assert len(said.splitlines()) == 1, said
+    return f"one error after {took:.1f} s, which names the step"
+
+
 def killed_scheduler(recipe: Path, folder: Path, good: dict[str, str]) -> str:
     here = fresh(recipe, folder)
     with lab(folder / "lab", 2) as found:
@@ -228,6 +251,7 @@ SCENES: dict[str, Scene] = {
     "three workers": same_bytes,
     "workers killed at their tasks": killed_workers,
     "a worker lost for good": lost_for_good,
+    "a step that its workers die of": deadly_step,
     "the scheduler killed": killed_scheduler,
     "Ctrl-C": interrupted,
     "the client killed": killed_client,

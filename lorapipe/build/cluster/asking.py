@@ -114,7 +114,7 @@ def check_able(workers: Workers, step: str, needs: Mapping[str, float]) -> None:
         told = " ".join(f"{name}={amount:.0f}" for name, amount in needs.items())
         raise BuildError(
             "no-worker-able",
-            f"no worker declares what step '{step}' takes: {told}",
+            f"no worker declares what it takes: {told}",
             hint=f"start workers with --resources '{told}'",
             step=step,
         )

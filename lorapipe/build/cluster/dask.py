@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from lorapipe.build.cluster.asking import Watch, ask, check_able, meet, scheduler_lost
 from lorapipe.build.cluster.hearing import Hearing
 from lorapipe.build.cluster.job import Job, job_of
-from lorapipe.build.cluster.messages import TOPIC, Order, Outcome, Told, told_of
+from lorapipe.build.cluster.messages import TOPIC, Order, Outcome, Stranger, Told, told_of
 from lorapipe.build.cluster.reach import Mark, marked
 from lorapipe.build.cluster.station import forget, run_order
 from lorapipe.build.engines.engine import Ended
@@ -200,7 +200,10 @@ class Dask:
                 return None
             if not isinstance(told, Told):
                 return told
-            self._hearing.hear(told)
+            if isinstance(told.what, Stranger):
+                meet(self._client, [told.what.address], self._work.job, self._work.marks)
+            else:
+                self._hearing.hear(told)
 
     def _heard(self, event: tuple[float, object]) -> None:
         """Something came under the topic: called on the client's own thread."""
@@ -212,9 +215,10 @@ class Dask:
         """How a task ended; ``None`` where more of it has to be done."""
         outcome, task = _outcome(order, future), order.task
         self._hearing.begun.discard((task.step, order.part))
-        if outcome.stranger:  # a worker that came later
-            meet(self._client, [outcome.address], self._work.job, self._work.marks)
-        if outcome.stranger or outcome.halted:
+        if outcome.fault:
+            told = RuntimeError(outcome.fault)
+            raise RuntimeError(f"on worker {outcome.address}: {outcome.fault.splitlines()[-1]}") from told
+        if outcome.undone:
             self._ready.append(order)
             return None
         if outcome.vanished is not None:
@@ -262,7 +266,7 @@ def _outcome(order: Order, future: Future[Outcome]) -> Outcome:
     except KilledWorker as error:
         raise BuildError(
             "workers-lost",
-            f"step '{step}' was given to {error.allowed_failures + 1} workers, all of which died at it",
+            f"it was given to {error.allowed_failures + 1} workers, all of which died at it",
             hint="they may have run out of memory: --memory bounds each of them; their logs say more",
             step=step,
         ) from error

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from lorapipe.build.cluster.messages import Left, Told
+from lorapipe.build.cluster.messages import Left, Stranger, Told
 from lorapipe.build.events import Event, Listener, Progress, StepDone, StepStarted
 from lorapipe.plan.plan import Plan
 from lorapipe.weights.specs import FileSpec
@@ -40,7 +40,7 @@ class Hearing:
 
     def hear(self, told: Told) -> None:
         """Take something that was told."""
-        if isinstance(told.what, Left):
+        if isinstance(told.what, Left | Stranger):
             self.begun.discard((told.task, told.part))
             return
         self.begun.add((told.task, told.part))

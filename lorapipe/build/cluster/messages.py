@@ -15,7 +15,7 @@ from lorapipe.formats.containers.output import Written
 from lorapipe.plan.tasks import Task
 from lorapipe.remote.url import is_url, parse_url
 
-__all__ = ["TOPIC", "Left", "Order", "Outcome", "Told", "message_of", "told_of"]
+__all__ = ["TOPIC", "Left", "Order", "Outcome", "Stranger", "Told", "message_of", "told_of"]
 
 TOPIC = "lorapipe"
 """Of all builds one: what a scheduler keeps of a topic is bounded."""
@@ -44,8 +44,8 @@ class Outcome:
     """What came of a task on the worker at ``address``: as :class:`~lorapipe.build.engines.engine.Ended`.
 
     ``content`` is the content key of an output, ``part`` the file that was made of one. ``vanished`` is a
-    result that the store lost; ``stranger`` is a worker that does not know the job; ``halted`` one that
-    was told to stop.
+    result that the store lost; ``undone`` is a task that was told to stop, or whose job nobody brought;
+    ``fault`` is one of lorapipe itself, as the worker's Python tells it.
     """
 
     address: str
@@ -55,13 +55,20 @@ class Outcome:
     error: LorapipeError | None = None
     at: str | None = None
     vanished: str | None = None
-    stranger: bool = False
-    halted: bool = False
+    undone: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
     """A task has ended, and whatever it had half done is removed: told of one that was taken back, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A worker that came later, or was started anew, has a task of a job that it does not know."""
+
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Told:
     job: str
     task: str
     part: str | None
-    what: Event | Left
+    what: Event | Left | Stranger
 
 
 def message_of(told: Told) -> list[Any]:
@@ -98,5 +105,6 @@ def told_of(message: object) -> Told | None:
 
 
 _KINDS: Mapping[str, type[Any]] = {
-    kind.__name__: kind for kind in (Hashing, Left, Note, OutputReady, Progress, StepDone, StepStarted)
+    kind.__name__: kind
+    for kind in (Hashing, Left, Note, OutputReady, Progress, StepDone, StepStarted, Stranger)
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lorapipe.build.cluster.job import Job
-from lorapipe.build.cluster.messages import TOPIC, Left, Order, Outcome, Told, message_of
+from lorapipe.build.cluster.messages import TOPIC, Left, Order, Outcome, Stranger, Told, message_of
 from lorapipe.build.cluster.planned import Planned
 from lorapipe.build.engines.engine import Ended
 from lorapipe.build.engines.halt import Halt, Halted
@@ -34,6 +35,9 @@ _LOOK_S = 0.2
 
 _TOLD_S = 0.2
 """Seconds between two steps forward that are told of a step: each goes through the scheduler."""
+
+_BROUGHT_S = 60.0
+"""Seconds for a job to be brought to a worker that does not know it: inputs may have to be read."""
 
 _PATIENCE_S = 3.0
 """Seconds within which a file server shows one machine what another has written."""
@@ -99,20 +103,41 @@ def run_order(order: Order) -> Outcome:
 
     worker = get_worker()
     key, address, state = worker.get_current_task(), worker.address, worker.state
-    found = station_of(worker).find(order.job)
-    if found is None:
-        return Outcome(address, stranger=True)
 
     def wanted() -> bool:
         # Who takes it back, or is gone, has the scheduler take it from the worker at once.
         task = state.tasks.get(key)
         return task is not None and task.state == "executing" and worker.status.name in _AT_WORK
 
-    def tell(what: Event | Left) -> None:
+    def tell(what: Event | Left | Stranger) -> None:
         worker.log_event(TOPIC, message_of(Told(order.job, order.task.step, order.part, what)))
 
+    found = found_or_brought(station_of(worker), order.job, lambda: tell(Stranger(address)), wanted)
+    if found is None:
+        return Outcome(address, undone=True)
     means = means_on(found.job, state.nthreads, state.executing_count, worker.memory_manager.memory_limit)
-    return do(found, order, means, tell=tell, wanted=wanted, address=address)
+    try:
+        return do(found, order, means, tell=tell, wanted=wanted, address=address)
+    except Exception:  # noqa: BLE001  # as text, for not everything that is raised can travel
+        return Outcome(address, fault=traceback.format_exc())
+
+
+def found_or_brought(
+    station: Station, job: str, ask: Callable[[], None], wanted: Wanted, patience_s: float = _BROUGHT_S
+) -> Planned | None:
+    """A job that is planned here, or is when it was asked for; ``None`` if nobody brings it.
+
+    It is waited for within the task: who dies of a task again and again, started anew each time, is
+    counted by the scheduler.
+    """
+    found = station.find(job)
+    if found is None:
+        ask()
+    until = time.monotonic() + patience_s
+    while found is None and wanted() and time.monotonic() < until:
+        time.sleep(_LOOK_S / 4)
+        found = station.find(job)
+    return found
 
 
 def means_on(job: Job, threads: int, at_work: int, limit: int | None) -> Means:
@@ -143,7 +168,7 @@ def do(found: Planned, order: Order, means: Means, *, tell: Tell, wanted: Wanted
                 return Outcome(address, vanished=str(vanished))
             time.sleep(_LOOK_S)
         except Halted:
-            return Outcome(address, halted=True)
+            return Outcome(address, undone=True)
         finally:
             tell(Left())
     found.records.sharing.finish()  # before others are told that it is there

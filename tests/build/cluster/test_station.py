@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from distributed.protocol.pickle import dumps, loads
 from lorapipe.build.cluster.job import Job, job_of
 from lorapipe.build.cluster.messages import Left, Order
 from lorapipe.build.cluster.planned import Planned
-from lorapipe.build.cluster.station import Station, do, means_on
+from lorapipe.build.cluster.station import Station, do, found_or_brought, means_on
 from lorapipe.build.events import Event
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import Options, plan_free
@@ -185,6 +186,29 @@ def test_a_job_is_forgotten_and_then_unknown(station: Station, job: Job) -> None
     assert station.find(job.name) is None
 
 
+def test_a_job_that_a_worker_does_not_know_is_asked_for_once_and_waited_for(
+    station: Station, job: Job
+) -> None:
+    asked = []
+
+    def bring() -> None:
+        asked.append(job.name)
+        threading.Timer(0.2, station.accept, [job]).start()
+
+    planned = found_or_brought(station, job.name, bring, lambda: True)
+    assert planned is not None
+    assert found_or_brought(station, job.name, bring, lambda: True) is planned
+    assert asked == [job.name]
+
+
+def test_a_job_that_nobody_brings_is_not_waited_for_long(station: Station) -> None:
+    def nothing() -> None:
+        pass
+
+    assert found_or_brought(station, "job", nothing, lambda: False) is None
+    assert found_or_brought(station, "job", nothing, lambda: True, patience_s=0.1) is None
+
+
 def order(job: Job, task: Task) -> tuple[Planned, Order]:
     return Planned(job), Order("job", task)
 
@@ -227,7 +251,7 @@ def test_a_task_that_is_taken_back_stops(recipe: Path) -> None:
             planned.records.halt.ask()  # as the watch does a moment later
 
     outcome = do(planned, asked, Means(1), tell=tell, wanted=lambda: False, address="here")
-    assert outcome.halted
+    assert outcome.undone
     assert do(planned, asked, Means(1), tell=lambda _: None, wanted=lambda: True, address="x").error is None
     planned.close()
 

@@ -4,10 +4,10 @@ The client plans, hands out tasks and keeps lock and journal; a worker plans the
 sees that its keys are the client's, and does tasks as ``threads`` does them. What passes between them is
 names, digests and events, never a tensor.
 
-* ``job``: what all tasks of a build share; a worker plans from it.
-* ``messages``: a task on its way out, and what comes back.
-* ``station``: a worker process: jobs that it planned, tasks that it does.
-* ``meeting``: what a worker tells of itself before any work, and what is wrong with it.
-* ``joining``: a scheduler found, or a cluster of processes started.
-* ``dask``: the engine.
+* ``job``: what all tasks of a build share, from which a worker plans; ``messages``: a task on its way
+  out, and what comes back.
+* ``planned``, ``station``: a worker process, the jobs that it planned, the tasks that it does.
+* ``joining``: a scheduler found, or processes started; ``asking``, ``meeting``, ``reach``: its workers asked,
+  before any work, for all that may stand in the way.
+* ``work``, ``dask``, ``hearing``: what is to be done, the engine, and what is told of it.
 """

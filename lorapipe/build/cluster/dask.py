@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorapipe.build.cluster.asking import Watch, ask, check_able, meet, scheduler_lost
 from lorapipe.build.cluster.hearing import Hearing
-from lorapipe.build.cluster.job import Job, job_of
+from lorapipe.build.cluster.job import job_of
 from lorapipe.build.cluster.messages import TOPIC, Order, Outcome, Stranger, Told, told_of
-from lorapipe.build.cluster.reach import Mark, marked
+from lorapipe.build.cluster.reach import marked
 from lorapipe.build.cluster.station import forget, run_order
+from lorapipe.build.cluster.work import Room, Work, folders_written, needs_of, room_of
 from lorapipe.build.engines.engine import Ended
 from lorapipe.build.events import Listener
 from lorapipe.build.ownership import Ownership
 from lorapipe.build.planning import Options
 from lorapipe.build.records import EntryVanished
-from lorapipe.build.running.means import Means
 from lorapipe.errors import BuildError, LorapipeError
 from lorapipe.formats.containers.output import Written
 from lorapipe.plan.parts import parts_of
@@ -34,7 +33,6 @@ from lorapipe.plan.plan import Plan
 from lorapipe.plan.provenance import account
 from lorapipe.plan.tasks import Task
 from lorapipe.store.journal import Making
-from lorapipe.store.shared.reach import Token
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -68,42 +66,17 @@ def dask_engine(
     """
     watch = Watch(client)
     workers = watch.look()
-    needs = {task.step: _needs(plan, task, options, memory=workers.declare("MEMORY")) for task in tasks}
+    needs = {task.step: needs_of(plan, task, options, memory=workers.declare("MEMORY")) for task in tasks}
     for step, needed in needs.items():
         check_able(workers, step, needed)
     job = job_of(plan, tasks, ownership, options)
-    with marked(_folders(plan, ownership, options), options.places.shared) as marks:
+    with marked(folders_written(plan, ownership, options), options.places.shared) as marks:
         meet(client, workers.threads, job, marks)
-        engine = Dask(Work(plan, ownership, job, marks, needs), watch, _room(watch, options), listen)
+        engine = Dask(Work(plan, ownership, job, marks, needs), watch, room_of(watch, options), listen)
         try:
             yield engine
         finally:
             engine.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is to be done: a plan, the job that workers have of it, and what they must have.
-
-    ``marks`` are what each has to see, ``needs`` the resources that each task asks for.
-    """
-
-    plan: Plan
-    ownership: Ownership
-    job: Job
-    marks: tuple[Mark | Token, ...]
-    needs: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Bytes of memory that all tasks that are out may take together; ``None`` is any number."""
-
-    means: Means
-    most: int | None
-
-    def fits(self, plan: Plan, tasks: list[Task]) -> bool:
-        return self.most is None or sum(self.means.need(plan.steps[task.step]) for task in tasks) <= self.most
 
 
 @dataclass(slots=True)
@@ -274,31 +247,3 @@ def _outcome(order: Order, future: Future[Outcome]) -> Outcome:
         raise scheduler_lost() from error
     assert isinstance(outcome, Outcome)
     return outcome
-
-
-def _needs(plan: Plan, task: Task, options: Options, *, memory: bool) -> dict[str, float]:
-    """The resources that a worker must have declared to be given a task.
-
-    A GPU for all that is computed on one; its bytes of MEMORY where workers declare them.
-    """
-    found: dict[str, float] = {}
-    if plan.device.startswith("cuda"):
-        found["GPU"] = 1
-    if memory:
-        found["MEMORY"] = Means(options.workers or 1, options.memory).need(plan.steps[task.step])
-    return found
-
-
-def _room(watch: Watch, options: Options) -> Room:
-    """Processes of this machine share its memory; those of a cluster have each their own."""
-    means = Means(1, options.memory)
-    return Room(means, None if watch.remote or options.memory is not None else means.room)
-
-
-def _folders(plan: Plan, ownership: Ownership, options: Options) -> Iterator[tuple[Path, str]]:
-    """The folders that client and workers write to."""
-    if options.places.shared is None:
-        yield ownership.records.scratch, "the store"
-    for planned in plan.pending:
-        if isinstance(planned.output, Path):
-            yield planned.output.parent, "the output folder"

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lorapipe.build.engines.engine import Ended
 from lorapipe.build.engines.halt import Halt
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Local"]
 
+T = TypeVar("T")
+
 _LOOKED_AT = 32
 """Tasks that are ready and of which is asked whether they have room: thousands may wait for memory."""
+
+_LOOK_S = 0.1
 
 
 class Local:
@@ -69,7 +73,7 @@ class Local:
 
     def next(self) -> Ended:
         self._admit()  # not before: what the last end made ready may come first
-        task, ended = self._ended.get()
+        task, ended = _awaited(self._ended)
         self._running.remove(task)
         return ended.result()
 
@@ -113,4 +117,11 @@ class Local:
         # A task that is stopped removes its temporary files: that is waited for. Not by the pool, nor by
         # what is known to run, since Ctrl-C may have come before the one or the other knew of a thread.
         for _ in range(self._at_once):
-            self._places.get()
+            _awaited(self._places)
+
+
+def _awaited(queue: SimpleQueue[T]) -> T:
+    """The next of a queue, looked for now and then: a signal just before a thread sleeps does not wake it."""
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=_LOOK_S)

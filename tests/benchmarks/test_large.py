@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from safetensors.numpy import load_file
 from benchmarks.large import LARGE, Size, make_adapter, make_model
 from benchmarks.layouts import tensors
 from benchmarks.making import size
-from benchmarks.measure import measure
 
+ROOT = Path(__file__).parents[2]
 SMALL = Size(layers=1, divide=64)
 RECIPE = """lorapipe: 1
 steps:
@@ -71,9 +72,13 @@ def test_a_whole_model_takes_no_room_and_is_planned_in_a_moment(name: str, tmp_p
     assert sum(path.stat().st_blocks for path in tmp_path.rglob("*")) * 512 < 2 << 20
     (tmp_path / "r.yaml").write_text(RECIPE % (model.name, lora.name))
     argv = (sys.executable, "-m", "lorapipe", "plan", "--json", "r.yaml")
-    env = {"LORAPIPE_STORE": str(tmp_path / "store"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {"LORAPIPE_STORE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
 
-    cost = measure(argv, folder=tmp_path, env=env)
+    # By a process apart: the kernel counts a process's peak from that of the one which started it.
+    given = f"{argv}, folder=Path({str(tmp_path)!r}), env={env}"
+    code = f"from pathlib import Path; from benchmarks.measure import measure; cost = measure({given})"
+    code += "; print(cost.peak, cost.cpu)"
+    apart = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     told = json.loads((tmp_path / "said.txt").read_text())
     steps = {step["id"]: step for step in told["steps"]}
@@ -84,8 +89,9 @@ def test_a_whole_model_takes_no_room_and_is_planned_in_a_moment(name: str, tmp_p
     assert 100 << 20 < steps["out"]["cost"]["peak"] < 512 << 20
     short = shutil.disk_usage(tmp_path).free < nbytes
     assert any("bytes free, the outputs take" in text for text in told["warnings"]) == short
-    assert cost.peak < 200 << 20
-    assert cost.cpu < 6
+    peak, cpu = map(float, apart.stdout.split())
+    assert peak < 200 << 20
+    assert cpu < 6
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -94,7 +94,8 @@ def publish(store: Store, path: Path, version: str) -> str:
 
 def publish_folder(store: Store, path: Path, version: str) -> None:
     # Others give the name to theirs meanwhile, which a build's own digests know.
-    present = MemoDigests(store.memo, lambda *_: None).hash(path) if path.exists() else None
+    digests = MemoDigests(store.memo, store.remote_memo, lambda *_: None)
+    present = digests.hash(path) if path.exists() else None
     assert present is None or store.journal.ours(path, present), "a foreign folder"
     files = folder_content(version)
     with store.stage_folder(path, needed=SIZE) as staged:

@@ -42,7 +42,8 @@ def workshop(
 ) -> Iterator[tuple[Workshop, Values]]:
     """A plan made and opened for work, as each process of an engine has its own."""
     read = load_recipe(recipe, params)
-    with Records(looking=False, hook=hook, root=store) as records, Crew(2, records.halt) as crew, single_threaded_torch():
+    records = Records(looking=False, hook=hook, root=store)
+    with records, Crew(2, records.halt) as crew, single_threaded_torch():
         made, ownership = plan_free(read, Options(), records)
         shop = Workshop(made, ownership, Means(2), crew, listen, Results(records, made))
         values = Values(lambda step: run_step(made.steps[step], values, shop)[0], ())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lorapipe.errors import InputError
 from lorapipe.remote.calls import Patience
 from lorapipe.remote.origins import Answer, Origin
-from lorapipe.remote.origins.web import no_length
+from lorapipe.remote.origins.origin import no_length
 from lorapipe.remote.url import Url
 
 __all__ = ["WHOLE", "Known", "fetch"]

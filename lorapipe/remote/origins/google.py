@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from lorapipe.remote.origins.origin import Answer, Begun, Sink
-from lorapipe.remote.origins.web import no_length, stream
+from lorapipe.remote.origins.origin import Begun, Sink, state_by_get
+from lorapipe.remote.origins.web import stream
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
@@ -19,11 +20,8 @@ class Google:
         self._url, self._files = url, files
 
     async def state(self) -> RemoteState:
-        found: list[Answer] = []
-        await self.get(0, 1, found.append, lambda _: False, 60.0)
-        if found[0].size is None:
-            raise no_length(self._url)
-        return RemoteState(found[0].size, found[0].etag, found[0].etag)
+        found = await state_by_get(self, self._url)
+        return replace(found, revision=found.etag)
 
     async def get(self, start: int, stop: int, begun: Begun, sink: Sink, quiet: float) -> None:
         await self._files._set_session()

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lorapipe.remote.filesystem import filesystem, without
-from lorapipe.remote.origins.origin import Answer, Begun, Sink
-from lorapipe.remote.origins.web import no_length, stream
+from lorapipe.remote.origins.origin import Answer, Begun, Sink, no_length
+from lorapipe.remote.origins.web import stream
 from lorapipe.remote.reasons import status_of
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from lorapipe.errors import InputError
 from lorapipe.remote.state import RemoteState
+from lorapipe.remote.url import Url
 
-__all__ = ["Answer", "Begun", "Origin", "Sink", "parse_content_range"]
+__all__ = ["Answer", "Begun", "Origin", "Sink", "no_length", "parse_content_range", "state_by_get"]
 
 _RANGE = re.compile(r"bytes (?:([0-9]+)-([0-9]+)|\*)/([0-9]+|\*)")
 
@@ -48,6 +50,28 @@ class Origin(Protocol):
     async def get(self, start: int, stop: int, begun: Begun, sink: Sink, quiet: float) -> None:
         """Bytes ``start`` to ``stop``, fewer where the file ends or the connection does."""
         ...
+
+
+async def state_by_get(origin: Origin, url: Url) -> RemoteState:
+    """The state of a file as the answer to a request for its first byte tells it; of no revision.
+
+    Raises :class:`~lorapipe.errors.InputError` ``remote-no-length``.
+    """
+    found: list[Answer] = []
+    await origin.get(0, 1, found.append, lambda _: False, 60.0)
+    if found[0].size is None:
+        raise no_length(url)
+    return RemoteState(found[0].size, found[0].etag)
+
+
+def no_length(url: Url) -> InputError:
+    """The error for a server that does not say how long its file is."""
+    return InputError(
+        "remote-no-length",
+        "the server does not tell the file's length",
+        hint="download it, and load it from there",
+        where=str(url),
+    )
 
 
 def parse_content_range(text: str | None) -> tuple[int | None, int | None]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from lorapipe.errors import InputError
-from lorapipe.remote.origins.origin import Answer, Begun, Sink, parse_content_range
+from lorapipe.remote.origins.origin import Answer, Begun, Sink, parse_content_range, state_by_get
 from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
-__all__ = ["Web", "no_length", "stream", "validator"]
+__all__ = ["Web", "stream", "validator"]
 
 _CHUNK = 1 << 20
 
@@ -26,11 +25,7 @@ class Web:
         self._url, self._files = url, files
 
     async def state(self) -> RemoteState:
-        found: list[Answer] = []
-        await self.get(0, 1, found.append, lambda _: False, 60.0)
-        if found[0].size is None:
-            raise no_length(self._url)
-        return RemoteState(found[0].size, found[0].etag)
+        return await state_by_get(self, self._url)
 
     async def get(self, start: int, stop: int, begun: Begun, sink: Sink, quiet: float) -> None:
         session = await self._files.set_session()
@@ -52,6 +47,8 @@ async def stream(
     Raises what aiohttp does, and :class:`~lorapipe.errors.InputError` ``remote-unsafe`` where https
     is sent on to an address without it.
     """
+    import asyncio
+
     import aiohttp
     from yarl import URL
 
@@ -98,13 +95,3 @@ def validator(headers: Mapping[str, str], size: int | None) -> str | None:
         return etag
     changed = headers.get("Last-Modified")
     return f"{changed} {size}" if changed and size is not None else None
-
-
-def no_length(url: Url) -> InputError:
-    """The error for a server that does not say how long its file is."""
-    return InputError(
-        "remote-no-length",
-        "the server does not tell the file's length",
-        hint="download it, and load it from there",
-        where=str(url),
-    )

@@ -58,7 +58,7 @@ def test_the_version_is_the_packages() -> None:
 
 # --- what is loaded ---------------------------------------------------------------------
 
-SLOW = ("torch", "networkx", "jsonschema", "rich", "numpy")
+SLOW = ("torch", "networkx", "jsonschema", "rich", "numpy", "asyncio", "ssl", "fsspec")
 
 
 def loaded(code: str, folder: Path = ROOT) -> set[str]:
@@ -118,6 +118,12 @@ def test_looking_loads_no_torch(kitchen: Bench, arguments: list[str]) -> None:
 def test_a_run_with_nothing_to_do_loads_no_torch(kitchen: Bench) -> None:
     assert "torch" in loaded(command("run", "r.yaml"), kitchen.folder)
     assert "torch" not in loaded(command("run", "r.yaml"), kitchen.folder)
+
+
+@pytest.mark.parametrize("arguments", [["plan", "r.yaml"], ["run", "r.yaml"]])
+def test_without_urls_nothing_of_the_network_is_loaded(kitchen: Bench, arguments: list[str]) -> None:
+    loaded(command("run", "r.yaml"), kitchen.folder)
+    assert not {"asyncio", "ssl", "fsspec"} & loaded(command(*arguments), kitchen.folder)
 
 
 def test_the_api_is_there_without_torch() -> None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lorapipe.errors import BuildError, InputError, LorapipeError, UsageError
-from lorapipe.remote.reasons import is_foreign, reason_of
 from lorapipe.remote.url import Url
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def faults(url: Url, *, writing: bool = False) -> Iterator[None]:
     except LorapipeError:
         raise
     except Exception as error:
+        from lorapipe.remote.reasons import is_foreign, reason_of
+
         if not is_foreign(error):
             raise
         reason = reason_of(error, url)

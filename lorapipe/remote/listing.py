@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -55,12 +54,12 @@ def listing(url: Url) -> Listing:
 
 def fixed(url: Url) -> Url:
     """A URL of the Hub at a commit; any other as it is. One request, none where it has one."""
+    if url.scheme != "hf" or is_fixed(url):
+        return url
+    import asyncio
+
     from lorapipe.remote.origins.hub import Repository
 
-    if url.scheme != "hf":
-        return url
-    if is_fixed(url):
-        return url
     return at_revision(url, called(url, asyncio.to_thread, Repository(url).commit))
 
 
@@ -135,6 +134,8 @@ async def _google(url: Url) -> AsyncIterator[tuple[str, RemoteState]]:
 
 
 async def _hub(url: Url) -> AsyncIterator[tuple[str, RemoteState]]:
+    import asyncio
+
     from lorapipe.remote.origins.hub import Repository
 
     repository = Repository(url)
@@ -143,6 +144,8 @@ async def _hub(url: Url) -> AsyncIterator[tuple[str, RemoteState]]:
 
 
 async def _plain(url: Url) -> AsyncIterator[tuple[str, RemoteState]]:
+    import asyncio
+
     from lorapipe.remote.origins.plain import mark
 
     found: Any = await asyncio.to_thread(filesystem(url).find, str(url), detail=True)

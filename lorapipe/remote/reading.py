@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,8 @@ from lorapipe.remote.state import RemoteState
 from lorapipe.remote.url import Url
 
 if TYPE_CHECKING:
+    import asyncio
+
     from typing_extensions import Self
 
 __all__ = ["HEAD", "RemoteFile"]
@@ -131,6 +132,8 @@ class RemoteFile:
         return future
 
     async def _fetch(self, start: int, stop: int) -> bytearray:
+        import asyncio
+
         if self._room is None:
             self._room = asyncio.Semaphore(_AT_ONCE)
         async with self._room:

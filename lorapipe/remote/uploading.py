@@ -8,7 +8,6 @@ the size of the object. Something small waits whole, and goes up by one request 
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -175,6 +174,8 @@ class Upload(io.RawIOBase):
         return started(self._forget())
 
     async def _forget(self) -> None:
+        import asyncio
+
         if self._begun is not None:
             with suppress(Exception):
                 await asyncio.wrap_future(self._begun)  # its answer names what is to be forgotten
@@ -231,6 +232,8 @@ async def _moving(work: Awaitable[T], body: _Part | None, quiet: float) -> T:
 
     A slow connection is no dead one, and no library has a limit for what it sends.
     """
+    import asyncio
+
     task = asyncio.ensure_future(work)
     try:
         while True:

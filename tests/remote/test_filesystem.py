@@ -141,7 +141,7 @@ def test_who_was_never_reached_is_given_up_long_before_who_fell_silent(
     async def sleep(seconds: float) -> None:
         clock[0] += seconds
 
-    monkeypatch.setattr("lorapipe.remote.calls.asyncio.sleep", sleep)
+    monkeypatch.setattr("asyncio.sleep", sleep)
 
     def given_up(*, beginning: bool, error: Exception) -> float:
         clock[0] = 0.0
